@@ -1,5 +1,5 @@
 import type { FileData } from '../tree/index.ts'
-import { CHUNK_BITS_MASK, CHUNK_INDEX_BYTES } from './format.ts'
+import { CHUNK_BITS_MASK, CHUNK_INDEX_BYTES, TAR_BLOCK_BITS } from './format.ts'
 
 /** A stretch of a file that has data, and its position in the tar. */
 export interface Run {
@@ -61,6 +61,17 @@ export function planChunks(
     if (copied === 0) break
   }
   return best ?? { chunkBits: blockBits, chunks: 0, copied: 0 }
+}
+
+/** Returns whether an image over the tar needs none of a sparse file's data: all of it is on blocks of the tar. */
+export function isStoredOnBlocks(
+  sparse: readonly { readonly offset: number; readonly length: number }[],
+  sizeBytes: number,
+  dataOffset: number,
+): boolean {
+  const segments = Float64Array.from(sparse.flatMap(({ offset, length }) => [offset, length]))
+  const runs = runsOf({ layer: 0, sizeBytes, offset: dataOffset, segments })
+  return planChunks(sizeBytes, runs, TAR_BLOCK_BITS, true).copied === 0
 }
 
 function costOf({ chunkBits, chunks, copied }: ChunkPlan): number {

@@ -34,6 +34,8 @@ export const CHUNK_BASED = 4
 
 /** chunk_format: bits 0 to 4 are the chunk's size over the block's, as a power of two. */
 export const CHUNK_BITS_MASK = 31
+/** Blocks of images over a tar: data of files begins on those of the tar. */
+export const TAR_BLOCK_BITS = 9
 export const CHUNK_INDEXES = 0x20
 export const CHUNK_INDEX_BYTES = 8
 /** Block address of a hole. */

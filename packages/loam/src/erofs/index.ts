@@ -1,3 +1,4 @@
+export { isStoredOnBlocks } from './chunk-plan.ts'
 export { deviceTag } from './device-tag.ts'
 export type { ErofsDevice } from './format.ts'
 export { readLayerImage } from './layer-image.ts'

@@ -30,13 +30,13 @@ import {
   roundUp,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET,
+  TAR_BLOCK_BITS,
   XATTR_HEADER_BYTES,
 } from './format.ts'
 import { marksOf } from './layer-marks.ts'
 import type { ErofsOptions } from './options.ts'
 import { type XattrBody, xattrBodyBytes, XattrTable } from './xattr-table.ts'
 
-const TAR_BLOCK_BITS = 9
 const DISK_BLOCK_BITS = 12
 /** The time of compact inodes is chosen among this many first inodes. */
 const MAX_COUNTED_TIMES = 65536

@@ -9,6 +9,7 @@ import {
   type StorePaths,
   sweepPartials,
   sweepRetained,
+  LAZY_INDEX_NAME,
   META_NAME,
   type ArtifactKind,
   TAR_NAME,
@@ -49,6 +50,8 @@ export interface LayerFetchOptions {
   readonly limits: LayerLimits
   readonly bootId: string
   readonly retained: RetainedBlobs
+  /** Make the lazy indexes of fetched layers. */
+  readonly lazyIndex?: boolean
 }
 
 /** Options of one fetch. */
@@ -140,7 +143,8 @@ async function fetchOnce(
     tracedStream('layer.fetch', { keptBytes: partial?.keptBytes }, () =>
       partial === undefined ? openFresh(given) : partial.resume((offset) => open({ offset, signal: given })),
     )
-  const task = { kind: 'ingest', blob, diffId, directory, unpack, syncEarly, limits } as const
+  const lazyIndex = isRemote && options.lazyIndex === true
+  const task = { kind: 'ingest', blob, diffId, directory, unpack, syncEarly, lazyIndex, limits } as const
   try {
     const ingestFrom = async (from: (given: AbortSignal) => AsyncIterable<Buffer>) =>
       traced('layer.ingest', {}, async () =>
@@ -188,6 +192,7 @@ export async function ingestUnknown<T>(
     directory,
     unpack: false,
     syncEarly: true,
+    lazyIndex: false,
     limits,
   } as const
   try {
@@ -209,7 +214,8 @@ async function commit(
   const final = layerPath(paths, diffId)
   if (existsSync(final)) {
     // The tar of a known layer was lost. Its folder stays: containers may be running on the artifacts in it.
-    for (const name of [META_NAME, TAR_NAME]) renameSync(join(directory, name), join(final, name))
+    for (const name of [META_NAME, TAR_NAME, LAZY_INDEX_NAME])
+      if (existsSync(join(directory, name))) renameSync(join(directory, name), join(final, name))
   } else {
     renameSync(directory, final)
   }

@@ -40,6 +40,8 @@ export interface LayerStoreOptions {
   readonly retained: RetainedBlobs
   /** Undefined: no layer is pulled lazily. */
   readonly lazy?: LazyParts | undefined
+  /** Make the lazy indexes of layers that are fetched from registries. */
+  readonly lazyIndex?: boolean
 }
 
 /**

@@ -227,6 +227,7 @@ describe('ingest', () => {
         diffId: parseDiffId(digestOf(change.diffId ?? tar)),
         tarPath,
         syncEarly: true,
+        lazyIndex: false,
         limits: {
           ...DEFAULT_LAYER_LIMITS,
           ratio: change.ratio ?? 2000,

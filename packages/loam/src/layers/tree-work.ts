@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
 import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type {
+  DescribedLayer,
   ExportedAs,
   GatheredAs,
   LayerFiles,
@@ -139,6 +140,15 @@ export class TreeWork {
   /** Writes a file to a descriptor. */
   async copyFile(path: string, target: OutputTarget, signal?: AbortSignal): Promise<void> {
     await this.#workersFor(target).run({ kind: 'copy', path, digest: undefined, target }, { signal })
+  }
+
+  /**
+   * Writes the metadata image that an ingest of a layer would write to a new file, from the layer's lazy index, and describes the layer. On failure the caller
+   * removes the file. @throws LAZY_INDEX_INVALID, TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
+   */
+  async describeIndex(indexPath: string, metaPath: string, signal?: AbortSignal): Promise<DescribedLayer> {
+    const { limits, workers } = this.#options
+    return workers.run({ kind: 'skeleton', indexPath, metaPath, limits }, { signal })
   }
 
   /** Waits until all that was written to the file system of a folder is on the disk. */

@@ -36,7 +36,10 @@ export function writeImageFile(tree: FileTree, path: OutputTarget, options: Imag
       data: options.data,
       uuid: options.uuid,
       layers: options.layers.map(
-        ({ diffId, tarPath }): ErofsDevice => ({ tag: deviceTag(diffId), sizeBytes: statSync(tarPath).size }),
+        ({ diffId, tarPath, tarBytes }): ErofsDevice => ({
+          tag: deviceTag(diffId),
+          sizeBytes: tarBytes ?? statSync(tarPath).size,
+        }),
       ),
       readData: tars.read,
       write,

@@ -6,6 +6,7 @@ export type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
 export type { LayerBlob } from './ingest.ts'
 export type { LayerFiles, LayerTar } from './layer-files.ts'
 export type {
+  DescribedLayer,
   ExportedAs,
   FolderUsage,
   IngestResult,

@@ -8,7 +8,9 @@ import {
   splitDigest,
   startDigest,
 } from '../image/index.ts'
-import { TarReader } from '../tar/index.ts'
+import { LazyIndexMaker } from '../lazy-index/index.ts'
+import { isStoredOnBlocks } from '../erofs/index.ts'
+import { type TarEntry, TarReader } from '../tar/index.ts'
 import {
   type FileTree,
   type LayerLimits,
@@ -16,7 +18,7 @@ import {
   type LeftOutXattrs,
   overLimit,
 } from '../tree/index.ts'
-import { ChunkPool, CHUNK_BYTES, decompress } from '../compression/index.ts'
+import { canInflateSpans, ChunkPool, CHUNK_BYTES, decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
 
 /** A layer blob as an image names it. */
@@ -29,8 +31,10 @@ export interface IngestRequest {
   readonly blob: LayerBlob
   /** The expected digest of the tar. Undefined if only the blob is known. */
   readonly diffId: DiffId | undefined
-  /** The file to make. */
-  readonly tarPath: string
+  /** The file to make; undefined to read the blob only. */
+  readonly tarPath: string | undefined
+  /** Make the lazy index of the blob on the way. */
+  readonly lazyIndex: boolean
   readonly limits: LayerLimits
   /** A caller is going to wait until the tar is on the disk. */
   readonly syncEarly: boolean
@@ -40,6 +44,8 @@ export interface IngestedLayer {
   /** Digest of the tar. */
   readonly diffId: DiffId
   readonly tarBytes: number
+  /** Its lazy index, in pieces; undefined if none was asked for, or if this blob cannot have one. */
+  readonly lazyIndex: readonly Buffer[] | undefined
 }
 
 /** Derives artifacts from a layer's tree, beside its tar. `leftOut` has the xattrs that were left out of the tree. */
@@ -54,7 +60,7 @@ const SMALL_CHUNK_BYTES = 64 << 10
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
  * When it returns, the file can be read, and both digests, the size and the format are verified; it is not yet on the disk. `derive`
  * is called with the tree once all is verified. On failure files may be there, unfinished: the caller removes them.
- * The chunks of the source are its own from then on. Memory: some 4 MiB, and the tree. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and the errors of the source
+ * The chunks of the source are its own from then on. Memory: some 4 MiB, the tree, and what was asked for. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and the errors of the source
  */
 export async function ingestLayer(
   source: AsyncIterable<Buffer>,
@@ -75,30 +81,22 @@ async function writeTar(
   request: IngestRequest,
   derive: DeriveArtifacts,
 ): Promise<IngestedLayer> {
-  const { limits } = request
   const algorithm = request.diffId === undefined ? 'sha256' : splitDigest(request.diffId).algorithm
-  const builder = new LayerTreeBuilder(limits)
-  const reader = new TarReader((entry) => {
-    builder.add(entry)
-  })
+  const layer = new LayerReading(request)
   const hash = createHash(algorithm)
   let tarBytes = 0
   const isLarge = request.blob.sizeBytes >= MIN_AHEAD_BYTES
   const pool = new ChunkPool(isLarge ? CHUNK_BYTES : SMALL_CHUNK_BYTES)
-  await using writer = new SequentialWriter(request.tarPath, {
-    onWritten: (chunk) => {
-      pool.give(chunk)
-    },
-    syncEarly: request.syncEarly,
-  })
-  for await (const chunk of decompress(check.stream(), { pool, isAhead: isLarge })) {
+  await using writer = openWriter(request, pool)
+  const options = { pool, isAhead: isLarge, checkpoints: layer.index }
+  for await (const chunk of decompress(check.stream(), options)) {
     tarBytes += chunk.length
     checkSize(tarBytes, check.receivedBytes, request)
     hash.update(chunk)
-    reader.write(chunk)
+    layer.write(chunk)
     await writer.write(chunk)
   }
-  reader.end()
+  layer.end()
   const diffId = parseDiffId(finishDigest(algorithm, hash))
   if (request.diffId !== undefined && diffId !== request.diffId) {
     throw new LoamError(
@@ -108,8 +106,59 @@ async function writeTar(
   }
   await check.finish()
   await writer.flush()
-  derive(builder.tree, builder.leftOutXattrs, diffId)
-  return { diffId, tarBytes }
+  derive(layer.builder.tree, layer.builder.leftOutXattrs, diffId)
+  const of = { blob: request.blob, diffId, tarBytes }
+  return { diffId, tarBytes, lazyIndex: layer.hasIndex ? layer.index?.end(of) : undefined }
+}
+
+/** Reads the tree of a tar on the way, and makes the index of its blob if that is asked for and possible. */
+class LayerReading {
+  readonly builder: LayerTreeBuilder
+  readonly index: LazyIndexMaker | undefined
+  readonly #reader: TarReader
+  hasIndex: boolean
+
+  constructor({ limits, lazyIndex }: IngestRequest) {
+    this.builder = new LayerTreeBuilder(limits)
+    this.#reader = new TarReader((entry) => {
+      this.#add(entry)
+    })
+    this.hasIndex = lazyIndex && canInflateSpans()
+    this.index = this.hasIndex ? new LazyIndexMaker(this.#reader) : undefined
+  }
+
+  write(chunk: Buffer): void {
+    if (this.index === undefined) this.#reader.write(chunk)
+    else this.index.write(chunk)
+  }
+
+  #add(entry: TarEntry): void {
+    this.builder.add(entry)
+    // Data that has to be copied into a metadata image would have to be here before the layer can be mounted.
+    const { sparse, sizeBytes, dataOffset } = entry
+    if (sparse !== undefined && !isStoredOnBlocks(sparse, sizeBytes, dataOffset)) this.hasIndex = false
+  }
+
+  end(): void {
+    this.#reader.end()
+  }
+}
+
+/** Takes the bytes of a tar, which are the pool's again when they are written. */
+type TarWriter = AsyncDisposable & Pick<SequentialWriter, 'write' | 'flush'>
+
+function openWriter({ tarPath, syncEarly }: IngestRequest, pool: ChunkPool): TarWriter {
+  const onWritten = (chunk: Buffer) => {
+    pool.give(chunk)
+  }
+  if (tarPath !== undefined) return new SequentialWriter(tarPath, { onWritten, syncEarly })
+  return {
+    write: async (chunk) => {
+      onWritten(chunk)
+    },
+    flush: async () => undefined,
+    [Symbol.asyncDispose]: async () => undefined,
+  }
 }
 
 function checkSize(tarBytes: number, receivedBytes: number, { blob, limits }: IngestRequest): void {

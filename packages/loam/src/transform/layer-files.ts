@@ -4,6 +4,8 @@ import type { DiffId } from '../image/index.ts'
 export interface LayerTar {
   readonly diffId: DiffId
   readonly tarPath: string
+  /** Size of the tar, if it is not there yet. */
+  readonly tarBytes?: number
 }
 
 /** A layer's files on disk. */

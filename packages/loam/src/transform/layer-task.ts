@@ -1,6 +1,7 @@
 // The tasks of a worker, and their results.
 import type { DerivedKind } from '../content/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
+import type { BlobAccess, IndexedBlob } from '../lazy-index/index.ts'
 import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
 import type { TreeContents } from './contents.ts'
@@ -32,6 +33,26 @@ export type LayerTask =
       readonly unpack: boolean
       /** A caller is going to wait until it is on the disk. */
       readonly syncEarly: boolean
+      /** Make the lazy index of the blob beside the tar, if the blob can have one. */
+      readonly lazyIndex: boolean
+      readonly limits: LayerLimits
+    }
+  | {
+      /**
+       * Creates the file `target`, the lazy index of a layer's blob, which is streamed in and verified. Returns false for a blob that cannot have one, or only
+       * one that is useless: one compressed with xz or bzip2, and one with a sparse file whose data is not on blocks of the tar.
+       */
+      readonly kind: 'lazy-index'
+      readonly blob: LayerBlob
+      readonly diffId: DiffId
+      readonly target: string
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Creates the file `metaPath`, the metadata image of a layer, from its lazy index, as an ingest of the layer would. */
+      readonly kind: 'skeleton'
+      readonly indexPath: string
+      readonly metaPath: string
       readonly limits: LayerLimits
     }
   | {
@@ -133,6 +154,14 @@ export interface IngestResult {
   readonly summary: LayerSummary
 }
 
+/** A layer as its lazy index describes it. */
+export interface DescribedLayer extends IndexedBlob {
+  /** Number of spans. */
+  readonly spans: number
+  readonly access: BlobAccess
+  readonly summary: LayerSummary
+}
+
 /** Disk usage of a folder: hard-linked files count once. */
 export interface FolderUsage {
   readonly bytes: number
@@ -142,6 +171,10 @@ export interface FolderUsage {
 /** Result of a task. */
 export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
   ? IngestResult
+  : T extends { kind: 'lazy-index' }
+  ? boolean
+  : T extends { kind: 'skeleton' }
+  ? DescribedLayer
   : T extends { kind: 'hash' }
     ? Digest
     : T extends { kind: 'measure' }

@@ -19,10 +19,11 @@ import type { LayerFiles, LayerTar } from './layer-files.ts'
 import type { IngestResult, LayerTask, TaskResult } from './layer-task.ts'
 import { ingestLayer } from './ingest.ts'
 import { TreeCache } from './tree-cache.ts'
-import { META_NAME, TAR_NAME, UNPACKED_NAME } from '../content/index.ts'
+import { LAZY_INDEX_NAME, META_NAME, TAR_NAME, UNPACKED_NAME } from '../content/index.ts'
 import type { PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
 import { packFolder } from './pack-folder.ts'
+import { describeLayer, makeLazyIndex, writeLazyIndex } from './lazy-index-task.ts'
 import { writeLayerImages } from './layer-images.ts'
 import { readLayer } from './read-layer.ts'
 import { surveyTree } from './tree-survey.ts'
@@ -51,6 +52,10 @@ export async function runTask(
   switch (task.kind) {
     case 'ingest':
       return ingest(task, source, { canceled, trees })
+    case 'lazy-index':
+      return makeLazyIndex(task, source)
+    case 'skeleton':
+      return describeLayer(task)
     case 'measure':
       return diskUsage(task.folder, {
         check: () => {
@@ -114,7 +119,9 @@ async function ingest(
   })
   if (summary === undefined)
     throw new LoamError('INTERNAL', `ingest layer ${ingested.diffId}: nothing was read`)
-  return { ...ingested, summary }
+  const { diffId, tarBytes, lazyIndex } = ingested
+  if (lazyIndex !== undefined) writeLazyIndex(join(task.directory, LAZY_INDEX_NAME), lazyIndex)
+  return { diffId, tarBytes, summary }
 }
 
 function pack(

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import * as fc from 'fast-check'
+import { sparseEntry } from '../../test/model/sparse-entry.ts'
+import { packedBy } from '../../test/support/packing.ts'
+import { randomLayer } from '../../test/support/random-layers.ts'
+import { digestOf, parseDiffId } from '../image/index.ts'
+import { WorkerPool } from '../layers/worker-pool.ts'
+import { buildTar, LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts'
+import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+
+const limits = DEFAULT_LAYER_LIMITS
+
+describe('the lazy index of a blob', () => {
+  let folder: string
+  let pool: WorkerPool
+  let count = 0
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'loam-lazy-index-'))
+    pool = new WorkerPool(1)
+  })
+  after(async () => {
+    await pool[Symbol.asyncDispose]()
+    rmSync(folder, { recursive: true })
+  })
+
+  const newPath = () => join(folder, String((count += 1)))
+  async function* inPieces(blob: Buffer): AsyncGenerator<Buffer> {
+    for (let at = 0; at < blob.length; at += 5000) yield Buffer.from(blob.subarray(at, at + 5000))
+  }
+  const blobOf = (blob: Buffer) => ({ digest: digestOf(blob), sizeBytes: blob.length })
+  const ingest = async (blob: Buffer, tar: Buffer) => {
+    const directory = newPath()
+    const diffId = parseDiffId(digestOf(tar))
+    const rest = { unpack: false, syncEarly: false, lazyIndex: true, limits }
+    const task = { kind: 'ingest', blob: blobOf(blob), diffId, directory, ...rest } as const
+    const result = await pool.run(task, { source: () => inPieces(blob) })
+    return { directory, result }
+  }
+  const makeIndex = async (blob: Buffer, diffId: Buffer, target = newPath()) => {
+    const task = { kind: 'lazy-index', blob: blobOf(blob), diffId: parseDiffId(digestOf(diffId)), target, limits } as const
+    const hasIndex = await pool.run(task, { source: () => inPieces(blob) })
+    return { hasIndex, target }
+  }
+
+  test('a lazy index gives the same metadata image and summary as the ingest of the layer', async () => {
+    const check = async (tar: Buffer) => {
+      const blob = gzipSync(tar, { memLevel: 1 })
+      const { directory, result } = await ingest(blob, tar)
+      const index = join(directory, 'layer.lazy-index')
+      const { target } = await makeIndex(blob, tar)
+      assert.ok(readFileSync(target).equals(readFileSync(index)), 'both ways give the same index')
+      const metaPath = newPath()
+      const described = await pool.run({ kind: 'skeleton', indexPath: index, metaPath, limits })
+      assert.ok(readFileSync(metaPath).equals(readFileSync(join(directory, 'layer.erofs'))), 'another metadata image')
+      const { spans, access, ...layer } = described
+      assert.deepEqual(layer, { blob: blobOf(blob), ...result })
+      assert.ok(access === 'random' && spans > 0)
+    }
+    for (const odd of [ODD_BASE, ODD_TOP, ODD_UNLISTED, LOWER_LINK]) await check(buildTar([...odd]))
+    await fc.assert(
+      fc.asyncProperty(randomLayer, async ({ tar }) => check(tar)),
+      { numRuns: 20 },
+    )
+  })
+
+  test('a zstd blob and a plain tar have an index too, and one of bzip2 has none', async () => {
+    const tar = buildTar([{ name: 'x', data: 'x'.repeat(10_000) }])
+    for (const blob of [zstdCompressSync(tar), tar]) {
+      const { hasIndex, target } = await makeIndex(blob, tar)
+      assert.ok(hasIndex)
+      assert.equal((await pool.run({ kind: 'skeleton', indexPath: target, metaPath: newPath(), limits })).spans, 1)
+    }
+    const { hasIndex, target } = await makeIndex(readFileSync(packedBy('bzip2', folder, tar)), tar)
+    assert.ok(!hasIndex && !existsSync(target))
+  })
+
+  test('a blob with another digest, or another layer, gets no index', async () => {
+    const tar = buildTar([{ name: 'x', data: 'x' }])
+    const target = newPath()
+    const blob = gzipSync(tar)
+    await assert.rejects(makeIndex(blob, Buffer.from('another'), target), { code: 'DIGEST_MISMATCH' })
+    const changed = Buffer.from(blob)
+    changed[4] = 1
+    const task = { kind: 'lazy-index', blob: blobOf(blob), diffId: parseDiffId(digestOf(tar)), target, limits } as const
+    await assert.rejects(pool.run(task, { source: () => inPieces(changed) }), { code: 'DIGEST_MISMATCH' })
+    assert.ok(!existsSync(target))
+  })
+
+  test('a sparse file is described by an index only if a metadata image needs none of its data', async () => {
+    const attributes = { mode: 0o644, uid: 0, gid: 0, mtimeSeconds: 0, xattrs: {} }
+    const withSegment = (offset: number) =>
+      Buffer.concat([
+        sparseEntry(Buffer.from('sparse'), attributes as never, {
+          size: 100_000,
+          segments: [{ offset, data: Buffer.alloc(1024, 'x') }],
+        }),
+        buildTar([{ name: 'other', data: 'x' }]),
+      ])
+    for (const [offset, hasIndex] of [
+      [8192, true],
+      [8000, false],
+    ] as const) {
+      const tar = withSegment(offset)
+      const made = await makeIndex(gzipSync(tar), tar)
+      assert.equal(made.hasIndex, hasIndex)
+      const { directory } = await ingest(gzipSync(tar), tar)
+      assert.equal(existsSync(join(directory, 'layer.lazy-index')), hasIndex)
+    }
+  })
+
+  test('an index that is damaged leaves no metadata image that could be used', async () => {
+    const indexPath = newPath()
+    writeFileSync(indexPath, 'LOAMLZ01 and more')
+    const task = { kind: 'skeleton', indexPath, metaPath: newPath(), limits } as const
+    await assert.rejects(pool.run(task), { code: 'LAZY_INDEX_INVALID' })
+    assert.ok(!existsSync(task.metaPath))
+  })
+})
