@@ -133,7 +133,11 @@ export class Wiring implements AsyncDisposable {
     const { layer: limits, image: imageLimits } = limitsOf(values)
     const blobs = new BlobStore(paths, imageLimits)
     const retained = createRetainedBlobs(paths, values)
-    const layers = new LayerStore({ paths, metadata, workers, writers, ingest, limits, bootId, retained })
+    const lazyIndex = configuration.values.lazy_index !== 'off'
+    const layers = new LayerStore({
+      ...{ paths, metadata, workers, writers, ingest, limits, bootId, retained },
+      lazyIndex,
+    })
     this.readContents = async (diffIds, directory, signal) => {
       const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
       return this.threads.measurer.run({ kind: 'contents', layers: files, limits, ...directory }, { signal })

@@ -172,19 +172,19 @@ export interface FolderUsage {
 export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
   ? IngestResult
   : T extends { kind: 'lazy-index' }
-  ? boolean
-  : T extends { kind: 'skeleton' }
-  ? DescribedLayer
-  : T extends { kind: 'hash' }
-    ? Digest
-    : T extends { kind: 'measure' }
-      ? FolderUsage
-      : T extends { kind: 'contents' }
-        ? TreeContents
-        : T extends { kind: 'survey' }
-          ? TreeSurvey
-          : T extends { kind: 'pack' | 'gather' }
-            ? PackReport
-            : T extends { kind: 'meta' }
-              ? LayerSummary
-              : undefined
+    ? boolean
+    : T extends { kind: 'skeleton' }
+      ? DescribedLayer
+      : T extends { kind: 'hash' }
+        ? Digest
+        : T extends { kind: 'measure' }
+          ? FolderUsage
+          : T extends { kind: 'contents' }
+            ? TreeContents
+            : T extends { kind: 'survey' }
+              ? TreeSurvey
+              : T extends { kind: 'pack' | 'gather' }
+                ? PackReport
+                : T extends { kind: 'meta' }
+                  ? LayerSummary
+                  : undefined

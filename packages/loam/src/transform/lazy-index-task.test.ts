@@ -42,7 +42,13 @@ describe('the lazy index of a blob', () => {
     return { directory, result }
   }
   const makeIndex = async (blob: Buffer, diffId: Buffer, target = newPath()) => {
-    const task = { kind: 'lazy-index', blob: blobOf(blob), diffId: parseDiffId(digestOf(diffId)), target, limits } as const
+    const task = {
+      kind: 'lazy-index',
+      blob: blobOf(blob),
+      diffId: parseDiffId(digestOf(diffId)),
+      target,
+      limits,
+    } as const
     const hasIndex = await pool.run(task, { source: () => inPieces(blob) })
     return { hasIndex, target }
   }
@@ -56,7 +62,10 @@ describe('the lazy index of a blob', () => {
       assert.ok(readFileSync(target).equals(readFileSync(index)), 'both ways give the same index')
       const metaPath = newPath()
       const described = await pool.run({ kind: 'skeleton', indexPath: index, metaPath, limits })
-      assert.ok(readFileSync(metaPath).equals(readFileSync(join(directory, 'layer.erofs'))), 'another metadata image')
+      assert.ok(
+        readFileSync(metaPath).equals(readFileSync(join(directory, 'layer.erofs'))),
+        'another metadata image',
+      )
       const { spans, access, ...layer } = described
       assert.deepEqual(layer, { blob: blobOf(blob), ...result })
       assert.ok(access === 'random' && spans > 0)
@@ -73,7 +82,10 @@ describe('the lazy index of a blob', () => {
     for (const blob of [zstdCompressSync(tar), tar]) {
       const { hasIndex, target } = await makeIndex(blob, tar)
       assert.ok(hasIndex)
-      assert.equal((await pool.run({ kind: 'skeleton', indexPath: target, metaPath: newPath(), limits })).spans, 1)
+      assert.equal(
+        (await pool.run({ kind: 'skeleton', indexPath: target, metaPath: newPath(), limits })).spans,
+        1,
+      )
     }
     const { hasIndex, target } = await makeIndex(readFileSync(packedBy('bzip2', folder, tar)), tar)
     assert.ok(!hasIndex && !existsSync(target))
@@ -86,7 +98,13 @@ describe('the lazy index of a blob', () => {
     await assert.rejects(makeIndex(blob, Buffer.from('another'), target), { code: 'DIGEST_MISMATCH' })
     const changed = Buffer.from(blob)
     changed[4] = 1
-    const task = { kind: 'lazy-index', blob: blobOf(blob), diffId: parseDiffId(digestOf(tar)), target, limits } as const
+    const task = {
+      kind: 'lazy-index',
+      blob: blobOf(blob),
+      diffId: parseDiffId(digestOf(tar)),
+      target,
+      limits,
+    } as const
     await assert.rejects(pool.run(task, { source: () => inPieces(changed) }), { code: 'DIGEST_MISMATCH' })
     assert.ok(!existsSync(target))
   })
