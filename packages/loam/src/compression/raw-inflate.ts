@@ -3,7 +3,7 @@
  * of the zlib that Node contains, or is linked to. Used only if a trial shows that its z_stream has the layout below.
  */
 import { createRequire } from 'node:module'
-import { deflateRawSync, constants } from 'node:zlib'
+import { deflateRawSync } from 'node:zlib'
 import type * as Koffi from 'koffi'
 import { LoamError } from '../errors/index.ts'
 import { callAside } from './inflaters.ts'
@@ -80,26 +80,45 @@ function bind(): Zlib | undefined {
   }
 }
 
-/** Inflates a stream up to a block within a byte, and from there on with another state. */
 function isTrustworthy(zlib: Zlib): boolean {
+  const trial = createTrial(zlib)
+  if (trial === undefined) return false
+  using inflater = new RawInflate('raw', zlib)
+  inflater.beginAt(trial.bytes, trial.bit, trial.window)
+  const output = Buffer.alloc(trial.plain.length)
+  inflater.inflate(output)
+  return inflater.isAtEnd && output.equals(trial.plain)
+}
+
+/** The end of a stream, from a block on that begins within a byte. */
+interface Trial {
+  readonly bytes: Buffer
+  readonly bit: number
+  readonly window: Buffer
+  readonly plain: Buffer
+}
+
+/** Creates a trial for whoever begins at a block, by inflating a stream up to there. Returns undefined if that fails. */
+export function createTrial(zlib: Zlib | undefined = loadZlib()): Trial | undefined {
   const plain = Buffer.alloc(60_000)
   for (let index = 0; index < plain.length; index += 1)
     plain[index] = index % 7 === 0 ? (index * index) % 251 : index % 13
-  const packed = deflateRawSync(plain, { memLevel: 1, strategy: constants.Z_HUFFMAN_ONLY })
+  const packed = deflateRawSync(plain, { memLevel: 1 })
   using whole = new RawInflate('raw', zlib)
-  using rest = new RawInflate('raw', zlib)
   const output = Buffer.alloc(plain.length)
   whole.input(packed)
   let filled = 0
   while (filled < plain.length / 2 || whole.unusedBits === 0) {
-    if (whole.isAtEnd) return false
+    if (whole.isAtEnd) return undefined
     filled += whole.inflate(output.subarray(filled), { stopAtBlock: true })
   }
-  if (!whole.isAtBlock) return false
-  const from = packed.length - whole.leftBytes - 1
-  rest.beginAt(packed.subarray(from), 8 - whole.unusedBits, whole.window())
-  rest.inflate(output.subarray(filled))
-  return rest.isAtEnd && output.equals(plain)
+  if (!whole.isAtBlock || !output.subarray(0, filled).equals(plain.subarray(0, filled))) return undefined
+  return {
+    bytes: packed.subarray(packed.length - whole.leftBytes - 1),
+    bit: 8 - whole.unusedBits,
+    window: whole.window(),
+    plain: plain.subarray(filled),
+  }
 }
 
 /** One deflate stream, raw or in a gzip member. Not concurrent; dispose it. */

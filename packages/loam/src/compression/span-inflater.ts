@@ -1,6 +1,6 @@
 import { LoamError } from '../errors/index.ts'
 import { hasIsal, IsalInflater } from './isal.ts'
-import { hasRawInflate, RawInflate } from './raw-inflate.ts'
+import { createTrial, hasRawInflate, RawInflate } from './raw-inflate.ts'
 import { hasZstd, ZstdInflater } from './zstd.ts'
 
 /** How the blob of a lazy index is compressed. */
@@ -39,13 +39,32 @@ export function inflateSpan(request: SpanRequest): Buffer {
         if (bytes.length < lengthBytes) throw endsEarly()
         return Buffer.from(bytes.subarray(0, lengthBytes))
       case 'gzip':
-        return hasIsal() ? inflateWithIsal(request) : inflateWithZlib(request)
+        return canUseIsal() ? inflateWithIsal(request) : inflateWithZlib(request)
       case 'zstd':
         return inflateFrames(request)
     }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
     throw new LoamError('COMPRESSION_INVALID', `decompress span: ${error.message}`, { cause: error })
+  }
+}
+
+let isTrusted: boolean | undefined
+
+/** Whether ISA-L is here, and can begin at a block as it is expected to. */
+function canUseIsal(): boolean {
+  isTrusted ??= hasIsal() && tryIsal()
+  return isTrusted
+}
+
+function tryIsal(): boolean {
+  const trial = createTrial()
+  if (trial === undefined) return false
+  const { plain, ...request } = trial
+  try {
+    return inflateWithIsal({ ...request, compression: 'gzip', lengthBytes: plain.length }).equals(plain)
+  } catch {
+    return false
   }
 }
 

@@ -83,17 +83,18 @@ export function* readSkeleton(
         throw invalidIndex('the skeleton goes on after the end of the tar')
       const count = Math.min(BLOCK - (at % BLOCK), piece.length - used)
       const bytes = piece.subarray(used, used + count)
+      if (at + count > tarBytes)
+        throw invalidIndex(`the skeleton is that of a tar of more than ${tarBytes} bytes`)
       reader.write(bytes)
       yield { tarStart: at, bytes }
       used += count
       at += count
       at += skipData(reader)
-      if (at > tarBytes) throw invalidIndex(`the skeleton is that of a tar of more than ${tarBytes} bytes`)
     }
   }
   const isEnded = reader.skippableBytes === Number.POSITIVE_INFINITY
   reader.end()
-  if (!isEnded && at !== tarBytes)
+  if (isEnded ? at > tarBytes : at !== tarBytes)
     throw invalidIndex(`the skeleton is that of a tar of ${at} bytes, not of ${tarBytes}`)
 }
 

@@ -44,6 +44,7 @@ import {
 import { applyLayer, FileTree, LayerTreeBuilder, splitPath } from '../../src/tree/index.ts'
 import type { Random } from '../faults/random.ts'
 import type { Target } from './engine.ts'
+import { LAZY_INDEX } from './lazy-index.ts'
 import { TIME } from './time.ts'
 
 const PLATFORM = { os: 'linux', architecture: 'amd64' }
@@ -494,5 +495,6 @@ export const TARGETS: readonly Target[] = [
   names,
   erofs,
   files,
+  LAZY_INDEX,
   TIME,
 ]
