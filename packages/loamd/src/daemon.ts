@@ -82,6 +82,7 @@ export class Daemon implements AsyncDisposable {
     const activity = new Activity()
     open.use(await startTracing(activity, env, log))
     const loam = open.use(await openLoam({ flags, file: configFile, env, activity }))
+    loam.indexInBackground()
     const { values, warnings } = loam.store.configuration
     for (const warning of warnings) log.warn('read the settings', { error: warning })
     if (values.signature_policy !== undefined && !options.isRemote)

@@ -3,6 +3,7 @@ import type {
   CollectionReport,
   ImageContents,
   ImageInspection,
+  IndexedImage,
   ListedImage,
   MesosImportReport,
   PruneReport,
@@ -126,11 +127,19 @@ const DescriptorSchema = v.object({
   artifactType: v.optional(v.string()),
   urls: v.optional(list(v.string())),
 })
+const IndexedImageSchema = matching<IndexedImage>()(
+  v.object({
+    digest,
+    layers: list(v.object({ diffId, blobDigest: digest, indexDigest: digest, indexBytes: count })),
+    artifact: orUndefined(digest),
+  }),
+)
 const PushedImageSchema = matching<PushedImage>()(
   v.object({
     digest,
     layers: list(DescriptorSchema),
     changes: list(v.object({ from: digest, to: digest, reason: v.string() })),
+    lazyIndexes: v.exactOptional(IndexedImageSchema),
   }),
 )
 
@@ -226,9 +235,26 @@ export const IMAGES = {
       to: v.optional(text),
       allPlatforms: v.optional(v.boolean()),
       replaceIndex: v.optional(v.boolean()),
+      /** Also make the lazy indexes of its layers, and push them beside it. */
+      index: v.optional(v.boolean()),
     }),
     result: PushedImageSchema,
     event: v.union([PushEventSchema, PullEventSchema]),
+  }),
+  'images.index': operation({
+    method: 'POST',
+    path: '/v1/images/index',
+    summary: 'Make the lazy indexes of the layers of an image, which need not be in the store.',
+    request: v.strictObject({
+      ...imageFields,
+      image: text,
+      /** Push them to the repository of the image's name. */
+      push: v.optional(v.boolean()),
+      /** A directory for them. */
+      output: v.optional(path),
+    }),
+    result: IndexedImageSchema,
+    event: PullEventSchema,
   }),
   'images.tag': operation({
     method: 'POST',
@@ -311,6 +337,7 @@ export const IMAGE_SCHEMAS = {
   ImageRecord: ImageRecordSchema,
   ListedImage: ListedImageSchema,
   PulledImage: PulledImageSchema,
+  IndexedImage: IndexedImageSchema,
   ImageInspection: InspectionSchema,
   ImageContents: ContentsSchema,
   PruneReport: PruneReportSchema,

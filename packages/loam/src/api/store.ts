@@ -44,6 +44,7 @@ const FsckReportSchema = matching<FsckReport>()(
         advice: orUndefined(v.string()),
       }),
     ),
+    deniedIndexes: list(v.object({ indexDigest: digest, reason: v.string(), deniedAtMs: count })),
   }),
 )
 

@@ -190,6 +190,11 @@ export class Loam implements AsyncDisposable {
     return this.#services.threads.volumeMeasures.of(path, signal)
   }
 
+  /** @internal From now on the lazy indexes of pulled images are made while nobody waits for them: closing the store ends that. */
+  indexInBackground(): void {
+    this.#services.indexAfterPull.runInBackground()
+  }
+
   /** @internal Returns the credentials of requests without their own. */
   configuredCredentials(): CredentialSource {
     return this.#services.sources.configuredCredentials()

@@ -12,13 +12,24 @@ import {
 import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } from '../content/index.ts'
 import type { DiffId } from '../image/index.ts'
 import { LayerStore } from '../layers/index.ts'
+import { readLazyIndex } from '../lazy-index/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
+import type { LayerLimits } from '../tree/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
 import { GroupSync, hostPlatform, readBootId, searchPath } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
-import { appcNaming, dockerNaming, type ImageNaming, ImageStore, PolicyEnforcer } from '../stores/index.ts'
+import {
+  appcNaming,
+  dockerNaming,
+  type FindIndexes,
+  findLazyIndexes,
+  type ImageNaming,
+  ImageStore,
+  type LazyIndexRules,
+  PolicyEnforcer,
+} from '../stores/index.ts'
 import {
   type Configuration,
   type ReadPolicy,
@@ -26,7 +37,13 @@ import {
   type SettingName,
   type Settings,
 } from '../config/index.ts'
-import { ImageSessions, LayerPrefetch, type ReadContents, SourceOpener } from '../images/index.ts'
+import {
+  ImageSessions,
+  IndexAfterPull,
+  LayerPrefetch,
+  type ReadContents,
+  SourceOpener,
+} from '../images/index.ts'
 import { measureFolder } from './shared-measures.ts'
 import { Threads } from './threads.ts'
 
@@ -50,6 +67,9 @@ const SHARED_SETTINGS = [
   'blob_retention',
   'blob_retention_time',
   'blob_retention_size',
+  'lazy_index',
+  'lazy_index_dir',
+  'lazy_trust',
 ] as const satisfies readonly SettingName[]
 
 type SharedSettings = Pick<Settings, (typeof SHARED_SETTINGS)[number]>
@@ -100,6 +120,8 @@ export class Wiring implements AsyncDisposable {
   readonly sources: SourceOpener
   readonly sessions: ImageSessions
   readonly prefetch: LayerPrefetch
+  /** Makes lazy indexes of images that were pulled. */
+  readonly indexAfterPull: IndexAfterPull
   readonly readContents: ReadContents
   readonly #stacks: StackMounts
   readonly #bootId: string
@@ -150,6 +172,9 @@ export class Wiring implements AsyncDisposable {
     const enforcer = read === undefined ? undefined : new PolicyEnforcer(read.policy, metadata)
     this.hasPolicy = enforcer !== undefined
     this.#policyFingerprint = read?.fingerprint
+    const findIndexes = indexFinder(values, { enforcer, metadata, limits })
+    this.indexAfterPull = new IndexAfterPull({ configuration, activity, metadata, blobs, layers, retained })
+    const { begin: onPulled } = this.indexAfterPull
     const makeStore = (naming: ImageNaming) =>
       new ImageStore({
         paths,
@@ -162,6 +187,8 @@ export class Wiring implements AsyncDisposable {
         naming,
         limits: imageLimits,
         enforcer,
+        findIndexes,
+        onPulled,
       })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
     this.#stacks = new StackMounts({ paths, metadata, layers, stateFolder: values.state })
@@ -267,6 +294,7 @@ export class Wiring implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.indexAfterPull[Symbol.asyncDispose]()
     await this.prefetch[Symbol.asyncDispose]()
     await this.sessions[Symbol.asyncDispose]()
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
@@ -302,6 +330,26 @@ function limitsOf(values: SharedSettings) {
   return { layer, image }
 }
 
+/** Returns the search for lazy indexes that the settings trust. */
+function indexFinder(
+  { lazy_trust: trust, lazy_index_dir: directory }: SharedSettings,
+  parts: {
+    readonly enforcer: PolicyEnforcer | undefined
+    readonly metadata: MetadataStore
+    readonly limits: LayerLimits
+  },
+): FindIndexes {
+  const { enforcer, metadata, limits } = parts
+  const rules: LazyIndexRules = {
+    trust,
+    directory,
+    enforcer,
+    denialOf: (index) => metadata.layers.denialOf(index),
+    readIndex: (bytes) => readLazyIndex(bytes, limits),
+  }
+  return async (source, image, request) => findLazyIndexes(source, image, rules, request)
+}
+
 function createRetainedBlobs(paths: StorePaths, values: SharedSettings): RetainedBlobs {
   return new RetainedBlobs(paths, {
     mode: values.blob_retention,
@@ -326,6 +374,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     sources,
     sessions,
     prefetch,
+    indexAfterPull,
     measure,
     readContents,
     ingest,
@@ -351,6 +400,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     sources,
     sessions,
     prefetch,
+    indexAfterPull,
     measure,
     readContents,
     ingest,

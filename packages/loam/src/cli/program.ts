@@ -9,6 +9,7 @@ import { addFsck } from './commands/fsck.ts'
 import { addGc } from './commands/gc.ts'
 import { addImages } from './commands/images.ts'
 import { addImport } from './commands/import.ts'
+import { addIndex } from './commands/index-image.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addProvision } from './commands/provision.ts'
 import { addPrune } from './commands/prune.ts'
@@ -54,6 +55,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addPull,
     addPut,
     addPush,
+    addIndex,
     addProvision,
     addVolume,
     addRun,

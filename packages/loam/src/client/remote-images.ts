@@ -7,6 +7,8 @@ import type {
   ImageInspection,
   ImageOptions,
   Images,
+  IndexedImage,
+  IndexImageOptions,
   ListedImage,
   MesosImportOptions,
   MesosImportReport,
@@ -145,8 +147,9 @@ export class RemoteImages implements Pick<Images, keyof Images> {
 
   /** Uploads an image, as `Images.push`. */
   async push(image: string, options: Remote<PushImageOptions> = {}): Promise<PushedImage> {
-    const { to, allPlatforms, replaceIndex, signal, onEvent, onPush } = options
-    const request = { ...toImageFields(options), image: absoluteImage(image), to, allPlatforms, replaceIndex }
+    const { to, allPlatforms, replaceIndex, index, signal, onEvent, onPush } = options
+    const own = { to, allPlatforms, replaceIndex, index }
+    const request = { ...toImageFields(options), image: absoluteImage(image), ...own }
     return this.#transport.call('images.push', request, {
       signal,
       onEvent: (event) => {
@@ -154,6 +157,18 @@ export class RemoteImages implements Pick<Images, keyof Images> {
         else onEvent?.(event)
       },
     })
+  }
+
+  /** Makes the lazy indexes of an image, as `Images.index`. */
+  async index(image: string, options: Remote<IndexImageOptions> = {}): Promise<IndexedImage> {
+    const { push, output } = options
+    const request = {
+      ...toImageFields(options),
+      image: absoluteImage(image),
+      push,
+      output: output === undefined ? undefined : absolute(output),
+    }
+    return this.#transport.call('images.index', request, options)
   }
 
   /** Finds an image by name or digest. */

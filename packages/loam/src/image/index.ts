@@ -68,6 +68,13 @@ export {
   lazyArtifactTag,
   parseLazyArtifact,
 } from './lazy-artifact.ts'
+export {
+  formatLazyProfile,
+  type LazyProfile,
+  MAX_PROFILE_BYTES,
+  parseLazyProfile,
+  uniteSpans,
+} from './lazy-profile.ts'
 export { pinOf } from './name-pin.ts'
 export { type StoredReference, storedReference } from './stored-reference.ts'
 export { goStruct, goTexts } from './go-json.ts'

@@ -8,6 +8,8 @@ import { commitImage, type CommitSubject } from './commit-image.ts'
 import { type ContentsOptions, type ImageContents, readImageContents } from './contents.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
 import { describePulled, findTarget, inspectImage, listImages, removeImage } from './image-list.ts'
+import { indexByName, type IndexImageOptions, indexPushed } from './index-by-name.ts'
+import type { IndexedImage } from './index-image.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
 import {
   notePushed,
@@ -240,11 +242,26 @@ export class Images {
     if (name.transport !== 'docker') {
       throw new LoamError('USAGE', `push ${image}: ${options.to ?? image} is not a registry reference`)
     }
-    const pushed = await sources.withClient(name.reference.registry, options, async (client) =>
-      pushImage(this.#services, subject, { reference: name.reference, client }, options),
+    return sources.withClient(name.reference.registry, options, async (client) => {
+      const to = { reference: name.reference, client }
+      const pushed = await pushImage(this.#services, subject, to, options)
+      await notePushed(this.#services, subject, pushed, formatAnyName(name))
+      if (options.index !== true) return pushed
+      const { record } = subject
+      return { ...pushed, lazyIndexes: await indexPushed(this.#services, { record, pushed }, to, options) }
+    })
+  }
+
+  /**
+   * Makes the lazy indexes of an image's layers, with which others can pull it lazily: in the store if it has the layers, in the directories that are named,
+   * and in its registry. The image need not be in the store. @throws as `pull`, USAGE if the indexes would be kept nowhere
+   */
+  async index(image: string, options: IndexImageOptions = {}): Promise<IndexedImage> {
+    const { activity } = this.#services
+    const attributes = { image: imageLabel(image), push: options.push ?? false }
+    return observeFetch({ activity, operation: 'images.index', attributes }, options, async (own) =>
+      indexByName(this.#services, image, own),
     )
-    await notePushed(this.#services, subject, pushed, formatAnyName(name))
-    return pushed
   }
 
   /** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */

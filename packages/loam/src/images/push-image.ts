@@ -13,6 +13,7 @@ import {
   replaceLayers,
 } from '../image/index.ts'
 import { checkPin, type ImageLayerRecord, type ImageRecord } from '../metadata/index.ts'
+import type { IndexedImage } from './index-image.ts'
 import { BlobPusher, type BlobRoute, isGone, type PushServices, type PushTarget } from './push-blobs.ts'
 import type { ImageOptions } from './requests.ts'
 
@@ -57,6 +58,8 @@ export interface PushOptions {
 export interface PushImageOptions extends ImageOptions, PushOptions {
   /** Reference to push to. Undefined: the image's own name. */
   readonly to?: string | undefined
+  /** Also make the lazy indexes of its layers, and push them beside it. */
+  readonly index?: boolean | undefined
 }
 
 /** The result of a push. */
@@ -67,6 +70,8 @@ export interface PushedImage {
   readonly layers: readonly Descriptor[]
   /** Why the digest differs from that of the image; empty if it is the same. */
   readonly changes: readonly Omit<DigestChange, 'kind'>[]
+  /** The lazy indexes that were pushed beside it, if that was requested. Of an index, those of this machine's platform. */
+  readonly lazyIndexes?: IndexedImage
 }
 
 /** An image of the store, and the digest that its name refers to: of the index if there is one. */

@@ -208,14 +208,16 @@ export function storedSource(
 }
 
 function lazyArtifactsOf(origin: () => Promise<ImageSource>): LazyArtifacts {
+  const place = async () => {
+    const { name, lazyArtifacts } = await origin()
+    if (lazyArtifacts !== undefined) return lazyArtifacts
+    throw new LoamError('SOURCE_INVALID', `use ${name}: it cannot have lazy indexes`)
+  }
   return {
     find: async function* find(image, options) {
-      yield* (await origin()).lazyArtifacts?.find(image, options) ?? []
+      yield* (await place()).find(image, options)
     },
-    getBlob: async (blob, options) => {
-      const { lazyArtifacts } = await origin()
-      if (lazyArtifacts !== undefined) return lazyArtifacts.getBlob(blob, options)
-      throw new LoamError('SOURCE_INVALID', `get blob ${blob.digest}: its source has no artifacts`)
-    },
+    getBlob: async (blob, options) => (await place()).getBlob(blob, options),
+    push: async (artifact, blobs, signal) => (await place()).push(artifact, blobs, signal),
   }
 }

@@ -4,6 +4,7 @@ export { LayerStore } from './layer-store.ts'
 export type { LazyParts, TrustedIndex } from './partial-layers.ts'
 export { readDeviceTags } from './device-tags.ts'
 export { newArtifactRecord } from './artifact-record.ts'
+export type { LayerIndex } from './layer-indexes.ts'
 export type { CompleteOptions, LayerFiller } from './layer-filler.ts'
 export {
   createSpanMap,

@@ -22,6 +22,7 @@ import { sizeOf } from './file-state.ts'
 import { fetchLayer, ingestUnknown, type UnknownLayer, type WantedLayer } from './layer-fetch.ts'
 import { LayerLeases, type LeaseLayerOptions, type LeaseLazilyOptions } from './layer-leases.ts'
 import { type LazyParts, PartialLayers } from './partial-layers.ts'
+import { LayerIndexes } from './layer-indexes.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { SmallBlobs } from './small-blobs.ts'
 import { TreeWork } from './tree-work.ts'
@@ -59,6 +60,8 @@ export class LayerStore {
   /** Work that threads do with layers, folders and files. */
   readonly trees: TreeWork
   readonly #leases: LayerLeases
+  /** Lazy indexes of the layers. */
+  readonly indexes: LayerIndexes
   readonly #removals = new Removals()
   readonly #smallBlobs = new SmallBlobs()
 
@@ -76,6 +79,7 @@ export class LayerStore {
       get: (diffId) => this.getLazily(diffId),
     })
     this.trees = new TreeWork({ ...options, artifacts: this.artifacts })
+    this.indexes = new LayerIndexes(options)
   }
 
   /** Returns the record of a layer that is here with all of its data. */

@@ -36,6 +36,8 @@ import { openSpanMap } from './span-map.ts'
 export interface TrustedIndex {
   /** Fetches it. The bytes have the digest `indexDigest`. */
   readonly bytes: () => Promise<Buffer>
+  /** Gets the spans that containers read first, as far as is known. Never fails. */
+  readonly profile?: (() => Promise<readonly number[]>) | undefined
   readonly indexDigest: Digest
   /** The rule of `lazy_trust` that allowed it. */
   readonly trustedBy: string
@@ -181,6 +183,7 @@ export class PartialLayers {
     const blob = { ...wanted.blob, mediaType: index.blobMediaType }
     const source = { diffId, blob, reference, indexDigest, trustedBy }
     const directory = ingest().newPath('layer')
+    const profile = index.profile?.()
     try {
       mkdirSync(directory, { mode: 0o700 })
       const indexPath = join(directory, LAZY_INDEX_NAME)
@@ -201,6 +204,9 @@ export class PartialLayers {
       renameSync(directory, layerPath(paths, diffId))
       const layer = { data: 'partial', diffId, tarBytes, summary, createdAtMs: Date.now() } as const
       await metadata.layers.putPartial(layer, source, newArtifactRecord(diffId, 'meta', bootId))
+      // It is read when the layer is served.
+      const hint = await profile
+      if (hint !== undefined) await metadata.lazy.addProfile(diffId, { indexDigest, spans: hint })
     } finally {
       await removeTree(directory)
     }

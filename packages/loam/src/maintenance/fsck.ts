@@ -47,6 +47,15 @@ export interface FsckReport {
   }
   /** The problems; empty for a sound store. */
   readonly problems: readonly FsckProblem[]
+  /** Lazy indexes that are not used again, since their layers turned out to be wrong. No damage of the store. */
+  readonly deniedIndexes: readonly {
+    /** Digest of the index. */
+    readonly indexDigest: Digest
+    /** Why, as a sentence. */
+    readonly reason: string
+    /** When it was denied, in milliseconds since 1970. */
+    readonly deniedAtMs: number
+  }[]
 }
 
 /** Options of a check. */
@@ -128,6 +137,7 @@ class StoreCheck {
         tarBytes: this.#tarBytes,
       },
       problems: this.#problems,
+      deniedIndexes: this.#parts.metadata.lazy.denied(),
     }
   }
 

@@ -1,9 +1,6 @@
-import { type DiffId, type Digest, parseDigest } from '../image/index.ts'
+import { type DiffId, type Digest, parseDigest, uniteSpans } from '../image/index.ts'
 import type { Database, Row } from './database.ts'
 import { integer, text } from './rows.ts'
-
-/** Spans of one layer: a container that reads more than this within seconds is filled as fast in any order. */
-const MAX_PROFILE_SPANS = 4096
 
 /** A lazy index that is not used again. */
 export interface DeniedIndex {
@@ -54,7 +51,7 @@ export class LazyTable {
     await this.#database.visibleTransaction(() => {
       const known = this.profileOf(diffId)
       const before = known?.indexDigest === indexDigest ? known.spans : []
-      const all = [...new Set([...before, ...spans])].slice(0, MAX_PROFILE_SPANS)
+      const all = uniteSpans(before, spans)
       if (all.length === before.length) return
       this.#database.run(
         `INSERT OR REPLACE INTO profiles (diff_id, index_digest, spans) SELECT diff_id, ?, ? FROM layers WHERE diff_id = ?`,

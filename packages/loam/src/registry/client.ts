@@ -261,13 +261,16 @@ export class RegistryClient implements AsyncDisposable {
     return { digest: isDigest(digest) ? digest : undefined, mediaType }
   }
 
-  /** Uploads a manifest under the tag or digest of a reference. @throws REGISTRY_*, DIGEST_MISMATCH when the registry says that it keeps another one */
+  /**
+   * Uploads a manifest under the tag or digest of a reference. Returns whether the registry lists it as a referrer of its subject. @throws REGISTRY_*,
+   * DIGEST_MISMATCH when the registry says that it keeps another one
+   */
   async putManifest(
     reference: ImageReference,
     mediaType: string,
     bytes: Buffer,
     signal?: AbortSignal,
-  ): Promise<void> {
+  ): Promise<{ readonly isListed: boolean }> {
     const selector = manifestSelector(reference)
     const attempted = `upload manifest ${inRegistry(reference, selector)}`
     const response = await this.#ownSession(reference).get({
@@ -282,7 +285,8 @@ export class RegistryClient implements AsyncDisposable {
     })
     await response.body.dump()
     const stated = header(response, 'docker-content-digest')
-    if (!isDigest(stated) || stated === digestOf(bytes, splitDigest(stated).algorithm)) return
+    const isListed = header(response, 'oci-subject') !== undefined
+    if (!isDigest(stated) || stated === digestOf(bytes, splitDigest(stated).algorithm)) return { isListed }
     throw new LoamError(
       'DIGEST_MISMATCH',
       `${attempted}: the registry stored a different manifest, ${stated}`,

@@ -1,4 +1,5 @@
-import type { Descriptor, Digest, DocumentLimit, StoredReference } from '../image/index.ts'
+import type { Readable } from 'node:stream'
+import type { Descriptor, Digest, DocumentLimit, LazyArtifact, StoredReference } from '../image/index.ts'
 import type { NameGiver } from '../metadata/index.ts'
 import type { ImageLocation, Signature } from '../policy/index.ts'
 
@@ -46,6 +47,23 @@ export interface LazyArtifacts {
     blob: Descriptor,
     options: { readonly maxBytes: number; readonly signal: AbortSignal | undefined },
   ) => Promise<Buffer>
+  /**
+   * Uploads the artifact of an image: the blobs that are missing there, then the manifest, at its tag and as a referrer of the image. Replaces the
+   * artifact that is there. Returns its digest. @throws REGISTRY_*
+   */
+  readonly push: (
+    artifact: LazyArtifact,
+    blobs: readonly ArtifactBlob[],
+    signal: AbortSignal | undefined,
+  ) => Promise<Digest>
+}
+
+/** A blob of an artifact that is uploaded. */
+export interface ArtifactBlob {
+  readonly digest: Digest
+  readonly sizeBytes: number
+  /** Called once for each try. */
+  readonly open: () => Readable
 }
 
 /** One location that provides an image. Callers verify all that it returns. */

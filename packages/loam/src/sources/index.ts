@@ -3,7 +3,14 @@ import type * as Mesos from './mesos.ts'
 export { type AppcImage, type AppcPart, appcIdOf, knownAppcImage, readAppcParts } from './appc/appc-image.ts'
 export { type FolderPacker, folderLayer } from './folder-layer.ts'
 export { askedBy, formatImageName, type ImageName, type NameDefaults } from './image-name.ts'
-export type { AskedFor, ImageSource, LazyArtifacts, OpenBlobOptions, SourceDocument } from './image-source.ts'
+export type {
+  ArtifactBlob,
+  AskedFor,
+  ImageSource,
+  LazyArtifacts,
+  OpenBlobOptions,
+  SourceDocument,
+} from './image-source.ts'
 export {
   type DockerEndpoint,
   type ImageAddress,

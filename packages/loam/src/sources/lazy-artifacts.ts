@@ -11,6 +11,7 @@ import {
 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { LazyArtifacts } from './image-source.ts'
+import { pushLazyArtifact } from './push-lazy-artifact.ts'
 
 /** Further referrers are ignored: anybody who may push can add some. */
 const MAX_REFERRERS = 8
@@ -50,6 +51,7 @@ export function registryLazyArtifacts(client: RegistryClient, reference: ImageRe
       }
     },
     getBlob: async (blob, options) => client.getBlob(reference, blob, options),
+    push: async (artifact, blobs, signal) => pushLazyArtifact({ client, reference }, artifact, blobs, signal),
   }
 }
 

@@ -36,7 +36,7 @@ import { type ImageLimits, overLimit } from '../tree/index.ts'
 import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
-import { type FindIndexes, LazyPull, type LazyPlan } from './lazy-pull.ts'
+import { EagerReason, type FindIndexes, LazyPull, type LazyPlan } from './lazy-pull.ts'
 import { leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore, sweepRetainedBlobs } from './prune.ts'
@@ -57,6 +57,8 @@ export interface ImageStoreOptions {
   readonly enforcer: PolicyEnforcer | undefined
   /** Looks for trusted lazy indexes. Undefined: images are pulled eagerly. */
   readonly findIndexes?: FindIndexes | undefined
+  /** Called with each image that was not in the store, when it is. It must not throw. */
+  readonly onPulled?: ((image: ImageRecord, source: ImageSource, options: GetOptions) => void) | undefined
 }
 
 /** How long the received part of a layer is kept for the next pull. */
@@ -138,7 +140,13 @@ export class ImageStore implements Store<ImageSource> {
     const decisions = await this.#admit(image, source, options.signal)
     this.#reportOtherPlatform(image, source, options)
     const plan = await this.#plan(image.record, lazy, options)
-    const leases = await leaseLayers(this.#options.layers, image.record, source, { ...options, plan })
+    const eager = new EagerReason(plan, options.onEvent)
+    const { onEvent } = eager
+    const leases = await leaseLayers(this.#options.layers, image.record, source, {
+      ...options,
+      plan,
+      onEvent,
+    })
     try {
       const store = this.#options.layers
       const layers = image.record.layers.map(({ diffId }) =>
@@ -151,6 +159,8 @@ export class ImageStore implements Store<ImageSource> {
       if (options.sync === true) await traced('image.sync', {}, async () => this.#sync(image))
       await this.#record(image, source, cached !== undefined, options)
       await enforcer?.record(image.record.digest, decisions)
+      await eager.record(this.#options.metadata, image.record.digest)
+      if (cached === undefined) this.#options.onPulled?.(image.record, source, options)
       return new StoredImage({ ...image, layers }, leases)
     } catch (error) {
       for (const lease of leases) lease.release()

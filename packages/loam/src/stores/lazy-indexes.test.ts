@@ -12,6 +12,7 @@ import {
   EMPTY_CONFIG,
   formatIndex,
   formatLazyArtifact,
+  formatLazyProfile,
   type LazyArtifact,
   lazyArtifactTag,
   MEDIA_TYPES,
@@ -378,6 +379,23 @@ describe('the search for lazy indexes', () => {
     assert.ok(result.kind === 'found')
     writeFileSync(join(directory, `${layers[0]!.blobDigest}.lazy-index`), indexes[1]!.bytes)
     await assert.rejects(result.indexes.get(layers[0]!.diffId)!.bytes(), /was changed or removed/)
+  })
+
+  test('the profile of an artifact comes with its indexes, and one that cannot be read is none', async () => {
+    const profile = blob(formatLazyProfile(new Map([[indexes[0]!.digest, [3, 1]]])))
+    const spansOf = async () => {
+      const result = await find()
+      assert.ok(result.kind === 'found')
+      return Promise.all(layers.map(async ({ diffId }) => result.indexes.get(diffId)?.profile?.()))
+    }
+    publish(artifactOf({ profile: describeBytes('', profile.bytes) }))
+    assert.deepEqual(await spansOf(), [[], []])
+    server.setBlob(profile.digest, profile.bytes)
+    assert.deepEqual(await spansOf(), [[3, 1], []])
+    server.setBlob(profile.digest, Buffer.alloc(profile.bytes.length))
+    assert.deepEqual(await spansOf(), [[], []])
+    publish(artifactOf())
+    assert.deepEqual(await spansOf(), [undefined, undefined])
   })
 
   test('the search begins before the layers are known', async () => {

@@ -5,8 +5,11 @@ import {
   type Digest,
   digestOf,
   type LazyArtifact,
+  type LazyProfile,
+  MAX_PROFILE_BYTES,
   MEDIA_TYPES,
   parseLazyArtifact,
+  parseLazyProfile,
   splitDigest,
 } from '../image/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
@@ -27,6 +30,8 @@ const SMALL_INDEX_BYTES = 1 << 20
 /** An image is pulled eagerly rather than wait longer for what only makes the pull faster. */
 const SEARCH_MS = 10_000
 const MAX_REASONS = 4
+/** A profile is a few hundred bytes, and no mount waits longer for it. */
+const PROFILE_MS = 1000
 
 /** What an index says about itself; the same as `readLazyIndex` returns. */
 interface IndexHead {
@@ -69,14 +74,14 @@ export interface FoundLazyIndex {
   readonly trustedBy: string
   /** Gets the index, its digest verified, and for exactly this layer. @throws LAZY_INDEX_INVALID, DIGEST_MISMATCH, REGISTRY_*, system errors */
   readonly bytes: (signal?: AbortSignal) => Promise<Buffer>
+  /** Gets the spans that containers read first; none if that fails, since they are only a hint. Undefined if nobody has recorded them. */
+  readonly profile?: (signal?: AbortSignal) => Promise<readonly number[]>
 }
 
 export type LazyIndexes =
   | {
       readonly kind: 'found'
       readonly indexes: ReadonlyMap<DiffId, FoundLazyIndex>
-      /** Gets the bytes of the profile. Undefined for none. */
-      readonly profile: ((signal?: AbortSignal) => Promise<Buffer>) | undefined
     }
   | {
       readonly kind: 'none'
@@ -85,10 +90,7 @@ export type LazyIndexes =
     }
 
 /** Indexes that are trusted, of some layers. */
-interface Trusted {
-  readonly indexes: ReadonlyMap<DiffId, FoundLazyIndex>
-  readonly profile?: ((signal?: AbortSignal) => Promise<Buffer>) | undefined
-}
+type Trusted = ReadonlyMap<DiffId, FoundLazyIndex>
 
 /**
  * Finds trusted lazy indexes of the layers of an image: files of `lazy_index_dir` first, then the artifact beside the image in its registry. Makes no
@@ -103,7 +105,7 @@ export async function findLazyIndexes(
   const search = new Search(source, image, rules, request)
   const found = await search.run()
   throwIfAborted(request.signal, `look for lazy indexes of ${source.name}`)
-  if (found.indexes.size > 0) return { kind: 'found', indexes: found.indexes, profile: found.profile }
+  if (found.size > 0) return { kind: 'found', indexes: found }
   return { kind: 'none', why: search.why }
 }
 
@@ -133,9 +135,9 @@ class Search {
   async run(): Promise<Trusted> {
     const own = await this.#findOwn()
     const isAll = own.size > 0 && (await this.#image.layers).every(({ diffId }) => own.has(diffId))
-    if (isAll) return { indexes: own }
+    if (isAll) return own
     const artifact = await this.#findArtifact()
-    return { indexes: new Map([...(artifact?.indexes ?? []), ...own]), profile: artifact?.profile }
+    return new Map([...(artifact ?? []), ...own])
   }
 
   #allows(rule: LazyTrust): boolean {
@@ -236,7 +238,7 @@ class Search {
         const artifact = this.#parse(digest, bytes, pin)
         const trustedBy = await this.#judge(digest, pin, signal)
         const trusted = await this.#select(place, artifact, trustedBy)
-        if (trusted.indexes.size > 0) return trusted
+        if (trusted.size > 0) return trusted
         this.#reasons.push(`the artifact ${digest} has no usable index of its layers`)
       } catch (error) {
         if (signal.aborted) throw error
@@ -281,6 +283,7 @@ class Search {
   async #select(place: LazyArtifacts, artifact: LazyArtifact, trustedBy: string): Promise<Trusted> {
     const indexes = new Map<DiffId, FoundLazyIndex>()
     const byBlob = new Map(artifact.layers.map((each) => [each.blob, each]))
+    const profile = readOnce(place, artifact)
     for (const layer of await this.#image.layers) {
       const entry = byBlob.get(layer.blobDigest)
       if (entry === undefined || this.#isDenied(entry.index.digest)) continue
@@ -300,9 +303,12 @@ class Search {
         this.#check(got, layer)
         return got
       }
-      indexes.set(layer.diffId, { indexDigest: descriptor.digest, trustedBy, bytes })
+      const { digest } = descriptor
+      const spans = async (signal?: AbortSignal) => (await profile?.(signal))?.get(digest) ?? []
+      const hint = profile === undefined ? {} : { profile: spans }
+      indexes.set(layer.diffId, { indexDigest: digest, trustedBy, bytes, ...hint })
     }
-    return { indexes, profile: undefined }
+    return indexes
   }
 
   #isDenied(index: Digest): boolean {
@@ -318,6 +324,28 @@ class Search {
       throw invalid(digestOf(bytes), `it is for the blob ${blob.digest} of ${blob.sizeBytes} bytes`)
     if (own !== diffId) throw invalid(digestOf(bytes), `it is for the layer ${own}, expected ${diffId}`)
   }
+}
+
+/** Returns a reader of the profile of an artifact, which all layers share. It never fails. */
+function readOnce(
+  place: LazyArtifacts,
+  { profile }: LazyArtifact,
+): ((signal?: AbortSignal) => Promise<LazyProfile>) | undefined {
+  if (profile === undefined) return undefined
+  let reading: Promise<LazyProfile> | undefined
+  const read = async (given: AbortSignal | undefined): Promise<LazyProfile> => {
+    const limit = AbortSignal.timeout(PROFILE_MS)
+    const signal = given === undefined ? limit : AbortSignal.any([given, limit])
+    try {
+      const descriptor = { mediaType: MEDIA_TYPES.lazyProfile, ...profile }
+      const bytes = await place.getBlob(descriptor, { maxBytes: MAX_PROFILE_BYTES, signal })
+      if (digestOf(bytes, splitDigest(profile.digest).algorithm) !== profile.digest) return new Map()
+      return parseLazyProfile(bytes, `profile ${profile.digest}`)
+    } catch {
+      return new Map()
+    }
+  }
+  return async (signal) => (reading ??= read(signal))
 }
 
 function maxIndexBytes({ blobBytes }: ImageLayerRecord): number {

@@ -1,33 +1,17 @@
 import { LoamError, throwIfAborted } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore, TrustedIndex } from '../layers/index.ts'
-import type { ImageLayerRecord } from '../metadata/index.ts'
+import type { ImageLayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-
-/** An image that lazy indexes are wanted for. Its layers may be known later than its manifest. */
-interface LazySubject {
-  readonly digest: Digest
-  readonly layers: readonly ImageLayerRecord[] | Promise<readonly ImageLayerRecord[]>
-}
-
-type FoundIndex = Pick<TrustedIndex, 'indexDigest' | 'trustedBy'> & {
-  readonly bytes: (signal?: AbortSignal) => Promise<Buffer>
-}
-
-/** The trusted lazy indexes of some layers, or why there are none. */
-type FoundIndexes =
-  | {
-      readonly kind: 'found'
-      readonly indexes: ReadonlyMap<DiffId, FoundIndex>
-    }
-  | { readonly kind: 'none'; readonly why: string }
+import type { FoundLazyIndex, LazyIndexes, LazyIndexRequest, LazyIndexSubject } from './lazy-indexes.ts'
+import type { GetOptions, PullEvent } from './store.ts'
 
 /** Looks for trusted lazy indexes. Never fails for want of one. @throws CANCELED */
 export type FindIndexes = (
   source: ImageSource,
-  image: LazySubject,
-  request: { readonly pin?: Digest | undefined; readonly signal?: AbortSignal | undefined },
-) => Promise<FoundIndexes>
+  image: LazyIndexSubject,
+  request: LazyIndexRequest,
+) => Promise<LazyIndexes>
 
 /** How an image is pulled: the layers with an index lazily, all others eagerly. */
 export interface LazyPlan {
@@ -47,7 +31,7 @@ export class LazyPull implements Disposable {
   readonly #options: LazyPullOptions
   readonly #source: ImageSource
   readonly #layers = Promise.withResolvers<readonly ImageLayerRecord[]>()
-  #found: Promise<FoundIndexes> | undefined
+  #found: Promise<LazyIndexes> | undefined
 
   constructor(source: ImageSource, options: LazyPullOptions) {
     this.#source = source
@@ -56,7 +40,7 @@ export class LazyPull implements Disposable {
   }
 
   /** Begins the search for an image whose manifest is known. */
-  begin(digest: Digest, request: Parameters<FindIndexes>[2]): void {
+  begin(digest: Digest, request: LazyIndexRequest): void {
     const { find, layers } = this.#options
     if (find === undefined || !layers.partial.isOn) return
     this.#found = find(this.#source, { digest, layers: this.#layers.promise }, request)
@@ -66,7 +50,7 @@ export class LazyPull implements Disposable {
   /** Returns how to pull the layers of the image, which are known now. @throws CANCELED */
   async plan(
     image: { readonly digest: Digest; readonly layers: readonly ImageLayerRecord[] },
-    request: Parameters<FindIndexes>[2],
+    request: LazyIndexRequest,
   ): Promise<LazyPlan> {
     const missing = image.layers.filter(({ diffId }) => !this.#options.layers.isHereLazily(diffId))
     this.#layers.resolve(missing)
@@ -87,14 +71,15 @@ export class LazyPull implements Disposable {
   }
 
   #toTrusted(
-    { indexDigest, trustedBy, bytes }: FoundIndex,
+    { indexDigest, trustedBy, bytes, profile }: FoundLazyIndex,
     layer: ImageLayerRecord,
-    { signal }: Parameters<FindIndexes>[2],
+    { signal }: LazyIndexRequest,
   ): TrustedIndex {
     return {
       indexDigest,
       trustedBy,
       bytes: async () => bytes(signal),
+      profile: profile === undefined ? undefined : async () => profile(signal),
       reference: this.#source.name,
       blobMediaType: layer.blobMediaType,
     }
@@ -104,5 +89,30 @@ export class LazyPull implements Disposable {
     this.#layers.reject(
       new LoamError('CANCELED', `look for lazy indexes of ${this.#source.name}: its pull has ended`),
     )
+  }
+}
+
+/** Why an image that was to be pulled lazily was not: by its plan, or by what happened to a layer. */
+export class EagerReason {
+  readonly #plan: LazyPlan | undefined
+  readonly #onEvent: GetOptions['onEvent']
+  #why: string | undefined
+
+  constructor(plan: LazyPlan | undefined, onEvent: GetOptions['onEvent']) {
+    this.#plan = plan
+    this.#onEvent = onEvent
+    this.#why = plan?.why
+  }
+
+  readonly onEvent = (event: PullEvent): void => {
+    if (event.kind === 'eager') this.#why = event.why
+    this.#onEvent?.(event)
+  }
+
+  /** Records the reason for `inspect`. A pull that found all layers here leaves what was recorded. */
+  async record({ lazy }: Pick<MetadataStore, 'lazy'>, image: Digest): Promise<void> {
+    const plan = this.#plan
+    if (plan === undefined || (this.#why === undefined && plan.indexes.size === 0)) return
+    await lazy.putWhyEager(image, this.#why)
   }
 }

@@ -33,14 +33,17 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
   },
   'images.importMesos': async ({ loam, signal, onEvent }, request) =>
     loam.images.importMesos({ ...request, signal, onEvent }),
-  'images.push': async (context, { image, to, allPlatforms, replaceIndex, ...request }) =>
+  'images.push': async (context, { image, to, allPlatforms, replaceIndex, index, ...request }) =>
     context.loam.images.push(await checkPlace(image), {
       ...toImageOptions(context, request),
       to,
       allPlatforms,
       replaceIndex,
+      index,
       onPush: context.onEvent,
     }),
+  'images.index': async (context, { image, push, output, ...request }) =>
+    context.loam.images.index(await checkPlace(image), { ...toImageOptions(context, request), push, output }),
   'images.tag': async (context, { image, name, replace, ...request }) =>
     context.loam.images.tag(await checkPlace(image), name, { ...toImageOptions(context, request), replace }),
   'images.untag': async ({ loam }, { name, imageType }) =>

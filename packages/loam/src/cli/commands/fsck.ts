@@ -23,12 +23,13 @@ export function addFsck(program: Command, host: Host): void {
             output.note(`checking ${what}`)
           },
         })
-        const { checked, problems } = report
+        const { checked, problems, deniedIndexes } = report
         output.result(report, () => [
           ...problems.map(({ what, problem, repaired, advice }) => {
             const outcome = repaired === undefined ? 'NOT REPAIRED' : `repaired: ${repaired}`
             return `${what}: ${problem}; ${outcome}${advice === undefined ? '' : ` (${advice})`}`
           }),
+          ...deniedIndexes.map(({ indexDigest, reason }) => `lazy index ${indexDigest} is denied: ${reason}`),
           `checked ${checked.layers} layers (${formatBytes(checked.tarBytes)}), ${checked.images} images, ${checked.mergedImages} merged, ${checked.rootfses} root filesystems: ${problems.length === 0 ? 'no problems' : `${problems.length} problems`}`,
         ])
         if (problems.some(({ repaired }) => repaired === undefined)) host.exitStatus = 1

@@ -2,12 +2,14 @@ import type { Command } from 'commander'
 import type { PushEvent } from '../../images/index.ts'
 import { shortDigest } from '../format.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
   readonly allPlatforms?: boolean
   readonly replaceIndex?: boolean
+  readonly index?: boolean
 }
 
 const ROUTES = {
@@ -24,6 +26,7 @@ export function addPush(program: Command, host: Host): void {
     .description('push an image from the store to a registry and print its digest there')
     .option('--all-platforms', 'fail unless all platforms of an index can be pushed')
     .option('--replace-index', 'allow a single platform to replace an index under the tag')
+    .option('--index', 'also make lazy indexes of its layers, and push them beside it')
     .addHelpText(
       'after',
       `
@@ -34,7 +37,8 @@ An unmodified image keeps its digest, and an index keeps its platforms. --platfo
     )
     .action(async (image: string, to: string | undefined, flags: Flags) => {
       await withSession(host, flags, async ({ loam, output, signal }) => {
-        const { allPlatforms, replaceIndex } = flags
+        const { allPlatforms, replaceIndex, index } = flags
+        const progress = new PullProgress(output)
         const onPush = (event: PushEvent) => {
           output.note(describePush(event))
         }
@@ -43,8 +47,10 @@ An unmodified image keeps its digest, and an index keeps its platforms. --platfo
           to,
           allPlatforms,
           replaceIndex,
+          index,
           signal,
           onPush,
+          onEvent: progress.onEvent,
         })
         output.result(pushed, () => pushed.digest)
       })
