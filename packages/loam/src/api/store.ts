@@ -18,7 +18,15 @@ const UsageSchema = matching<StoreUsage>()(
         containers: list(v.string()),
       }),
     ),
-    layers: list(v.object({ diffId, bytes: count, folderBytes: count, images: list(v.string()) })),
+    layers: list(
+      v.object({
+        diffId,
+        bytes: count,
+        partialOfBytes: orUndefined(count),
+        folderBytes: count,
+        images: list(v.string()),
+      }),
+    ),
     containers: list(v.object({ id: v.string(), backend: v.string(), reference: v.string(), bytes: count })),
     unusedBytes: count,
     retainedBytes: count,

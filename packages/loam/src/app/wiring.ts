@@ -10,13 +10,13 @@ import {
   StackMounts,
 } from '../backends/index.ts'
 import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } from '../content/index.ts'
-import type { DiffId } from '../image/index.ts'
-import { LayerStore } from '../layers/index.ts'
+import { LayerStore, type LazyParts } from '../layers/index.ts'
+import { HandlerClient, startHandler } from '../lazy/index.ts'
 import { readLazyIndex } from '../lazy-index/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
-import { GroupSync, hostPlatform, readBootId, searchPath } from '../linux/index.ts'
+import { GroupSync, hostPlatform, isRoot, readBootId, searchPath } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
@@ -159,6 +159,7 @@ export class Wiring implements AsyncDisposable {
     const layers = new LayerStore({
       ...{ paths, metadata, workers, writers, ingest, limits, bootId, retained },
       lazyIndex,
+      lazy: createLazyParts({ configuration, env, cwd }),
     })
     this.readContents = async (diffIds, directory, signal) => {
       const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
@@ -211,9 +212,7 @@ export class Wiring implements AsyncDisposable {
       copyBackend(common),
       bindBackend(common),
     ]
-    const complete = async (diffIds: readonly DiffId[], signal: AbortSignal | undefined) =>
-      layers.complete(diffIds, signal)
-    this.provisioner = new Provisioner({ paths, metadata, reserve, backends, bootId, complete })
+    this.provisioner = new Provisioner({ paths, metadata, layers, reserve, backends, bootId })
     this.sessions = new ImageSessions(this.sources)
     this.prefetch = new LayerPrefetch({ stores: this.stores, layers })
   }
@@ -307,6 +306,15 @@ export class Wiring implements AsyncDisposable {
     this.#ingest = undefined
     this.metadata[Symbol.dispose]()
     this.reserve.fill()
+  }
+}
+
+/** The handler of partial layers is started with what the first caller has that needs it. */
+function createLazyParts({ configuration, env, cwd }: Caller): LazyParts {
+  const { values, userId } = configuration
+  return {
+    filler: new HandlerClient(values.state, async () => startHandler({ values, userId, env, cwd })),
+    whyNot: () => (isRoot() ? undefined : 'filling layers while they are read needs root'),
   }
 }
 

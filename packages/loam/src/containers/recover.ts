@@ -56,5 +56,5 @@ async function findStack(
     if (!(await layers.isHere(diffId, options.signal))) await refetchLayer(diffId, options.signal)
   }
   // The row of the root filesystem keeps the layers.
-  return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => layers.get(diffId)) }
+  return { chainId: rootfs.chainId, layers: rootfs.layers.map((diffId) => layers.getLazily(diffId)) }
 }

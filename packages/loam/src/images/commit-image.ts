@@ -185,6 +185,7 @@ async function toLayer(
     const { path, idMapping } = part
     return folderLayer(path, packer, { as: 'overlay', idMapping, signal })
   }
+  await layers.complete([part], signal)
   const known = layers.get(part)
   const { diffId, tarBytes } = known
   const descriptor = { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: tarBytes }

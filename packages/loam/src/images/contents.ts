@@ -44,7 +44,7 @@ export async function readImageContents(
   const { path = '/', layer, signal } = options
   const record = getImage(services, text, { ...options, attempted: 'look into' })
   const diffIds = record.layers.map(({ diffId }) => diffId)
-  using _leases = await services.layers.leaseStored(diffIds, signal)
+  using _leases = await services.layers.leaseTrees(diffIds, signal)
   const { level, layers, hidden } = await services.readContents(diffIds, { path, layer }, signal)
   return {
     digest: record.digest,

@@ -10,7 +10,7 @@ import { formatAnyName } from './source-opener.ts'
 
 type CollectionServices = Pick<
   ImageServices,
-  'configuration' | 'paths' | 'metadata' | 'sources' | 'stores' | 'retained'
+  'configuration' | 'paths' | 'metadata' | 'layers' | 'sources' | 'stores' | 'retained'
 >
 
 type PruneServices = Pick<ImageServices, 'configuration' | 'sources' | 'stores'>
@@ -179,17 +179,20 @@ class LayerRefCounts {
   readonly #bytes: ReadonlyMap<DiffId, number>
   readonly #images: readonly ImageRecord[]
 
-  constructor({ metadata }: Pick<ImageServices, 'metadata'>) {
+  constructor({ metadata, layers }: Pick<ImageServices, 'metadata' | 'layers'>) {
     this.#images = metadata.images.list()
-    // The size of a partial layer on disk is unknown and less than its length: it is not counted.
+    const { partial } = layers
     this.#bytes = new Map(
       metadata.layers
         .list()
-        .map(({ data, diffId, tarBytes }) => [diffId, data === 'complete' ? tarBytes : 0]),
+        .map(({ data, diffId, tarBytes }) => [
+          diffId,
+          data === 'complete' ? tarBytes : partial.diskBytes(diffId),
+        ]),
     )
     const needed = [...this.#images.map(layersOf), metadata.layers.usedBesidesImages()]
-    for (const layers of needed)
-      for (const diffId of layers) this.#users.set(diffId, (this.#users.get(diffId) ?? 0) + 1)
+    for (const diffIds of needed)
+      for (const diffId of diffIds) this.#users.set(diffId, (this.#users.get(diffId) ?? 0) + 1)
   }
 
   /** Bytes of the layers of a store's images, each layer once. */

@@ -152,6 +152,7 @@ export class BlobPusher {
     const { client, reference } = this.#to
     const { signal } = this.#options.image
     const path = ingest().newPath('push')
+    await layers.complete([diffId], signal)
     try {
       const tarPath = layers.tarPath(layers.get(diffId).diffId)
       await pipeline(

@@ -49,6 +49,7 @@ async function write(
 ): Promise<void> {
   const { diffId = snapshot.appliedDiffId } = snapshot
   if (diffId !== undefined) {
+    await layers.complete([diffId], signal)
     await layers.trees.copyTar(diffId, target, signal)
     return
   }

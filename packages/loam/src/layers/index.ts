@@ -1,5 +1,5 @@
 export type { PrunedLayer } from './prune.ts'
-export type { LayerProgress, LeaseLayerOptions } from './layer-leases.ts'
+export type { LayerProgress, LeaseLayerOptions, LeaseLazilyOptions } from './layer-leases.ts'
 export { LayerStore } from './layer-store.ts'
 export type { LazyParts, TrustedIndex } from './partial-layers.ts'
 export { readDeviceTags } from './device-tags.ts'
@@ -7,13 +7,10 @@ export { newArtifactRecord } from './artifact-record.ts'
 export type { LayerIndex } from './layer-indexes.ts'
 export type { CompleteOptions, LayerFiller } from './layer-filler.ts'
 export {
-  createSpanMap,
   openSpanMap,
-  readSpanMap,
   recordSpan,
   SPAN_CLAIMED,
   SPAN_HERE,
-  SPAN_MISSING,
   type SpanState,
 } from './span-map.ts'
 export type { TreeSource } from './tree-source.ts'

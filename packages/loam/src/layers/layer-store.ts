@@ -69,7 +69,8 @@ export class LayerStore {
     this.#options = options
     this.artifacts = new ArtifactStore({ ...options, removals: this.#removals })
     const counts = (record: ArtifactRecord) => this.artifacts.counts(record)
-    this.partial = new PartialLayers({ ...options, lazy: options.lazy, counts })
+    const describe: TreeWork['describeIndex'] = async (...args) => this.trees.describeIndex(...args)
+    this.partial = new PartialLayers({ ...options, lazy: options.lazy, describe, counts })
     this.#leases = new LayerLeases({
       paths: options.paths,
       partial: this.partial,
@@ -141,6 +142,26 @@ export class LayerStore {
     return this.#leases.leaseLazily(layer, options)
   }
 
+  /**
+   * Ensures that reads of the partial layers of a stack wait for their data, before it is mounted. Returns whether one is partial. Nothing may show a layer
+   * whose data is not here and does not come. @throws LAYER_NOT_FOUND for such a layer, and the errors of `LayerFiller.serve`
+   */
+  async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<boolean> {
+    const { metadata } = this.#options
+    const partial = diffIds.filter((diffId) => metadata.layers.find(diffId)?.data === 'partial')
+    for (const diffId of partial) await this.#ensureSound(diffId, signal)
+    if (partial.length > 0) await this.partial.serve(partial, signal)
+    return partial.length > 0
+  }
+
+  /** After a reboot the tree of a partial layer is made again, unless a process that has a lease on it has done that. */
+  async #ensureSound(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {
+    if (this.isHereLazily(diffId)) return
+    using lock = FileLock.tryAcquire(lockPath(this.#options.paths, 'layer', diffId))
+    if (lock !== undefined) await this.partial.makeReady(diffId, signal)
+    this.getLazily(diffId)
+  }
+
   /** Waits until layers that a caller holds lazy leases on are complete. @throws the errors of `LayerFiller.complete`, LAYER_NOT_FOUND */
   async complete(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<void> {
     await Promise.all([...new Set(diffIds)].map(async (diffId) => this.partial.complete(diffId, { signal })))
@@ -158,7 +179,9 @@ export class LayerStore {
     const options = { ...this.#options, smallBlobs: this.#smallBlobs }
     return ingestUnknown(layer, signal, options, async (diffId, commitTo) => {
       const make = async (given: AbortSignal | undefined) => {
-        if (!(await this.#makeReady(diffId, given))) await commitTo()
+        if (await this.#makeReady(diffId, given)) return
+        await this.#forgetTree(diffId)
+        await commitTo()
       }
       const lockFile = lockPath(this.#options.paths, 'layer', diffId)
       const lease = await leaseOrMake(lockFile, () => this.#isReady(diffId), make, { signal })
@@ -166,22 +189,37 @@ export class LayerStore {
     })
   }
 
-  /** Returns leases on layers that are here: nothing is fetched. @throws LAYER_NOT_FOUND */
+  /** Returns leases on layers that are here, whose data is completed: nothing else is fetched. @throws LAYER_NOT_FOUND and the errors of `LayerFiller.complete` */
   async leaseStored(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<DisposableStack> {
+    using leases = await this.leaseTrees(diffIds, signal)
+    await this.complete(diffIds, signal)
+    return leases.move()
+  }
+
+  /** Returns leases on layers that are here, complete or partial, for a caller that needs their trees alone. @throws LAYER_NOT_FOUND */
+  async leaseTrees(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<DisposableStack> {
     using leases = new DisposableStack()
     for (const diffId of new Set(diffIds)) {
+      // After a reboot the tree of a partial layer is made again.
+      if (!this.isHereLazily(diffId)) await this.isHere(diffId, signal)
       const lock = lockPath(this.#options.paths, 'layer', diffId)
       leases.use(await FileLock.acquire(lock, { shared: true, signal }))
-      this.get(diffId)
+      this.getLazily(diffId)
     }
     return leases.move()
   }
 
-  /** Returns whether a layer is here, and reads it for that where it is not known to have come to the disk, or was read by an earlier generation. */
+  /**
+   * Returns whether a layer is here, complete or partial, and reads it for that where it is not known to have come to the disk, or was read by an earlier
+   * generation.
+   */
   async isHere(diffId: DiffId, signal?: AbortSignal): Promise<boolean> {
-    if (this.#isReady(diffId)) return true
+    const isReady = () => this.#isReady(diffId) || this.partial.find(diffId) !== undefined
+    if (isReady()) return true
     using _lock = await FileLock.acquire(lockPath(this.#options.paths, 'layer', diffId), { signal })
-    return this.#isReady(diffId) || (await this.#makeReady(diffId, signal))
+    return (
+      isReady() || (await this.#makeReady(diffId, signal)) || (await this.partial.makeReady(diffId, signal))
+    )
   }
 
   #isReady(diffId: DiffId): boolean {
@@ -263,9 +301,7 @@ export class LayerStore {
       options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes })
     }
     const { diffId, blob } = layer
-    // Its tree may be another one than the lazy index said.
-    if (this.#options.metadata.layers.find(diffId)?.data === 'partial')
-      await this.artifacts.forgetStacksOf(diffId)
+    await this.#forgetTree(diffId)
     const fetching = traced('layer', { digest: blob.digest, diffId, blobBytes: totalBytes }, async () =>
       fetchLayer(
         layer,
@@ -280,6 +316,12 @@ export class LayerStore {
     onReceived(totalBytes)
   }
 
+  /** The tree of a partial layer that is replaced may be another one than its lazy index said. */
+  async #forgetTree(diffId: DiffId): Promise<void> {
+    if (this.#options.metadata.layers.find(diffId)?.data === 'partial')
+      await this.artifacts.forgetStacksOf(diffId)
+  }
+
   /** Gets ready for layers that are going to be fetched. */
   warmUp(): void {
     this.#options.workers.warmUp()
@@ -287,7 +329,7 @@ export class LayerStore {
 
   /** Removes the layers and artifacts that no image and no root filesystem uses, and files without a row; see `pruneLayers`. */
   async prune(active: ReadonlySet<DiffId> = new Set()): Promise<PrunedLayer[]> {
-    return pruneLayers({ ...this.#options, removals: this.#removals }, active)
+    return pruneLayers({ ...this.#options, removals: this.#removals, partial: this.partial }, active)
   }
 
   /** Waits until removals have ended, and until deferred records of synced files are written. */

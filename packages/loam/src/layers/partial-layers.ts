@@ -6,6 +6,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
+  statSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -25,12 +26,17 @@ import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, digestOf } from '../image/index.ts'
 import { FileLock, removeTree, syncDirectory, syncFile, unlinkIfThere } from '../linux/index.ts'
 import type { ArtifactRecord, LazySource, MetadataStore, PartialLayer } from '../metadata/index.ts'
-import { type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
+import type { DescribedLayer } from '../transform/index.ts'
+import { TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { sizeOf } from './file-state.ts'
 import type { WantedLayer } from './layer-fetch.ts'
 import type { CompleteOptions, LayerFiller } from './layer-filler.ts'
-import { openSpanMap } from './span-map.ts'
+import { createSpanMap } from './span-map.ts'
+import type { TreeWork } from './tree-work.ts'
+
+/** Unit of `st_blocks`, whatever the file system has (stat(2)). */
+const STAT_BLOCK_BYTES = 512
 
 /** The lazy index of a layer, and who vouches for it. */
 export interface TrustedIndex {
@@ -47,24 +53,11 @@ export interface TrustedIndex {
   readonly blobMediaType: string
 }
 
-/** A layer as its lazy index describes it. */
-export interface DescribedLayer {
-  readonly diffId: DiffId
-  readonly blob: { readonly digest: Digest; readonly sizeBytes: number }
-  readonly tarBytes: number
-  readonly spans: number
-  readonly summary: LayerSummary
-}
-
-/** The parts of a store that partial layers need. */
+/** Fills partial layers, where that is possible. */
 export interface LazyParts {
   readonly filler: LayerFiller
-  /** Writes the metadata image that an ingest of the layer would write. @throws LAZY_INDEX_INVALID */
-  readonly describe: (
-    indexPath: string,
-    metaPath: string,
-    signal: AbortSignal | undefined,
-  ) => Promise<DescribedLayer>
+  /** Why this machine cannot fill layers while they are read; undefined if it can. Tries it at the first call. */
+  readonly whyNot: () => string | undefined
 }
 
 export interface PartialLayersOptions {
@@ -74,6 +67,8 @@ export interface PartialLayersOptions {
   readonly bootId: string
   /** Undefined: no layer is pulled lazily, and those that are partial are fetched. */
   readonly lazy: LazyParts | undefined
+  /** Writes the metadata image of a layer from its lazy index. @throws LAZY_INDEX_INVALID */
+  readonly describe: TreeWork['describeIndex']
   /** Returns whether an artifact is known to have its content. */
   readonly counts: (record: ArtifactRecord) => boolean
 }
@@ -89,9 +84,10 @@ export class PartialLayers {
     this.#options = options
   }
 
-  /** Returns whether layers can be pulled lazily. */
-  get isOn(): boolean {
-    return this.#options.lazy !== undefined
+  /** Why no layer can be pulled lazily on this machine; undefined if layers can. */
+  get whyOff(): string | undefined {
+    const { lazy } = this.#options
+    return lazy === undefined ? 'this store has no process that fills partial layers' : lazy.whyNot()
   }
 
   /** Returns the record of a partial layer whose files can be mounted when its reads are served. */
@@ -169,7 +165,7 @@ export class PartialLayers {
 
   /** Returns whether a layer may be created from a lazy index. The files of a layer that was here before are never replaced: they may be mounted. */
   mayCreate(diffId: DiffId): boolean {
-    return this.isOn && this.#options.metadata.layers.find(diffId) === undefined
+    return this.whyOff === undefined && this.#options.metadata.layers.find(diffId) === undefined
   }
 
   /**
@@ -230,11 +226,8 @@ export class PartialLayers {
     metaPath: string,
     signal: AbortSignal | undefined,
   ): Promise<DescribedLayer> {
-    const { lazy } = this.#options
-    if (lazy === undefined)
-      throw new LoamError('INTERNAL', `read the lazy index of ${diffId}: it is not supported`)
     const described = await traced('layer.skeleton', { diffId }, async () =>
-      lazy.describe(indexPath, metaPath, signal),
+      this.#options.describe(indexPath, metaPath, signal),
     )
     const isOfLayer =
       described.diffId === diffId &&
@@ -244,11 +237,9 @@ export class PartialLayers {
     throw new LoamError('LAZY_INDEX_INVALID', `read the lazy index of ${diffId}: it is that of another layer`)
   }
 
-  /** Ensures that reads of those layers that are partial wait for their data. Returns whether one is partial. */
-  async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<boolean> {
-    const partial = diffIds.filter((diffId) => this.#find(diffId) !== undefined)
-    if (partial.length > 0) await this.#options.lazy?.filler.serve(partial, signal)
-    return partial.length > 0
+  /** Ensures that reads of partial layers wait for their data. @throws the errors of `LayerFiller.serve` */
+  async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<void> {
+    await this.#options.lazy?.filler.serve(diffIds, signal)
   }
 
   /** Waits until the data of a partial layer is here. Layers that are not partial are left alone. @throws the errors of `LayerFiller.complete` */
@@ -283,10 +274,20 @@ export class PartialLayers {
     await layers.markDurable(owing, ['meta'])
   }
 
-  /** Stops serving a layer that is going to be removed. The caller holds its lock exclusively. */
+  /** Stops serving a layer that is going to be removed, and that nothing mounts. The caller holds its lock exclusively. */
   async forget(diffId: DiffId): Promise<void> {
-    if (this.#options.metadata.layers.find(diffId)?.data === 'partial')
+    if (this.#options.metadata.layers.find(diffId)?.data !== 'partial') return
+    try {
       await this.#options.lazy?.filler.forget([diffId])
+    } catch {
+      // What a process that cannot be reached holds of the tar is freed when that process ends.
+    }
+  }
+
+  /** Returns the bytes of a layer's tar that are on the disk: it is sparse while the layer is partial. */
+  diskBytes(diffId: DiffId): number {
+    const stats = statSync(this.#path(diffId, TAR_NAME), { throwIfNoEntry: false })
+    return stats === undefined ? 0 : stats.blocks * STAT_BLOCK_BYTES
   }
 
   #path(diffId: DiffId, name: string): string {
@@ -301,8 +302,4 @@ function createSparse(path: string, sizeBytes: number): void {
   } finally {
     closeSync(fd)
   }
-}
-
-function createSpanMap(path: string, spans: number, bootId: string): void {
-  closeSync(openSpanMap(path, spans, bootId).fd)
 }

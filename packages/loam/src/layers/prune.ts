@@ -14,10 +14,12 @@ import { type DiffId, type Digest, isDigest } from '../image/index.ts'
 import { FileLock, TimeSlice, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import { removeIfEmpty } from './file-state.ts'
+import type { PartialLayers } from './partial-layers.ts'
 
 /** The layers and artifacts that a sweep has removed, or would remove. */
 export interface PrunedLayer {
   readonly diffId: DiffId
+  /** Bytes of its tar; of a partial layer those that were on the disk. */
   readonly tarBytes: number
 }
 
@@ -25,6 +27,7 @@ interface Place {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly removals: Removals
+  readonly partial: PartialLayers
 }
 
 /**
@@ -36,20 +39,28 @@ export async function pruneLayers(place: Place, active: ReadonlySet<DiffId>): Pr
   const { layers } = place.metadata
   const slice = new TimeSlice()
   const pruned: PrunedLayer[] = []
-  for (const { diffId, tarBytes } of layers.list()) {
+  // Those that are being filled first: they take more space from moment to moment.
+  const [partial = [], complete = []] = ['partial', 'complete'].map((data) =>
+    layers.list().filter((layer) => layer.data === data),
+  )
+  for (const layer of [...partial, ...complete]) {
     await slice.rest()
-    if (!active.has(diffId) && !layers.isUsed(diffId) && (await removeLayer(place, diffId)))
-      pruned.push({ diffId, tarBytes })
+    const { diffId } = layer
+    if (active.has(diffId) || layers.isUsed(diffId)) continue
+    const tarBytes = layer.data === 'partial' ? place.partial.diskBytes(diffId) : layer.tarBytes
+    if (await removeLayer(place, diffId)) pruned.push({ diffId, tarBytes })
   }
   await pruneArtifacts(place, slice)
   await sweepUnrecorded(place, slice)
   return pruned
 }
 
-async function removeLayer({ paths, metadata, removals }: Place, diffId: DiffId): Promise<boolean> {
+async function removeLayer(place: Place, diffId: DiffId): Promise<boolean> {
+  const { paths, metadata, removals, partial } = place
   using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
   const isGone = lock === undefined || metadata.layers.find(diffId) === undefined
   if (isGone || metadata.layers.isUsed(diffId)) return false
+  await partial.forget(diffId)
   await metadata.layers.remove(diffId)
   removals.discard(paths, layerPath(paths, diffId))
   unlinkIfThere(lock.path)

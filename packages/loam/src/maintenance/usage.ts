@@ -1,5 +1,12 @@
 import { limitedFolder } from '../backends/index.ts'
-import { stackPath, type StorePaths, type ArtifactKind } from '../content/index.ts'
+import { join } from 'node:path'
+import {
+  LAZY_INDEX_NAME,
+  layerPath,
+  stackPath,
+  type StorePaths,
+  type ArtifactKind,
+} from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
@@ -8,8 +15,10 @@ import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
 export interface LayerUsage {
   /** The layer. */
   readonly diffId: DiffId
-  /** The tar and its metadata image. */
+  /** The tar, its metadata image and its lazy index. */
   readonly bytes: number
+  /** Size of the tar, if the layer is partial: `bytes` counts what is here. */
+  readonly partialOfBytes: number | undefined
   /** Folders built from it for the overlay and bind backends. */
   readonly folderBytes: number
   /** Names of the images that have it, or their digests. */
@@ -94,11 +103,14 @@ export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
   }
   const namesOf = (digest: Digest) => (namesOfImage.get(digest) ?? []).map(({ reference }) => reference)
   const layers: LayerUsage[] = []
-  for (const { diffId } of metadata.layers.list()) {
+  for (const { diffId, data, tarBytes } of metadata.layers.list()) {
     const pathOf = (kind: ArtifactKind) => parts.layers.artifacts.path(diffId, kind)
+    const files = [pathOf('tar'), pathOf('meta'), join(layerPath(paths, diffId), LAZY_INDEX_NAME)]
+    const sizes = await Promise.all(files.map(bytesOf))
     layers.push({
       diffId,
-      bytes: (await bytesOf(pathOf('tar'))) + (await bytesOf(pathOf('meta'))),
+      bytes: sizes.reduce((sum, bytes) => sum + bytes, 0),
+      partialOfBytes: data === 'partial' ? tarBytes : undefined,
       folderBytes: await bytesOf(pathOf('unpacked')),
       images: (usersOfLayer.get(diffId) ?? []).map((digest) => namesOf(digest)[0] ?? digest),
     })

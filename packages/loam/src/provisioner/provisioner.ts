@@ -4,7 +4,7 @@ import { traced } from '../activity/index.ts'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import type { DiffId } from '../image/index.ts'
+import type { LayerStore } from '../layers/index.ts'
 import { createFolders, FileLock, type IdMapping, type RootedPath, readMountTable } from '../linux/index.ts'
 import {
   ancestorsOf,
@@ -28,8 +28,7 @@ export interface ProvisionerOptions {
   readonly reserve: StoreReserve
   readonly backends: readonly Backend[]
   readonly bootId: string
-  /** Waits until partial layers that a caller has leased are complete. */
-  readonly complete: (diffIds: readonly DiffId[], signal: AbortSignal | undefined) => Promise<void>
+  readonly layers: Pick<LayerStore, 'complete'>
 }
 
 export interface ProvisionOptions {
@@ -159,7 +158,7 @@ export class Provisioner {
 
   async #complete({ layers }: LayerStack, signal: AbortSignal | undefined): Promise<void> {
     const partial = layers.filter(({ data }) => data === 'partial')
-    await this.#options.complete(
+    await this.#options.layers.complete(
       partial.map(({ diffId }) => diffId),
       signal,
     )

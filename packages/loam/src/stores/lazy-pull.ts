@@ -42,7 +42,7 @@ export class LazyPull implements Disposable {
   /** Begins the search for an image whose manifest is known. */
   begin(digest: Digest, request: LazyIndexRequest): void {
     const { find, layers } = this.#options
-    if (find === undefined || !layers.partial.isOn) return
+    if (find === undefined || layers.partial.whyOff !== undefined) return
     this.#found = find(this.#source, { digest, layers: this.#layers.promise }, request)
     this.#found.catch(() => undefined)
   }
@@ -67,7 +67,7 @@ export class LazyPull implements Disposable {
   }
 
   get #whyOff(): string {
-    return this.#options.layers.partial.isOn ? 'no lazy index is trusted' : 'this machine cannot pull lazily'
+    return this.#options.layers.partial.whyOff ?? 'no lazy index is trusted'
   }
 
   #toTrusted(

@@ -76,9 +76,9 @@ export class StackMounts implements SharedMountOwner {
     diffIds: readonly DiffId[],
     signal: AbortSignal | undefined,
   ): Promise<LeasedStack> {
-    const { artifacts, partial } = this.#layers
+    const { artifacts } = this.#layers
     // Also if the stack is mounted already: the process that answers its reads may have ended.
-    const isPartial = await partial.serve(diffIds, signal)
+    const isPartial = await this.#layers.serve(diffIds, signal)
     const mount = async (target: string) =>
       traced('stack.mount', { chainId }, async () => {
         const image = await artifacts.mergedImage(chainId, diffIds, signal)

@@ -27,9 +27,11 @@ export function addDf(program: Command, host: Host): void {
           )
           const layers = formatTable(
             ['LAYER', 'SIZE', 'FOLDERS', 'IMAGES'],
-            usage.layers.map(({ diffId, bytes, folderBytes, images: users }) => [
+            usage.layers.map(({ diffId, bytes, partialOfBytes, folderBytes, images: users }) => [
               shortDigest(diffId),
-              formatBytes(bytes),
+              partialOfBytes === undefined
+                ? formatBytes(bytes)
+                : `${formatBytes(bytes)} of ${formatBytes(partialOfBytes)}`,
               formatBytes(folderBytes),
               users.join(', ') || '<none>',
             ]),
