@@ -4,10 +4,8 @@ import { randomBytes } from 'node:crypto'
 import { copyFileSync, mkdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { buildImage, buildTar, type BuildEntry, listTree } from '../../src/testing/index.ts'
-import type { StoreUsage } from '../../src/index.ts'
-import { endHolder, findHolders } from '../../src/linux/index.ts'
+import { LazyWorld } from '../support/lazy-world.ts'
 import { DebianRegistry, layoutOf, ok, World } from '../support/world.ts'
 
 /** Pseudo-random text: it compresses by half, and each span of it differs. */
@@ -29,24 +27,6 @@ const TOP: readonly BuildEntry[] = [
   { name: 'usr/other', data: textOf(3_000_000) },
 ]
 const image = buildImage({ tars: [buildTar(BASE), buildTar(TOP)], compression: 'gzip' })
-
-/** A store, and the process that fills its layers. */
-class LazyWorld extends World {
-  override [Symbol.dispose](): void {
-    // The process ends when nothing is partial; its descriptors are ended first, so that no read of the clean-up waits.
-    for (const holder of findHolders(join(this.state, 'lazy'))) endHolder(holder)
-    super[Symbol.dispose]()
-  }
-
-  async untilComplete(): Promise<void> {
-    while (this.partial().length > 0) await sleep(50)
-  }
-
-  partial(): string[] {
-    const { layers } = JSON.parse(ok(this.loam('--json', 'df')).stdout) as StoreUsage
-    return layers.flatMap(({ diffId, partialOfBytes }) => (partialOfBytes === undefined ? [] : [diffId]))
-  }
-}
 
 describe('an image with lazy indexes', { timeout: 120_000 }, () => {
   let registry: DebianRegistry

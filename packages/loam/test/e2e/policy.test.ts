@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import {
   bundleReferrer,
-  type BuiltBlob,
   buildDockerArchive,
   buildImage,
   buildTar,
@@ -18,6 +17,7 @@ import {
   simpleManifest,
   writeOciLayout,
 } from '../../src/testing/index.ts'
+import { putBlob, putManifest, putSignatures } from '../support/sign-image.ts'
 import { DebianRegistry, failureOf, must, provision, World } from '../support/world.ts'
 
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
@@ -26,30 +26,6 @@ const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json'
 const tars = [buildTar([{ name: 'hello', data: 'hello' }])]
 const image = buildImage({ tars })
 const { digest } = image.manifest
-
-async function putManifest(
-  repository: string,
-  tag: string,
-  manifest: BuiltBlob,
-  type: string,
-): Promise<void> {
-  const [host, ...path] = repository.split('/')
-  const url = `http://${host}/v2/${path.join('/')}/manifests/${tag}`
-  const { status } = await fetch(url, {
-    method: 'PUT',
-    body: new Uint8Array(manifest.bytes),
-    headers: { 'content-type': type },
-  })
-  assert.equal(status, 201)
-}
-
-async function putBlob(host: string, repository: string, blob: BuiltBlob): Promise<void> {
-  const started = await fetch(`http://${host}/v2/${repository}/blobs/uploads/`, { method: 'POST' })
-  const url = new URL(started.headers.get('location') ?? '')
-  url.searchParams.set('digest', blob.digest)
-  const { status } = await fetch(url, { method: 'PUT', body: new Uint8Array(blob.bytes) })
-  assert.equal(status, 201)
-}
 
 /** Pushes the image by skopeo, and signatures of it as cosign does. */
 async function push(
@@ -68,10 +44,7 @@ async function push(
     `oci:${layout}:sample`,
     `docker://${host}/${repository}:1`,
   )
-  if (signatures.length === 0) return
-  const { manifest, blobs } = simpleManifest(signatures)
-  for (const blob of blobs) await putBlob(host, repository, blob)
-  await putManifest(`${host}/${repository}`, `${digest.replace(':', '-')}.sig`, manifest, MANIFEST_TYPE)
+  if (signatures.length > 0) await putSignatures(host, repository, digest, signatures)
 }
 
 function writePolicy(world: World, toml: string, keys: Readonly<Record<string, KeyPair>> = {}): string {
