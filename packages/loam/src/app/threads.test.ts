@@ -9,7 +9,7 @@ import { readConfiguration } from '../config/index.ts'
 import { openStoreRoot } from '../content/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../testing/index.ts'
 import { openLoam } from './loam.ts'
-import { openMetadata } from './open-metadata.ts'
+import { openMetadata } from '../metadata/index.ts'
 import { Wiring } from './wiring.ts'
 
 async function inFolder(act: (folder: string) => Promise<void>): Promise<void> {

@@ -168,14 +168,13 @@ export class LazyHandler {
   }
 
   #fill(layer: ServedLayer): void {
-    this.#filler.add(layer)
-    this.#expectProfile(layer)
+    this.#filler.add(layer, this.#profileOf(layer))
+    this.#profiles.arm(layer)
   }
 
-  #expectProfile(layer: ServedLayer): void {
-    const profile = this.#options.metadata.lazy.profileOf(layer.diffId)
-    if (profile?.indexDigest === layer.source.indexDigest) this.#filler.expect(layer, profile.spans)
-    this.#profiles.arm(layer)
+  #profileOf({ diffId, source }: ServedLayer): readonly number[] {
+    const profile = this.#options.metadata.lazy.profileOf(diffId)
+    return profile?.indexDigest === source.indexDigest ? profile.spans : []
   }
 
   /** Serves partial layers; returns when their reads wait. Layers that are complete need nothing. @throws LAYER_NOT_FOUND, LAZY_*, system errors */
@@ -184,7 +183,7 @@ export class LazyHandler {
       const opened: ServedLayer[] = []
       for (const diffId of diffIds) {
         const known = this.#entries.get(diffId)
-        if (known !== undefined) this.#expectProfile(known.layer)
+        if (known !== undefined) this.#beginAgain(known.layer)
         const layer = known === undefined ? this.#begin(diffId) : undefined
         if (layer !== undefined) opened.push(layer)
       }
@@ -193,6 +192,12 @@ export class LazyHandler {
       await this.#keep()
       for (const layer of opened) if (this.#entries.get(layer.diffId)?.wrong === undefined) this.#fill(layer)
     })
+  }
+
+  /** Another container starts. */
+  #beginAgain(layer: ServedLayer): void {
+    this.#filler.expect(layer, this.#profileOf(layer))
+    this.#profiles.arm(layer)
   }
 
   #begin(diffId: DiffId): ServedLayer | undefined {

@@ -19,8 +19,8 @@ const TURN_AT = 64
 const INODE_AT = 72
 const ANSWER_AT = 80
 
-/** Reads that can wait at once. More wait in the kernel. */
-export const JOURNAL_SLOTS = 4096
+/** Reads that can wait here at once. More wait in the kernel, which wakes all of them for each answer. */
+export const JOURNAL_SLOTS = 1024
 
 /** A read that was taken from the kernel by a process that has ended, and may not have been answered. */
 export interface JournalEntry {

@@ -2,19 +2,11 @@
  * The process `loam lazyd`: one for each store, started by who needs it. It ends when it has nothing to serve. Only its own modules and those that
  * open sources are loaded.
  */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  BlobStore,
-  IngestArea,
-  lockPath,
-  openStoreRoot,
-  RetainedBlobs,
-  type StorePaths,
-  upgradeStoreFiles,
-} from '../content/index.ts'
+import { BlobStore, IngestArea, openStoreRoot, RetainedBlobs, type StorePaths } from '../content/index.ts'
 import type { Settings } from '../config/index.ts'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { toLoamError } from '../errors/index.ts'
 import { SourceOpener } from '../images/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
 import {
@@ -27,7 +19,7 @@ import {
   searchPath,
   unlinkIfThere,
 } from '../linux/index.ts'
-import { MetadataStore } from '../metadata/index.ts'
+import { type MetadataStore, openMetadata } from '../metadata/index.ts'
 import { BlobSources } from './blob-sources.ts'
 import { ControlServer } from './control-server.ts'
 import { DescriptorKeeper } from './descriptor-keeper.ts'
@@ -47,15 +39,15 @@ const LOCK_LIMIT_MS = 10_000
 /** Runs the handler of the store whose state directory is given; ends the process. Never throws. */
 export async function main(args: readonly string[]): Promise<void> {
   endWithoutHandlers()
+  const [, option, state] = args
+  const paths = lazyPaths(option === '--state' && state !== undefined ? state : '')
   try {
-    const [, option, state] = args
-    if (option !== '--state' || state === undefined)
-      throw new LoamError('USAGE', 'loam lazyd: --state is missing')
-    await run(lazyPaths(state))
+    await run(paths)
     process.exit(0)
   } catch (error) {
     report(toLoamError(error, 'serve partial layers').message)
-    process.exit(1)
+    // It is started again while reads may wait for it: as long as the descriptors are kept.
+    process.exit(existsSync(paths.holder) ? 1 : 0)
   }
 }
 
@@ -67,12 +59,7 @@ async function run(paths: LazyPaths): Promise<void> {
   if (lock === undefined) return
   const { values, userId, cwd } = readConfiguration(paths.configuration)
   const store = openStoreRoot(values.root)
-  using metadata = await MetadataStore.open(store.database, {
-    lockFile: lockPath(store, 'metadata', 'open'),
-    upgradeFiles: (version: number) => {
-      upgradeStoreFiles(store, version)
-    },
-  })
+  using metadata = await openMetadata(store, undefined)
   const sources = new BlobSources(createSources({ values, userId, cwd, store, metadata }), metadata)
   const keeper = new DescriptorKeeper(paths, searchPath(process.env))
   const idle = new IdleWait()
@@ -206,10 +193,12 @@ class IdleWait {
   }
 
   look(): void {
-    clearTimeout(this.#timer)
-    if (!this.#isIdle()) return
+    // Requests that ask for its status do not keep it.
+    if (!this.#isIdle() || this.#timer !== undefined) return
     this.#timer = setTimeout(() => {
+      this.#timer = undefined
       if (this.#isIdle()) this.#done.resolve()
+      else this.look()
     }, IDLE_MS)
   }
 }

@@ -73,8 +73,8 @@ export class SpanFiller {
     if (options.stallTimeoutMs > 0) setInterval(() => this.#refuseStalled(), LOOK_FOR_STALLS_MS).unref()
   }
 
-  /** Begins to fill a layer. */
-  add(layer: ServedLayer): void {
+  /** Begins to fill a layer, with the spans that are likely to be read. */
+  add(layer: ServedLayer, expected: readonly number[]): void {
     const filling: Filling = {
       layer,
       stop: new AbortController(),
@@ -90,6 +90,7 @@ export class SpanFiller {
     }
     this.#layers.set(layer.diffId, filling)
     this.#scheduler.addLayer(layer.diffId, layer.present)
+    this.#scheduler.expect(layer.diffId, expected)
     if (filling.isInOrder) this.#fillInOrder(filling)
     else this.#pump()
     if (layer.missing === 0) this.#options.onFilled(layer)

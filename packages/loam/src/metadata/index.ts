@@ -33,3 +33,4 @@ export {
   type SnapshotKind,
   type SnapshotRecord,
 } from './snapshots.ts'
+export { openMetadata } from './open-metadata.ts'

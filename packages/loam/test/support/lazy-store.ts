@@ -16,13 +16,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { decompress } from '../../src/compression/index.ts'
 import { readConfiguration } from '../../src/config/index.ts'
-import { layerPath, lockPath, openStoreRoot, type StorePaths } from '../../src/content/index.ts'
+import { layerPath, openStoreRoot, type StorePaths } from '../../src/content/index.ts'
 import { digestOf, type DiffId, parseDiffId } from '../../src/image/index.ts'
 import { newArtifactRecord, readDeviceTags } from '../../src/layers/index.ts'
+import { createSpanMap } from '../../src/layers/span-map.ts'
 import { HandlerClient, type LazyStatus, startHandler } from '../../src/lazy/index.ts'
-import { LazyIndexMaker, readLazyIndex, readSkeleton } from '../../src/lazy-index/index.ts'
+import { type LazyIndex, LazyIndexMaker, readLazyIndex, readSkeleton } from '../../src/lazy-index/index.ts'
 import { endHolder, findHolders, mountErofs, readBootId, unmountAll } from '../../src/linux/index.ts'
-import { MetadataStore } from '../../src/metadata/index.ts'
+import { type MetadataStore, openMetadata } from '../../src/metadata/index.ts'
 import { TarReader } from '../../src/tar/index.ts'
 import {
   buildImage,
@@ -60,8 +61,11 @@ export interface LazyStoreOptions {
   readonly spanBytes?: number
   readonly compression?: BuildCompression
   readonly settings?: Readonly<Record<string, unknown>>
+  /** The registry and the lazy index have other bytes than the diffIDs say. */
+  readonly isLying?: boolean
   /** A folder on another file system. */
   readonly folder?: string
+  readonly state?: string
 }
 
 /** What a reader has read: the sum of each file, or its error. */
@@ -114,25 +118,25 @@ export class LazyStore implements AsyncDisposable {
     const folder = options.folder ?? realpathSync(mkdtempSync(join(tmpdir(), 'loam-lazy-')))
     const made = Array.from({ length: layers }, (_, layer) => makeFiles(layer, options.files ?? 40))
     const tars = made.map((files) => buildTar([...files].map(([name, data]) => ({ name, data }))))
+    const { diffIds } = buildImage({ tars, compression })
+    if (options.isLying === true) for (const tar of tars) tar.writeUInt8(tar.readUInt8(600) ^ 1, 600)
     const image = buildImage({ tars, compression })
     const registry = await RegistryServer.start()
     registry.addImage('app', '1', image)
-    const state = join(folder, 'state')
+    const state = options.state ?? join(folder, 'state')
     const { values } = readConfiguration({
       flags: { root: join(folder, 'store'), state, ...settings },
       file: null,
     })
     const paths = openStoreRoot(values.root)
-    const metadata = await MetadataStore.open(paths.database, {
-      lockFile: lockPath(paths, 'metadata', 'open'),
-    })
+    const metadata = await openMetadata(paths, undefined)
     const env = { PATH: process.env['PATH'], HOME: folder }
     const client = new HandlerClient(state, async () => startHandler({ values, userId: 0, env, cwd: folder }))
     const store = new LazyStore({
       folder,
       registry,
       image,
-      diffIds: image.diffIds.map((diffId) => parseDiffId(diffId)),
+      diffIds: diffIds.map((diffId) => parseDiffId(diffId)),
       sums: new Map(made.flatMap((files) => [...files].map(([name, data]) => [name, sha256(data)] as const))),
       mount: join(folder, 'mount'),
       paths,
@@ -153,10 +157,11 @@ export class LazyStore implements AsyncDisposable {
       const directory = layerPath(this.paths, diffId)
       mkdirSync(directory)
       writeFileSync(join(directory, 'layer.lazy-index'), bytes)
-      const { tarBytes, skeletonPieces } = readLazyIndex(bytes, DEFAULT_LAYER_LIMITS)
+      const { tarBytes, skeletonPieces, spans } = readLazyIndex(bytes, DEFAULT_LAYER_LIMITS)
       const tar = openSync(join(directory, 'layer.tar'), 'w')
       ftruncateSync(tar, tarBytes)
       closeSync(tar)
+      createSpanMap(join(directory, 'layer.spans'), spans.count, readBootId())
       const builder = new LayerTreeBuilder(DEFAULT_LAYER_LIMITS)
       const reader = new TarReader((entry) => {
         builder.add(entry)
@@ -183,6 +188,19 @@ export class LazyStore implements AsyncDisposable {
       as: 'cached',
       layers: this.diffIds.map((diffId) => ({ diffId, tarPath: this.tarPath(diffId) })),
     })
+  }
+
+  /** The lazy index of the first layer. */
+  get index(): LazyIndex {
+    const path = join(layerPath(this.paths, this.diffId), 'layer.lazy-index')
+    return readLazyIndex(readFileSync(path), DEFAULT_LAYER_LIMITS)
+  }
+
+  /** The first layer. */
+  get diffId(): DiffId {
+    const [diffId] = this.diffIds
+    if (diffId === undefined) throw new Error('no layers')
+    return diffId
   }
 
   tarPath(diffId: DiffId): string {

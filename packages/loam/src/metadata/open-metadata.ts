@@ -8,7 +8,7 @@ import {
   upgradeStoreFiles,
 } from '../content/index.ts'
 import { isLoamError } from '../errors/index.ts'
-import { MetadataStore } from '../metadata/index.ts'
+import { MetadataStore } from './metadata-store.ts'
 
 /** Opens the database of a store, also on a full disk: SQLite needs space to open it, even if nothing is written. @throws as `MetadataStore.open` */
 export async function openMetadata(
