@@ -1,8 +1,10 @@
 import { existsSync, renameSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { traced, tracedStream } from '../activity/index.ts'
 import {
   type IngestArea,
+  type LazyIndexDirectory,
   layerPath,
   PartialBlob,
   type RetainedBlobs,
@@ -21,6 +23,7 @@ import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import type { LayerBlob, IngestResult } from '../transform/index.ts'
+import { isWorthOrdinaryFetch, type SpanFetch } from './span-fetch.ts'
 import { SmallBlobs } from './small-blobs.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 
@@ -31,8 +34,14 @@ export interface WantedLayer {
   /** Opens the blob, from an offset on; called when it has to be fetched. */
   readonly open: (options: {
     readonly offset?: number
+    /** Undefined: to the end of the blob. */
+    readonly lengthBytes?: number
+    /** Called when the source can send the blob only as a whole. */
+    readonly onWhole?: () => void
     readonly signal: AbortSignal
   }) => AsyncIterable<Buffer>
+  /** Gets the lazy index of the blob, if one is at hand. It needs no trust. */
+  readonly lazyIndex?: (() => Promise<Buffer | undefined>) | undefined
   /** Whether the received part is kept in a file, to resume from there. */
   readonly isResumable: boolean
   /** Keeps the connection of the blob open, also if the caller that requested it returns. */
@@ -52,6 +61,9 @@ export interface LayerFetchOptions {
   readonly retained: RetainedBlobs
   /** Make the lazy indexes of fetched layers. */
   readonly lazyIndex?: boolean
+  /** Fetches large layers whose blobs have a lazy index. */
+  readonly spans: SpanFetch
+  readonly indexDirectory?: LazyIndexDirectory | undefined
 }
 
 /** Options of one fetch. */
@@ -64,6 +76,9 @@ export interface FetchRequest {
 
 /** Blobs that are worth a file of their own: a smaller one comes again at once. Keeping costs some 5 % of the processor time of a pull. */
 const MIN_KEPT_BYTES = 1 << 20
+
+/** Larger lazy indexes are not used for a faster fetch. */
+const MAX_INDEX_BYTES = 64 << 20
 
 /** Errors of data that the source, or something in between, may have damaged. */
 const TRANSFER_CODES: readonly ErrorCode[] = ['DIGEST_MISMATCH', 'SIZE_MISMATCH', 'COMPRESSION_INVALID']
@@ -82,7 +97,8 @@ export async function fetchLayer(
   for (let tried = 1; ; tried += 1) {
     using partial = claimPartial(layer, options)
     try {
-      await fetchOnce(layer, request, partial, options)
+      const isComplete = tried === 1 && (await fetchBySpans(layer, request, partial, options))
+      if (!isComplete) await fetchOnce(layer, request, partial, options)
       if (partial !== undefined && isRetained(layer, options))
         await options.retained.adopt(partial, layer.blob.digest, layer.blob.sizeBytes)
       await partial?.drop()
@@ -92,6 +108,50 @@ export async function fetchLayer(
       if (tried === 2 || !isWorthAnother || request.signal?.aborted === true) throw error
     }
   }
+}
+
+/**
+ * Fetches a large layer by the lazy index of its blob, if one is at hand and nothing of the blob is here or is to be kept. Returns whether the layer is complete.
+ * @throws CANCELED, NO_SPACE and other errors that an ordinary fetch would meet as well
+ */
+async function fetchBySpans(
+  layer: WantedLayer,
+  { signal, onReceived, ...request }: FetchRequest,
+  partial: PartialBlob | undefined,
+  options: LayerFetchOptions,
+): Promise<boolean> {
+  const isBegun = partial !== undefined && partial.keptBytes > 0
+  if (isBegun || isRetained(layer, options) || !options.spans.suits(layer)) return false
+  const { diffId } = layer
+  const directory = options.ingest().newPath('layer')
+  const unpack = request.unpack && !existsSync(layerPath(options.paths, diffId))
+  try {
+    const index = await findIndex(layer, options)
+    if (index === undefined) return false
+    const result = await traced('layer.spans', {}, async () =>
+      options.spans.fetch(layer, index, { directory, unpack, signal, onReceived }),
+    )
+    await traced('layer.commit', {}, async () => {
+      await commit(diffId, { directory, unpack, result }, options)
+    })
+    return true
+  } catch (error) {
+    if (signal?.aborted === true || !isWorthOrdinaryFetch(error)) throw error
+    return false
+  } finally {
+    await removeTree(directory)
+  }
+}
+
+/** The index at hand: that of the same layer, whose tar is missing or damaged; one that machines share; or the caller's. */
+async function findIndex(
+  { lazyIndex, diffId, blob }: WantedLayer,
+  { paths, indexDirectory }: LayerFetchOptions,
+): Promise<Buffer | undefined> {
+  const path = join(layerPath(paths, diffId), LAZY_INDEX_NAME)
+  if (existsSync(path)) return readFile(path)
+  const shared = await indexDirectory?.find(blob.digest, MAX_INDEX_BYTES)
+  return shared?.bytes ?? lazyIndex?.()
 }
 
 /** A blob that is not compressed is the tar itself. */

@@ -161,7 +161,8 @@ export class LayerLeases {
         if (await partial.makeReady(diffId, signal)) return
         if (await this.#create(layer, options, signal)) return
         watchers.hasFetched = true
-        await fetch(layer, { ...options, signal, onProgress: tell })
+        const lazyIndex = options.index?.bytes
+        await fetch({ lazyIndex, ...layer }, { ...options, signal, onProgress: tell })
       }
       const isThere = () => isReady(diffId) || partial.find(diffId) !== undefined
       const onWait = () => {

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { traced } from '../activity/index.ts'
 import {
   type IngestArea,
+  type LazyIndexDirectory,
   layerPath,
   leaseOrMake,
   lockPath,
@@ -25,6 +26,7 @@ import { type LazyParts, PartialLayers } from './partial-layers.ts'
 import { LayerIndexes } from './layer-indexes.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
 import { SmallBlobs } from './small-blobs.ts'
+import { SpanFetch } from './span-fetch.ts'
 import { TreeWork } from './tree-work.ts'
 import { hashFile, type LayerWorkers } from './worker-pool.ts'
 
@@ -43,6 +45,10 @@ export interface LayerStoreOptions {
   readonly lazy?: LazyParts | undefined
   /** Make the lazy indexes of layers that are fetched from registries. */
   readonly lazyIndex?: boolean
+  /** Lazy indexes that machines share; they make the fetch of large layers faster. */
+  readonly indexDirectory?: LazyIndexDirectory | undefined
+  /** How large layers are fetched by their lazy indexes. Undefined: by the threads of `workers`. */
+  readonly spans?: SpanFetch
 }
 
 /**
@@ -64,9 +70,11 @@ export class LayerStore {
   readonly indexes: LayerIndexes
   readonly #removals = new Removals()
   readonly #smallBlobs = new SmallBlobs()
+  readonly #spans: SpanFetch
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
+    this.#spans = options.spans ?? new SpanFetch({ workers: options.workers, limits: options.limits })
     this.artifacts = new ArtifactStore({ ...options, removals: this.#removals })
     const counts = (record: ArtifactRecord) => this.artifacts.counts(record)
     const describe: TreeWork['describeIndex'] = async (...args) => this.trees.describeIndex(...args)
@@ -176,7 +184,7 @@ export class LayerStore {
     layer: UnknownLayer,
     signal?: AbortSignal,
   ): Promise<{ readonly diffId: DiffId; readonly lease: FileLock }> {
-    const options = { ...this.#options, smallBlobs: this.#smallBlobs }
+    const options = { ...this.#options, smallBlobs: this.#smallBlobs, spans: this.#spans }
     return ingestUnknown(layer, signal, options, async (diffId, commitTo) => {
       const make = async (given: AbortSignal | undefined) => {
         if (await this.#makeReady(diffId, given)) return
@@ -306,7 +314,7 @@ export class LayerStore {
       fetchLayer(
         layer,
         { signal, unpack, syncEarly, onReceived },
-        { ...this.#options, smallBlobs: this.#smallBlobs },
+        { ...this.#options, smallBlobs: this.#smallBlobs, spans: this.#spans },
       ),
     )
     layer.keepOpen?.(fetching)

@@ -31,6 +31,8 @@ export interface RunOptions {
 
 /** Threads for layer tasks. */
 export interface LayerWorkers {
+  /** Number of threads that there may be. */
+  readonly size: number
   /** Gets ready for a task that is going to come. */
   readonly warmUp: () => void
   /** Runs a task to its end. @throws the error of the task; CANCELED when the signal fires */
@@ -51,7 +53,7 @@ export async function hashFile(
  * the pool is disposed. More tasks than threads wait, in order.
  */
 export class WorkerPool implements AsyncDisposable, LayerWorkers {
-  readonly #size: number
+  readonly size: number
   readonly #idle: Worker[] = []
   #isClosed = false
   readonly #all = new Set<Worker>()
@@ -63,7 +65,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   }
 
   constructor(size = Math.min(availableParallelism(), MAX_WORKERS)) {
-    this.#size = Math.max(1, size)
+    this.size = Math.max(1, size)
   }
 
   /** Starts a thread for a task that will follow, if no thread is running. */
@@ -90,7 +92,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
     const idle = this.#idle.pop()
     if (this.#isClosed) throw refused()
     if (idle !== undefined) return idle
-    if (this.#all.size < this.#size) return this.#start()
+    if (this.#all.size < this.size) return this.#start()
     const turn = Promise.withResolvers<Worker>()
     this.#waiting.push(turn)
     const leave = () => {

@@ -49,6 +49,30 @@ export type LayerTask =
       readonly limits: LayerLimits
     }
   | {
+      /**
+       * Writes spans of a blob to where the tar has them, each verified by its sum. Their bytes of the blob are streamed in. The tar is there, of full size.
+       */
+      readonly kind: 'spans'
+      readonly indexPath: string
+      /** First span, and the one after the last. */
+      readonly from: number
+      readonly to: number
+      readonly tarPath: string
+      readonly limits: LayerLimits
+    }
+  | {
+      /**
+       * Verifies the layer.tar in `directory`, which others are writing, and creates what an ingest creates beside it. How far the tar is here is streamed in, in
+       * pieces of one f64.
+       */
+      readonly kind: 'assemble'
+      readonly diffId: DiffId
+      readonly tarBytes: number
+      readonly directory: string
+      readonly unpack: boolean
+      readonly limits: LayerLimits
+    }
+  | {
       /** Creates the file `metaPath`, the metadata image of a layer, from its lazy index, as an ingest of the layer would. */
       readonly kind: 'skeleton'
       readonly indexPath: string
@@ -169,7 +193,7 @@ export interface FolderUsage {
 }
 
 /** Result of a task. */
-export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' }
+export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' | 'assemble' }
   ? IngestResult
   : T extends { kind: 'lazy-index' }
     ? boolean

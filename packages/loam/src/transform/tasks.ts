@@ -1,5 +1,4 @@
 import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { diskUsage, syncFileSystem } from '../linux/index.ts'
 import {
@@ -15,17 +14,17 @@ import {
 import { checkCanceled, copyFile, hashFile, readMetaImage, writeFile, writeImageFile } from './image-file.ts'
 import { TarReaders } from './layer-data.ts'
 import { ContentsReader } from './contents.ts'
-import type { LayerFiles, LayerTar } from './layer-files.ts'
-import type { IngestResult, LayerTask, TaskResult } from './layer-task.ts'
-import { ingestLayer } from './ingest.ts'
+import type { LayerFiles } from './layer-files.ts'
+import type { LayerTask, TaskResult } from './layer-task.ts'
+import { assemble, ingest, writeIndex } from './ingest-task.ts'
 import { TreeCache } from './tree-cache.ts'
-import { LAZY_INDEX_NAME, META_NAME, TAR_NAME, UNPACKED_NAME } from '../content/index.ts'
 import type { PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
 import { packFolder } from './pack-folder.ts'
-import { describeLayer, makeLazyIndex, writeLazyIndex } from './lazy-index-task.ts'
+import { describeLayer, makeLazyIndex } from './lazy-index-task.ts'
 import { writeLayerImages } from './layer-images.ts'
 import { readLayer } from './read-layer.ts'
+import { writeSpans } from './span-task.ts'
 import { surveyTree } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
 import { writeTree } from './write-tree.ts'
@@ -52,6 +51,10 @@ export async function runTask(
   switch (task.kind) {
     case 'ingest':
       return ingest(task, source, { canceled, trees })
+    case 'spans':
+      return writeSpans(task, source)
+    case 'assemble':
+      return assemble(task, source, { canceled, trees })
     case 'lazy-index':
       return makeLazyIndex(task, source)
     case 'skeleton':
@@ -97,31 +100,6 @@ export async function runTask(
       return gather(task, canceled)
   }
   return undefined
-}
-
-async function ingest(
-  task: Extract<LayerTask, { kind: 'ingest' }>,
-  source: AsyncIterable<Buffer>,
-  { canceled, trees }: Omit<TaskContext, 'contents'>,
-): Promise<IngestResult> {
-  mkdirSync(task.directory, { mode: 0o700 })
-  const tarPath = join(task.directory, TAR_NAME)
-  let summary: LayerSummary | undefined
-  const ingested = await ingestLayer(source, { ...task, tarPath }, (tree, leftOut, diffId) => {
-    const files = { diffId, tarPath, metaPath: undefined, clonePath: undefined }
-    trees.keep(diffId, tree)
-    summary = summarizeLayer(tree, leftOut)
-    writeIndex(tree, join(task.directory, META_NAME), files)
-    if (!task.unpack) return
-    const target = join(task.directory, UNPACKED_NAME)
-    mkdirSync(target, { mode: 0o700 })
-    writeTree(tree, { target, layers: [files], whiteouts: 'overlay', canceled })
-  })
-  if (summary === undefined)
-    throw new LoamError('INTERNAL', `ingest layer ${ingested.diffId}: nothing was read`)
-  const { diffId, tarBytes, lazyIndex } = ingested
-  if (lazyIndex !== undefined) writeLazyIndex(join(task.directory, LAZY_INDEX_NAME), lazyIndex)
-  return { diffId, tarBytes, summary }
 }
 
 function pack(
@@ -234,10 +212,6 @@ function planStackFixup(
     if (!comesAgain) view.add(tree, index)
   }
   return planFixup(merged, view)
-}
-
-function writeIndex(tree: FileTree, path: string, layer: LayerTar): void {
-  writeImageFile(tree, path, { contents: 'layer', data: 'tar', layers: [layer], as: 'cached' })
 }
 
 /** One layer's tree at a time is in memory, besides the merged one. */

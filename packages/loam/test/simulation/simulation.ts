@@ -133,6 +133,7 @@ class OpenStore {
 
 /** Runs the tasks of threads in the calling thread. */
 class InlineWorkers implements LayerWorkers {
+  readonly size = 1
   readonly warmUp = (): void => undefined
 
   readonly run: LayerWorkers['run'] = async (task, options = {}) => {
