@@ -9,7 +9,14 @@ import {
   overlayBackend,
   StackMounts,
 } from '../backends/index.ts'
-import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } from '../content/index.ts'
+import {
+  LazyIndexDirectory,
+  BlobStore,
+  IngestArea,
+  RetainedBlobs,
+  type StorePaths,
+  StoreReserve,
+} from '../content/index.ts'
 import { LayerStore, type LazyParts } from '../layers/index.ts'
 import { HandlerClient, startHandler } from '../lazy/index.ts'
 import { readLazyIndex } from '../lazy-index/index.ts'
@@ -155,10 +162,11 @@ export class Wiring implements AsyncDisposable {
     const { layer: limits, image: imageLimits } = limitsOf(values)
     const blobs = new BlobStore(paths, imageLimits)
     const retained = createRetainedBlobs(paths, values)
-    const lazyIndex = configuration.values.lazy_index !== 'off'
+    const { lazy_index: makesIndexes, lazy_index_dir: shared } = configuration.values
     const layers = new LayerStore({
       ...{ paths, metadata, workers, writers, ingest, limits, bootId, retained },
-      lazyIndex,
+      lazyIndex: makesIndexes !== 'off',
+      indexDirectory: shared === undefined ? undefined : new LazyIndexDirectory(shared),
       lazy: createLazyParts({ configuration, env, cwd }),
     })
     this.readContents = async (diffIds, directory, signal) => {

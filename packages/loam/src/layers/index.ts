@@ -14,5 +14,6 @@ export {
   type SpanState,
 } from './span-map.ts'
 export type { TreeSource } from './tree-source.ts'
-export type { UnknownLayer, WantedLayer } from './layer-fetch.ts'
+export type { UnknownLayer } from './layer-fetch.ts'
+export type { WantedLayer } from './wanted-layer.ts'
 export { type PoolLoad, WorkerPool } from './worker-pool.ts'

@@ -9,7 +9,7 @@ import { readLazyIndex } from '../lazy-index/index.ts'
 import { FileLock, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
-import type { WantedLayer } from './layer-fetch.ts'
+import type { WantedLayer } from './wanted-layer.ts'
 import { hashFile, type LayerWorkers } from './worker-pool.ts'
 
 /** The lazy index of a layer's blob, in a file. */

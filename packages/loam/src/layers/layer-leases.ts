@@ -4,7 +4,7 @@ import type { DiffId } from '../image/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { LayerRecord } from '../metadata/index.ts'
 import type { LeftOutXattrs } from '../tree/index.ts'
-import type { WantedLayer } from './layer-fetch.ts'
+import type { WantedLayer } from './wanted-layer.ts'
 import type { PartialLayers, TrustedIndex } from './partial-layers.ts'
 
 /** How far one layer is. */

@@ -10,12 +10,14 @@ import { MetadataStore } from '../metadata/index.ts'
 import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import { LayerStore, WorkerPool } from './index.ts'
-import type { WantedLayer } from './layer-fetch.ts'
+import type { WantedLayer } from './wanted-layer.ts'
 import { SpanFetch } from './span-fetch.ts'
 
 /** Text with few repetitions, so that blocks and spans are many. */
 const words = (count: number) =>
-  Array.from({ length: count }, (_, index) => ((index * 2_654_435_761) % 4_294_967_296).toString(36)).join(' ')
+  Array.from({ length: count }, (_, index) => ((index * 2_654_435_761) % 4_294_967_296).toString(36)).join(
+    ' ',
+  )
 const tar = buildTar([
   { name: 'large', data: words(400_000) },
   { name: 'small', data: 'x' },
@@ -49,13 +51,17 @@ describe('the fetch of a large layer by its lazy index', () => {
 
   async function* pieces({ offset = 0, lengthBytes }: Partial<Opened>, from = blob): AsyncGenerator<Buffer> {
     const end = lengthBytes === undefined ? from.length : offset + lengthBytes
-    for (let at = offset; at < end; at += 100_000) yield Buffer.from(from.subarray(at, Math.min(end, at + 100_000)))
+    for (let at = offset; at < end; at += 100_000)
+      yield Buffer.from(from.subarray(at, Math.min(end, at + 100_000)))
   }
 
   /** Fetches the layer into a store of its own. Returns the requests; undefined stands for one of the whole blob. */
-  const fetch = async (
-    change: { open?: WantedLayer['open']; index?: Buffer | undefined; shared?: Buffer; signal?: AbortSignal },
-  ): Promise<(number | undefined)[]> => {
+  const fetch = async (change: {
+    open?: WantedLayer['open']
+    index?: Buffer | undefined
+    shared?: Buffer
+    signal?: AbortSignal
+  }): Promise<(number | undefined)[]> => {
     const root = mkdtempSync(join(folder, 'store-'))
     const paths = openStoreRoot(join(root, 'root'))
     using metadata = await MetadataStore.open(paths.database, { lockFile: join(paths.locks, 'metadata') })
@@ -100,7 +106,8 @@ describe('the fetch of a large layer by its lazy index', () => {
 
   test('a wrong index, and a source that sends other bytes or no ranges, cost time and nothing else', async () => {
     const lastSum = Buffer.from(index)
-    for (let at = lastSum.length - 5; at > lastSum.length - 200; at -= 1) lastSum[at] = (lastSum[at] ?? 0) ^ 0x55
+    for (let at = lastSum.length - 5; at > lastSum.length - 200; at -= 1)
+      lastSum[at] = (lastSum[at] ?? 0) ^ 0x55
     const tried = async (change: Parameters<typeof fetch>[0]) => {
       const requests = await fetch(change)
       assert.equal(requests.at(-1), undefined)

@@ -1,11 +1,11 @@
 import { truncate, writeFile, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LAZY_INDEX_NAME, TAR_NAME } from '../content/index.ts'
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { type LazyIndex, readLazyIndex, spanOf } from '../lazy-index/index.ts'
 import type { IngestResult } from '../transform/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
-import type { WantedLayer } from './layer-fetch.ts'
+import type { WantedLayer } from './wanted-layer.ts'
 import type { LayerWorkers } from './worker-pool.ts'
 
 /** Smaller blobs are here before several requests have begun. */
@@ -81,7 +81,10 @@ export class SpanFetch {
     const isOfLayer =
       index.diffId === diffId && index.blob.digest === blob.digest && index.blob.sizeBytes === blob.sizeBytes
     if (isOfLayer && index.access === 'random') return index
-    throw new LoamError('LAZY_INDEX_INVALID', `read the lazy index of ${diffId}: it is not one of this layer with checkpoints`)
+    throw new LoamError(
+      'LAZY_INDEX_INVALID',
+      `read the lazy index of ${diffId}: it is not one of this layer with checkpoints`,
+    )
   }
 }
 
@@ -105,7 +108,12 @@ class SpanRun {
   #whole = 0
   readonly #received: number[]
 
-  constructor(layer: WantedLayer, index: LazyIndex, request: SpanFetchRequest, options: Required<SpanFetchOptions>) {
+  constructor(
+    layer: WantedLayer,
+    index: LazyIndex,
+    request: SpanFetchRequest,
+    options: Required<SpanFetchOptions>,
+  ) {
     this.#layer = layer
     this.#index = index
     this.#request = request
@@ -164,7 +172,9 @@ class SpanRun {
     const offset = spanOf(this.#index, from).blobStart
     const lengthBytes = spanOf(this.#index, to - 1).blobEnd - offset
     const onWhole = () => {
-      this.#fail(new LoamError('REGISTRY_RESPONSE', `fetch a range of ${this.#layer.blob.digest}: all of it is sent`))
+      this.#fail(
+        new LoamError('REGISTRY_RESPONSE', `fetch a range of ${this.#layer.blob.digest}: all of it is sent`),
+      )
     }
     const [indexPath, tarPath] = [join(directory, LAZY_INDEX_NAME), join(directory, TAR_NAME)]
     await workers.run(
@@ -187,12 +197,12 @@ class SpanRun {
     const { tarStarts } = this.#index.spans
     const last = this.#segments[this.#whole - 1]
     if (last !== undefined) this.#front.advance(tarStarts[last.to] ?? 0)
-    if (this.#whole === this.#segments.length) this.#front.end(undefined)
+    if (this.#whole === this.#segments.length) this.#front.end()
   }
 
   #fail(error: unknown): void {
     this.#failed.abort(error)
-    this.#front.end(error)
+    this.#front.end(toLoamError(error, `fetch spans of ${this.#layer.blob.digest}`))
   }
 }
 
@@ -212,7 +222,7 @@ function planSegments({ spans, tarBytes }: LazyIndex, segmentBytes: number): Seg
 class TarFront {
   #at = 0
   #isOver = false
-  #error: unknown
+  #error: Error | undefined
   #wake: (() => void) | undefined
 
   advance(to: number): void {
@@ -221,7 +231,7 @@ class TarFront {
   }
 
   /** Ends the reader, after what is here; or at once, by an error. */
-  end(error: unknown): void {
+  end(error?: Error): void {
     this.#isOver = true
     this.#error ??= error
     this.#wake?.()

@@ -15,7 +15,10 @@ export interface Span {
 }
 
 /** Returns one span of an index with random access. */
-export function spanOf({ spans, blob }: Pick<IndexedBlob, 'blob'> & { readonly spans: SpanTable }, span: number): Span {
+export function spanOf(
+  { spans, blob }: Pick<IndexedBlob, 'blob'> & { readonly spans: SpanTable },
+  span: number,
+): Span {
   const { blobStarts, tarStarts, bits, sums } = spans
   const tarStart = tarStarts[span] ?? 0
   return {

@@ -20,9 +20,11 @@ export async function writeSpans(
     let span = from
     for await (const chunk of source) {
       bytes.push(chunk)
-      for (; span < to && spanOf(index, span).blobEnd <= bytes.end; span += 1) writeSpan(fd, index, span, bytes)
+      for (; span < to && spanOf(index, span).blobEnd <= bytes.end; span += 1)
+        writeSpan(fd, index, span, bytes)
     }
-    if (span < to) throw new LoamError('SIZE_MISMATCH', `read spans of ${index.blob.digest}: the blob ends early`)
+    if (span < to)
+      throw new LoamError('SIZE_MISMATCH', `read spans of ${index.blob.digest}: the blob ends early`)
   } finally {
     closeSync(fd)
   }
@@ -59,7 +61,11 @@ class BlobBytes {
 
   /** Returns a part, and forgets what is before it. */
   take(from: number, to: number): Buffer {
-    for (let [first] = this.#chunks; first !== undefined && this.#start + first.length <= from; [first] = this.#chunks) {
+    for (
+      let [first] = this.#chunks;
+      first !== undefined && this.#start + first.length <= from;
+      [first] = this.#chunks
+    ) {
       this.#start += first.length
       this.#chunks.shift()
     }
