@@ -1,5 +1,5 @@
 import { leaseOrMake, lockPath, SingleFlight, type StorePaths } from '../content/index.ts'
-import { throwIfAborted, toLoamError } from '../errors/index.ts'
+import { isLoamError, type LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { LayerRecord } from '../metadata/index.ts'
@@ -96,9 +96,9 @@ export class LayerLeases {
   async lease(layer: WantedLayer, options: LeaseLayerOptions): Promise<FileLock> {
     return this.#watch(layer, options, async (attempt) => {
       for (;;) {
-        const mayWait = await this.#complete(attempt)
+        const failure = await this.#complete(attempt)
         try {
-          return await this.#leaseComplete(attempt, mayWait)
+          return await this.#leaseComplete(attempt, failure)
         } catch (error) {
           if (!(error instanceof BecamePartial)) throw error
         }
@@ -108,15 +108,20 @@ export class LayerLeases {
 
   async #leaseComplete(
     { layer, options, watchers, tell }: LeaseAttempt,
-    mayWait: boolean,
+    failure: LoamError | undefined,
   ): Promise<FileLock> {
     const { partial, isReady, makeReady, fetch, paths } = this.#options
     const { diffId } = layer
     const make = async (signal: AbortSignal | undefined) => {
       if (await makeReady(diffId, signal)) return
-      if (mayWait && partial.find(diffId) !== undefined) throw new BecamePartial()
+      if (failure === undefined && partial.find(diffId) !== undefined) throw new BecamePartial()
       watchers.hasFetched = true
-      await fetch(layer, { ...options, signal, onProgress: tell })
+      try {
+        await fetch(layer, { ...options, signal, onProgress: tell })
+      } catch (error) {
+        // It is in use: why its data does not come says more than that it cannot be replaced.
+        throw isLoamError(error, 'LAYER_DAMAGED') ? (failure ?? error) : error
+      }
     }
     const onWait = () => {
       tell({ state: 'waiting' })
@@ -129,25 +134,25 @@ export class LayerLeases {
   }
 
   /**
-   * Waits for the data of a partial layer, which needs no lock of its own meanwhile: lazy callers go on. Returns false if its data does not come: the caller
-   * then fetches the layer from its own source. @throws CANCELED
+   * Waits for the data of a partial layer, which needs no lock of its own meanwhile: lazy callers go on. Returns the failure if its data does not come: the
+   * caller then fetches the layer from its own source. @throws CANCELED
    */
   async #complete({
     layer: { diffId },
     options: { signal },
     watchers,
     tell,
-  }: LeaseAttempt): Promise<boolean> {
+  }: LeaseAttempt): Promise<LoamError | undefined> {
     const onProgress = (receivedBytes: number, totalBytes: number) => {
       watchers.hasFetched = true
       tell({ state: 'fetching', receivedBytes, totalBytes })
     }
     try {
       await this.#options.partial.complete(diffId, { signal, onProgress })
-      return true
-    } catch {
+      return undefined
+    } catch (error) {
       throwIfAborted(signal, `complete layer ${diffId}`)
-      return false
+      return toLoamError(error, `complete layer ${diffId}`)
     }
   }
 

@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { FileLock, syncDirectory, syncFile } from '../linux/index.ts'
-import type { ArtifactRecord, CompleteLayer, LayerRecord, MetadataStore } from '../metadata/index.ts'
+import type { CompleteLayer, LayerRecord, MetadataStore } from '../metadata/index.ts'
 import { type LayerLimits, TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { ArtifactStore } from './artifact-store.ts'
@@ -77,9 +77,8 @@ export class LayerStore {
     this.#options = options
     this.#spans = options.spans ?? new SpanFetch({ workers: options.workers, limits: options.limits })
     this.artifacts = new ArtifactStore({ ...options, removals: this.#removals })
-    const counts = (record: ArtifactRecord) => this.artifacts.counts(record)
     const describe: TreeWork['describeIndex'] = async (...args) => this.trees.describeIndex(...args)
-    this.partial = new PartialLayers({ ...options, lazy: options.lazy, describe, counts })
+    this.partial = new PartialLayers({ ...options, lazy: options.lazy, describe })
     this.#leases = new LayerLeases({
       paths: options.paths,
       partial: this.partial,
@@ -189,7 +188,7 @@ export class LayerStore {
     return ingestUnknown(layer, signal, options, async (diffId, commitTo) => {
       const make = async (given: AbortSignal | undefined) => {
         if (await this.#makeReady(diffId, given)) return
-        await this.#forgetTree(diffId)
+        await this.#releasePartial(diffId)
         await commitTo()
       }
       const lockFile = lockPath(this.#options.paths, 'layer', diffId)
@@ -310,7 +309,7 @@ export class LayerStore {
       options.onProgress?.({ state: 'fetching', receivedBytes, totalBytes })
     }
     const { diffId, blob } = layer
-    await this.#forgetTree(diffId)
+    await this.#releasePartial(diffId)
     const fetching = traced('layer', { digest: blob.digest, diffId, blobBytes: totalBytes }, async () =>
       fetchLayer(
         layer,
@@ -325,10 +324,11 @@ export class LayerStore {
     onReceived(totalBytes)
   }
 
-  /** The tree of a partial layer that is replaced may be another one than its lazy index said. */
-  async #forgetTree(diffId: DiffId): Promise<void> {
-    if (this.#options.metadata.layers.find(diffId)?.data === 'partial')
-      await this.artifacts.forgetStacksOf(diffId)
+  /** Prepares to replace a partial layer: its tree may be another one than its lazy index said. @throws LAYER_DAMAGED while it is in use */
+  async #releasePartial(diffId: DiffId): Promise<void> {
+    if (this.#options.metadata.layers.find(diffId)?.data !== 'partial') return
+    await this.partial.release(diffId)
+    await this.artifacts.forgetStacksOf(diffId)
   }
 
   /** Gets ready for layers that are going to be fetched. */

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { IngestArea, openStoreRoot, RetainedBlobs, type StorePaths } from '../content/index.ts'
-import { LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import { digestOf, parseDiffId } from '../image/index.ts'
-import { MetadataStore } from '../metadata/index.ts'
+import { MetadataStore, parseContainerId } from '../metadata/index.ts'
 import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
@@ -131,6 +131,32 @@ class Store implements AsyncDisposable {
     return this.asked.splice(0)
   }
 
+  /** Records a root filesystem that shows the layer. */
+  async use(): Promise<void> {
+    const record = {
+      uuid: 'u',
+      containerId: parseContainerId('c'),
+      state: 'ready',
+      backend: 'erofs',
+      reference: 'r',
+      imageDigest: diffId,
+      chainId: undefined,
+      layers: [diffId],
+      rootfsPath: '/r',
+      scratchPath: '/s',
+      isReadOnly: false,
+      idMapping: undefined,
+      sizeBytes: undefined,
+      volumeTarget: undefined,
+      volumeRoot: undefined,
+      volumeSubPath: undefined,
+      volumeMount: undefined,
+      bootId: 'b',
+      createdAtMs: 1,
+    } as const
+    await this.metadata.containers.putRootfs(record, true)
+  }
+
   isComplete(): boolean {
     return this.layers.find(diffId) !== undefined && readFileSync(this.path('layer.tar')).equals(tar)
   }
@@ -216,7 +242,7 @@ describe('partial layers', () => {
       store.filler.complete = async () => {
         throw new LoamError('LAZY_UNAVAILABLE', 'the registry of the handler is gone')
       }
-      assert.deepEqual(await store.lease(), ['complete', 'fetch'])
+      assert.deepEqual(await store.lease(), ['complete', 'forget', 'fetch'])
       assert.ok(store.isComplete())
     })
   })
@@ -228,7 +254,11 @@ describe('partial layers', () => {
         throw new LoamError('UNSUPPORTED_SYSTEM', 'this kernel cannot')
       }
       const reasons: string[] = []
-      assert.deepEqual(await store.leaseLazily({ onEager: (why) => reasons.push(why) }), ['serve', 'fetch'])
+      assert.deepEqual(await store.leaseLazily({ onEager: (why) => reasons.push(why) }), [
+        'serve',
+        'forget',
+        'fetch',
+      ])
       assert.deepEqual(reasons, ['this kernel cannot'])
       assert.ok(store.isComplete())
       assert.ok(!existsSync(store.path('layer.lazy-index')))
@@ -279,8 +309,26 @@ describe('partial layers', () => {
     await withStore(async (store) => {
       await store.leaseLazily()
       writeFileSync(store.path('layer.tar'), 'short')
-      assert.deepEqual(await store.leaseLazily(), ['fetch'])
+      assert.deepEqual(await store.leaseLazily(), ['forget', 'fetch'])
       assert.ok(store.isComplete())
+    })
+  })
+
+  test('a partial layer that is in use is not replaced when its data does not come', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      await store.use()
+      store.filler.complete = async () => {
+        throw new LoamError('LAZY_UNAVAILABLE', 'the registry of the handler is gone')
+      }
+      const before = statSync(store.path('layer.tar')).ino
+      await assert.rejects(store.lease(), { message: 'the registry of the handler is gone' })
+      const source = store.metadata.layers.partialSource(diffId)
+      assert.ok(source !== undefined)
+      await store.metadata.layers.denyIndex(source.indexDigest, 'its layer has another diffID')
+      await assert.rejects(store.leaseLazily(), (error) => isLoamError(error, 'LAYER_DAMAGED'))
+      assert.equal(statSync(store.path('layer.tar')).ino, before)
+      assert.ok(!store.asked.includes('fetch'))
     })
   })
 
@@ -299,28 +347,29 @@ describe('partial layers', () => {
         await store.leaseLazily()
         await spoil(store)
         await using next = await Store.open(root, 'the next boot')
-        assert.deepEqual(await next.leaseLazily(), ['fetch'])
+        assert.deepEqual(await next.leaseLazily(), ['forget', 'fetch'])
         assert.ok(next.isComplete())
       })
     }
   })
 
-  test('an unused partial layer is forgotten by its filler before it is removed, also if the filler fails', async () => {
-    for (const fails of [false, true]) {
-      await withStore(async (store) => {
-        await store.leaseLazily()
-        store.filler.forget = async () => {
-          assert.equal(store.metadata.layers.partials().length, 1)
-          if (fails) throw new LoamError('LAZY_UNAVAILABLE', 'it has ended')
-        }
-        assert.deepEqual(
-          (await store.layers.prune()).map((pruned) => pruned.diffId),
-          [diffId],
-        )
-        assert.deepEqual(store.asked, ['forget'])
-        assert.deepEqual(store.metadata.layers.partials(), [])
-        assert.ok(!existsSync(join(store.paths.layers, diffId)))
-      })
-    }
+  test('an unused partial layer is forgotten by its filler before it is removed, and stays if the filler cannot be reached', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      store.filler.forget = async () => {
+        assert.equal(store.metadata.layers.partials().length, 1)
+        throw new LoamError('LAZY_UNAVAILABLE', 'it has ended')
+      }
+      assert.deepEqual(await store.layers.prune(), [])
+      assert.equal(store.metadata.layers.partials().length, 1)
+      store.filler = {}
+      assert.deepEqual(
+        (await store.layers.prune()).map((pruned) => pruned.diffId),
+        [diffId],
+      )
+      assert.deepEqual(store.asked, ['forget', 'forget'])
+      assert.deepEqual(store.metadata.layers.partials(), [])
+      assert.ok(!existsSync(join(store.paths.layers, diffId)))
+    })
   })
 })

@@ -25,7 +25,7 @@ import {
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, digestOf } from '../image/index.ts'
 import { FileLock, removeTree, syncDirectory, syncFile, unlinkIfThere } from '../linux/index.ts'
-import type { ArtifactRecord, LazySource, MetadataStore, PartialLayer } from '../metadata/index.ts'
+import type { LazySource, MetadataStore, PartialLayer } from '../metadata/index.ts'
 import type { DescribedLayer } from '../transform/index.ts'
 import { TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
@@ -69,8 +69,6 @@ export interface PartialLayersOptions {
   readonly lazy: LazyParts | undefined
   /** Writes the metadata image of a layer from its lazy index. @throws LAZY_INDEX_INVALID */
   readonly describe: TreeWork['describeIndex']
-  /** Returns whether an artifact is known to have its content. */
-  readonly counts: (record: ArtifactRecord) => boolean
 }
 
 /**
@@ -90,18 +88,24 @@ export class PartialLayers {
     return lazy === undefined ? 'this store has no process that fills partial layers' : lazy.whyNot()
   }
 
-  /** Returns the record of a partial layer whose files can be mounted when its reads are served. */
+  /**
+   * Returns the record of a partial layer whose files can be mounted when its reads are served. In each boot they have to be made ready first: what a power cut
+   * left of them is unknown.
+   */
   find(diffId: DiffId): PartialLayer | undefined {
     const found = this.#find(diffId)
     if (found === undefined || found.record.summary.generation !== TREE_GENERATION) return undefined
-    const meta = this.#options.metadata.layers.findArtifact(diffId, 'meta')
     const isSound =
-      meta !== undefined &&
-      this.#options.counts(meta) &&
+      this.#isOfThisBoot(diffId) &&
       existsSync(this.#path(diffId, META_NAME)) &&
       existsSync(this.#path(diffId, LAZY_INDEX_NAME)) &&
       sizeOf(this.#path(diffId, TAR_NAME)) === found.record.tarBytes
     return isSound ? found.record : undefined
+  }
+
+  #isOfThisBoot(diffId: DiffId): boolean {
+    const { metadata, bootId } = this.#options
+    return metadata.layers.findArtifact(diffId, 'meta')?.bootId === bootId
   }
 
   #find(diffId: DiffId): { record: PartialLayer; source: LazySource } | undefined {
@@ -124,8 +128,7 @@ export class PartialLayers {
     const { metadata, ingest, bootId } = this.#options
     const { record, source } = found
     // In this boot it may be mounted, and a new file would not be what is shown and served.
-    const wasServed = metadata.layers.findArtifact(diffId, 'meta')?.bootId === bootId
-    if (wasServed && sizeOf(this.#path(diffId, TAR_NAME)) !== record.tarBytes) return false
+    if (this.#isOfThisBoot(diffId) && sizeOf(this.#path(diffId, TAR_NAME)) !== record.tarBytes) return false
     const directory = ingest().newPath('layer')
     try {
       mkdirSync(directory, { mode: 0o700 })
@@ -213,8 +216,11 @@ export class PartialLayers {
     try {
       await this.serve([diffId], signal)
     } catch (error) {
-      await this.#options.metadata.layers.remove(diffId)
-      await discard(this.#options.paths, layerPath(this.#options.paths, diffId))
+      // It may be served all the same: then it stays a partial layer.
+      if (await this.forget(diffId)) {
+        await this.#options.metadata.layers.remove(diffId)
+        await discard(this.#options.paths, layerPath(this.#options.paths, diffId))
+      }
       throw error
     }
   }
@@ -274,14 +280,36 @@ export class PartialLayers {
     await layers.markDurable(owing, ['meta'])
   }
 
-  /** Stops serving a layer that is going to be removed, and that nothing mounts. The caller holds its lock exclusively. */
-  async forget(diffId: DiffId): Promise<void> {
-    if (this.#options.metadata.layers.find(diffId)?.data !== 'partial') return
+  /**
+   * Stops serving a layer that is going to be removed or replaced, and that nothing mounts. Returns false if the filler cannot be reached: it may then take the
+   * next tar of the layer for this one, so the layer has to stay. The caller holds the layer's lock exclusively.
+   */
+  async forget(diffId: DiffId): Promise<boolean> {
+    if (this.#options.metadata.layers.find(diffId)?.data !== 'partial') return true
     try {
       await this.#options.lazy?.filler.forget([diffId])
+      return true
     } catch {
-      // What a process that cannot be reached holds of the tar is freed when that process ends.
+      return false
     }
+  }
+
+  /**
+   * Gives a partial layer up that is going to be fetched in its place. @throws LAYER_DAMAGED while containers or snapshots may show it: their reads would get the
+   * holes of a tar that nothing fills any more
+   */
+  async release(diffId: DiffId): Promise<void> {
+    const { metadata } = this.#options
+    if (metadata.layers.find(diffId)?.data !== 'partial') return
+    const isShown = this.#isOfThisBoot(diffId) && metadata.layers.isShown(diffId)
+    if (isShown || !(await this.forget(diffId)))
+      throw new LoamError(
+        'LAYER_DAMAGED',
+        `fetch layer ${diffId}: it is partial and in use, and its data does not come`,
+        {
+          hint: 'Destroy the containers that show it, and pull the image again. `loam fsck` says what is wrong.',
+        },
+      )
   }
 
   /** Returns the bytes of a layer's tar that are on the disk: it is sparse while the layer is partial. */

@@ -60,7 +60,7 @@ async function removeLayer(place: Place, diffId: DiffId): Promise<boolean> {
   using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
   const isGone = lock === undefined || metadata.layers.find(diffId) === undefined
   if (isGone || metadata.layers.isUsed(diffId)) return false
-  await partial.forget(diffId)
+  if (!(await partial.forget(diffId))) return false
   await metadata.layers.remove(diffId)
   removals.discard(paths, layerPath(paths, diffId))
   unlinkIfThere(lock.path)

@@ -170,6 +170,17 @@ export class LayerTable {
     return exists(row)
   }
 
+  /** Returns whether a root filesystem or a snapshot needs the layer. */
+  isShown(diffId: DiffId): boolean {
+    const row = this.#database.get(
+      `SELECT EXISTS (SELECT 1 FROM rootfs_layers WHERE diff_id = ?1)
+           OR EXISTS (SELECT 1 FROM snapshots WHERE diff_id = ?1)
+           OR EXISTS (SELECT 1 FROM snapshots WHERE applied_diff_id = ?1) AS found`,
+      diffId,
+    )
+    return exists(row)
+  }
+
   /** Lists the layers that root filesystems and snapshots need, whether or not an image has them. */
   usedBesidesImages(): Set<DiffId> {
     const rows = this.#database.all(
