@@ -222,7 +222,7 @@ export class Wiring implements AsyncDisposable {
     ]
     this.provisioner = new Provisioner({ paths, metadata, layers, reserve, backends, bootId })
     this.sessions = new ImageSessions(this.sources)
-    this.prefetch = new LayerPrefetch({ stores: this.stores, layers })
+    this.prefetch = new LayerPrefetch({ stores: this.stores, layers, settings: configuration.values })
   }
 
   /**

@@ -1,12 +1,20 @@
+import type { Settings } from '../config/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord, ImageType } from '../metadata/index.ts'
-import type { ImageStore } from '../stores/index.ts'
+import type { ImageSource } from '../sources/index.ts'
+import type { ImageStore, LazyPlan } from '../stores/index.ts'
 import type { ImageSession } from './image-sessions.ts'
 
 type Layer = ImageRecord['layers'][number]
+
+/** An image, and the layer of it that is wanted. */
+interface LayerOfImage {
+  readonly image: ImageRecord
+  readonly layer: Layer
+}
 
 /** A client that has announced a layer and does not request it within this time has given up, or unpacks it itself. */
 const UNCLAIMED_MS = 60_000
@@ -14,6 +22,7 @@ const UNCLAIMED_MS = 60_000
 export interface PrefetchServices {
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly layers: LayerStore
+  readonly settings: Pick<Settings, 'lazy_pull'>
 }
 
 /** A layer that is fetched before it is requested. */
@@ -28,22 +37,28 @@ export class LayerPrefetch implements AsyncDisposable {
   readonly #begun = new Map<DiffId, Begun>()
   /** Stops transfers in progress, by layer. */
   readonly #stops = new Map<DiffId, AbortController>()
+  /** What is known of the lazy indexes of an image, as long as its source is open. */
+  readonly #plans = new WeakMap<ImageSource, Promise<LazyPlan>>()
 
   constructor(services: PrefetchServices) {
     this.#services = services
   }
 
   /**
-   * Returns a lease on a layer that is in the store and on the disk, and starts to fetch the layers that will be requested next. @throws the errors
+   * Returns a lease on a layer that is in the store and on the disk, of a lazy one only the tree, and starts to fetch the layers that will be requested next. @throws the errors
    * of its source and of the layer
    */
-  async claim(session: ImageSession, layer: Layer, announced: readonly Layer[]): Promise<FileLock> {
+  async claim(
+    session: ImageSession,
+    { image, layer }: LayerOfImage,
+    announced: readonly Layer[],
+  ): Promise<FileLock> {
     for (const one of [layer, ...announced]) {
-      if (!this.#begun.has(one.diffId)) this.#begin(session, one)
+      if (!this.#begun.has(one.diffId)) this.#begin(session, { image, layer: one })
     }
     const begun = this.#begun.get(layer.diffId)
     this.#begun.delete(layer.diffId)
-    if (begun === undefined) return this.#bring(session, layer)
+    if (begun === undefined) return this.#bring(session, { image, layer })
     if (begun.session === session) return begun.lease
     try {
       return await begun.lease
@@ -51,7 +66,7 @@ export class LayerPrefetch implements AsyncDisposable {
       if (isLoamError(error, 'NO_SPACE')) throw error
       // The other image has another location, or credentials that were refused.
     }
-    return this.#bring(session, layer)
+    return this.#bring(session, { image, layer })
   }
 
   /** Stops fetching announced layers that will not be requested, and waits until none of them is left unfinished. */
@@ -66,14 +81,15 @@ export class LayerPrefetch implements AsyncDisposable {
     )
   }
 
-  #begin(session: ImageSession, layer: Layer): void {
-    const begun = { session, lease: this.#bring(session, layer) }
+  #begin(session: ImageSession, wanted: LayerOfImage): void {
+    const { layer } = wanted
+    const begun = { session, lease: this.#bring(session, wanted) }
     this.#begun.set(layer.diffId, begun)
     const dropLater = () => setTimeout(() => void this.#drop(layer.diffId, begun), UNCLAIMED_MS).unref()
     begun.lease.then(dropLater, dropLater)
   }
 
-  async #bring(session: ImageSession, layer: Layer): Promise<FileLock> {
+  async #bring(session: ImageSession, { image, layer }: LayerOfImage): Promise<FileLock> {
     const { stores, layers } = this.#services
     const stop = new AbortController()
     this.#stops.set(layer.diffId, stop)
@@ -82,7 +98,8 @@ export class LayerPrefetch implements AsyncDisposable {
     }
     return session
       .with(async (source) => {
-        const lease = await stores.docker.leaseLayer(source, layer, stop.signal)
+        const plan = await this.#plan(session, source, image)
+        const lease = await stores.docker.leaseLayer(source, layer, { plan, signal: stop.signal })
         try {
           // The client is going to depend on it.
           await layers.sync([layer.diffId])
@@ -93,6 +110,15 @@ export class LayerPrefetch implements AsyncDisposable {
         }
       })
       .finally(forget)
+  }
+
+  /** Looks for the lazy indexes of an image once for all of its layers. */
+  async #plan(session: ImageSession, source: ImageSource, image: ImageRecord): Promise<LazyPlan | undefined> {
+    const { stores, settings } = this.#services
+    if (settings.lazy_pull === 'off') return undefined
+    const plan = this.#plans.get(source) ?? stores.docker.planLazily(source, image, session.signal)
+    this.#plans.set(source, plan)
+    return plan
   }
 
   async #drop(diffId: DiffId, begun: Begun): Promise<void> {

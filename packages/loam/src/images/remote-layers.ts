@@ -141,7 +141,7 @@ function createLayerFetch(
       const expected = image.layers.slice(0, index).map(({ diffId }) => diffId)
       if (below.join() !== expected.join()) return leftFor('other-parent', 'its parent has other layers')
       const announced = announcedIn(labels, image.layers.slice(index + 1))
-      const brought = await bring(services, session, { layer, announced })
+      const brought = await bring(services, session, { image, layer, announced })
       if ('cause' in brought) return brought
       const { lease, summary, usage } = brought
       if (summary.leftOutXattrs !== undefined)
@@ -154,13 +154,14 @@ function createLayerFetch(
 }
 
 interface WantedLayer {
+  readonly image: ImageRecord
   readonly layer: ImageLayer
   readonly announced: readonly ImageLayer[]
 }
 
 async function bring(services: RemoteLayerServices, session: ImageSession, wanted: WantedLayer) {
   const lease = await claimLayer(services, session, wanted)
-  const { tarBytes, summary } = services.layers.get(wanted.layer.diffId)
+  const { tarBytes, summary } = services.layers.getLazily(wanted.layer.diffId)
   if (summary.hasZeroDevices) {
     lease.release()
     return leftFor('unsupported-layer', 'it holds a character device 0:0, which overlayfs cannot show')
@@ -172,10 +173,10 @@ async function bring(services: RemoteLayerServices, session: ImageSession, wante
 async function claimLayer(
   { paths, prefetch, layers, reserve }: Pick<ImageServices, 'paths' | 'prefetch' | 'layers' | 'reserve'>,
   session: ImageSession,
-  { layer, announced }: WantedLayer,
+  { image, layer, announced }: WantedLayer,
 ): Promise<FileLock> {
   try {
-    return await prefetch.claim(session, layer, announced)
+    return await prefetch.claim(session, { image, layer }, announced)
   } catch (error) {
     if (!isFull(error)) throw error
     await prefetch.abandon(announced)

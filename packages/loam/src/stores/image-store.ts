@@ -37,7 +37,7 @@ import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
 import { EagerReason, type FindIndexes, LazyPull, type LazyPlan } from './lazy-pull.ts'
-import { leaseLayers } from './lease-layers.ts'
+import { leaseLayer, leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore, sweepRetainedBlobs } from './prune.ts'
 import { getDocument, type ResolvedImage, resolveImage } from './resolve.ts'
@@ -261,13 +261,21 @@ export class ImageStore implements Store<ImageSource> {
     return image.record
   }
 
-  /** Fetches one layer of an image and returns a lease on it. @throws the errors of the source and the layer */
+  /** Finds out which layers of an image can be pulled lazily. @throws CANCELED */
+  async planLazily(source: ImageSource, image: ImageRecord, signal: AbortSignal): Promise<LazyPlan> {
+    const options = { cached: true, lazy: 'auto', signal } as const
+    using lazy = this.#lazyPull(source, options)
+    const plan = await this.#plan(image, lazy, options)
+    return plan ?? { indexes: new Map(), why: undefined }
+  }
+
+  /** Fetches one layer of an image, or by a plan only its tree, and returns a lease on it. @throws the errors of the source and the layer */
   async leaseLayer(
     source: ImageSource,
     layer: ImageRecord['layers'][number],
-    signal?: AbortSignal,
+    { plan, signal }: { readonly plan: LazyPlan | undefined; readonly signal: AbortSignal },
   ): Promise<FileLock> {
-    return this.#options.layers.lease(toWanted(layer, source), { signal, syncEarly: true })
+    return leaseLayer(this.#options.layers, toWanted(layer, source), plan, { signal, syncEarly: true })
   }
 
   async #sync({ record, targetDigest }: DescribedImage): Promise<void> {

@@ -54,7 +54,7 @@ export async function leaseLayers(
 }
 
 /** Leases a layer, which may be partial if the image is pulled by a plan. */
-async function leaseLayer(
+export async function leaseLayer(
   store: LayerStore,
   layer: WantedLayer,
   plan: LazyPlan | undefined,

@@ -228,6 +228,21 @@ describe('containerd with snapshots of Loam', () => {
     })
   })
 
+  describe('lazy indexes', () => {
+    test('layers with trusted lazy indexes are there before their data, and a container reads the data that it needs', async () => {
+      const indexes = world.path('indexes')
+      ok(world.loam('index', '--output', indexes, image))
+      await restart(`lazy_trust = "own"\nlazy_index_dir = "${indexes}"\n`)
+      world.takeRequests()
+      ok(tryRemotePull())
+      for (const layer of left('layers'))
+        assert.ok(existsSync(`${world.root}/layers/${layer}/layer.lazy-index`), 'it was pulled lazily')
+      assert.equal(runs('c1'), OUTPUT)
+      assert.equal(snapshots('ls').match(/Committed/g)?.length, 2)
+      await restart()
+    })
+  })
+
   describe('a signature policy', { skip: LEFT_TO_VERIFY }, () => {
     const policy = () => world.path('policy.toml')
 
