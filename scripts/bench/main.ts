@@ -4,7 +4,7 @@
 // many small images, and the daemon's API.
 // `--bars` is the short form: the command and the newest containerd alone, medians of 5, and the daemon's API; see docs/benchmarks.md.
 //   npm run bench -- --bars [--runs N] [--only IMAGE,IMAGE|daemon] [--out FILE.json]
-//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|scale|daemon|syncing|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
+//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|scale|daemon|syncing|spans|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -18,6 +18,7 @@ import { benchStart, isForBars, toTable } from './bars.ts'
 import { benchReading } from './reading.ts'
 import { benchScale } from './scale.ts'
 import { benchSnapshotter } from './snapshotter.ts'
+import { benchSpans } from './spans.ts'
 import { benchSyncing } from './syncing.ts'
 import { benchDaemon } from './daemon.ts'
 import { type BenchTool, type Run, loamDaemonTool, loamTool, podmanTool, run, umociTool } from './tools.ts'
@@ -71,6 +72,10 @@ async function benchOthers(): Promise<void> {
   if (values.only === undefined || values.only === 'daemon') await benchApi()
   if (values.only === undefined || values.only === 'syncing')
     await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
+  if (values.only === undefined || values.only === 'spans') {
+    registry.image('large-binaries')
+    await benchSpans(join(folder, 'layout-large-binaries'), folder, runs)
+  }
   if (values.only === undefined || values.only === 'library') await benchLibraryAndReading()
 }
 
