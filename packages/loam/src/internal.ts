@@ -98,6 +98,11 @@ export async function traceCall<Result>(
   return activity.trace(name, attributes, act)
 }
 
+/** Makes the lazy indexes of images that a store pulls while nobody waits for them; closing the store ends that. */
+export function indexInBackground(loam: Loam): void {
+  loam.indexInBackground()
+}
+
 /** Returns what the threads of an open store have to do now, by pool. */
 export function threadLoadOf(loam: Loam): Readonly<Record<string, PoolLoad>> {
   return loam.threadLoad()

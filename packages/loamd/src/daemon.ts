@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Activity, type Loam, LoamError, openLoam, readConfiguration } from 'loamfs'
-import { IMAGE_SERVICE_SOCKET } from 'loamfs/internal'
+import { IMAGE_SERVICE_SOCKET, indexInBackground } from 'loamfs/internal'
 import { CommandService } from './command/command-service.ts'
 import { ContainerdClient } from './containerd-client.ts'
 import { createCsiServer } from './csi/csi-server.ts'
@@ -82,7 +82,7 @@ export class Daemon implements AsyncDisposable {
     const activity = new Activity()
     open.use(await startTracing(activity, env, log))
     const loam = open.use(await openLoam({ flags, file: configFile, env, activity }))
-    loam.indexInBackground()
+    indexInBackground(loam)
     const { values, warnings } = loam.store.configuration
     for (const warning of warnings) log.warn('read the settings', { error: warning })
     if (values.signature_policy !== undefined && !options.isRemote)
