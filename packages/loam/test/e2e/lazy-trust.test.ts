@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
-import type { ImageInspection, IndexedImage, PushedImage } from '../../src/index.ts'
+import type { ImageInspection, IndexedImage } from '../../src/index.ts'
 import { buildImage, buildTar, createKeyPair } from '../../src/testing/index.ts'
 import { LazyWorld } from '../support/lazy-world.ts'
 import { signIn } from '../support/sign-image.ts'
@@ -17,10 +17,15 @@ const image = buildImage({
 })
 const key = createKeyPair()
 
+function runSql(world: World, sql: string, ...values: readonly string[]) {
+  using database = new DatabaseSync(join(world.root, 'metadata.db'))
+  return database.prepare(sql).all(...values)
+}
+
 describe('the trust in lazy indexes', { timeout: 120_000 }, () => {
   let registry: DebianRegistry
   let name: string
-  let pushed: PushedImage & { lazyIndexes: IndexedImage }
+  let published: IndexedImage
 
   before(async () => {
     registry = await DebianRegistry.start()
@@ -28,7 +33,13 @@ describe('the trust in lazy indexes', { timeout: 120_000 }, () => {
     using maker = new World()
     const layout = layoutOf(maker, image)
     ok(maker.loam('pull', layout))
-    pushed = JSON.parse(ok(maker.loam('--json', 'push', '--index', layout, name)).stdout) as typeof pushed
+    const { lazyIndexes } = JSON.parse(ok(maker.loam('--json', 'push', '--index', layout, name)).stdout) as {
+      lazyIndexes: IndexedImage
+    }
+    const [first] = lazyIndexes.layers
+    const profile = 'INSERT INTO profiles (diff_id, index_digest, spans) VALUES (?, ?, ?)'
+    runSql(maker, profile, first?.diffId ?? '', first?.indexDigest ?? '', '2 1')
+    published = JSON.parse(ok(maker.loam('--json', 'index', '--push', name)).stdout) as IndexedImage
     await signIn(registry.host, 'app', image.manifest.digest, key)
   })
   after(() => {
@@ -55,7 +66,7 @@ describe('the trust in lazy indexes', { timeout: 120_000 }, () => {
     assert.equal(lazy?.why, undefined)
     assert.deepEqual(
       lazy?.layers.map((layer) => [layer.diffId, layer.indexDigest, layer.trustedBy, layer.denied]),
-      pushed.lazyIndexes.layers.map(({ diffId, indexDigest }) => [diffId, indexDigest, trustedBy, undefined]),
+      published.layers.map(({ diffId, indexDigest }) => [diffId, indexDigest, trustedBy, undefined]),
     )
   }
 
@@ -66,10 +77,13 @@ describe('the trust in lazy indexes', { timeout: 120_000 }, () => {
     assert.deepEqual(lazy?.layers, [])
   })
 
-  test('an artifact that is signed as its image is pulled lazily', async () => {
-    await signIn(registry.host, 'app', pushed.lazyIndexes.artifact ?? '', key)
+  test('an image whose artifact is signed as it is itself is pulled lazily, with what others have read first', async () => {
+    await signIn(registry.host, 'app', published.artifact ?? '', key)
     using world = new LazyWorld()
     assertLazy(provision(world, policyOf(world)), 'signed: key team.pub')
+    const { diffId = '' } = published.layers[0] ?? {}
+    const [row] = runSql(world, 'SELECT spans FROM profiles WHERE diff_id = ?', diffId)
+    assert.match(String(row?.['spans']), /^2 1\b/)
   })
 
   test('without a signature policy nothing is trusted by default, and the digest of a request is if it is allowed', () => {
@@ -78,24 +92,24 @@ describe('the trust in lazy indexes', { timeout: 120_000 }, () => {
       assert.match(provision(world)?.why ?? '', /^lazy_trust is signed, and no signature policy requires/)
     }
     using world = new LazyWorld()
-    const { artifact = '' } = pushed.lazyIndexes
+    const { artifact = '' } = published
     assertLazy(provision(world, '--lazy-trust=pinned', '--index-digest', artifact), 'pinned')
   })
 
   test('an index that was denied is not used again, and fsck lists it', () => {
     using world = new LazyWorld()
     ok(world.loam('images'))
-    const [index] = pushed.lazyIndexes.layers
-    {
-      using database = new DatabaseSync(join(world.root, 'metadata.db'))
-      database
-        .prepare('INSERT INTO denied_indexes (index_digest, reason, denied_at) VALUES (?, ?, ?)')
-        .run(index?.indexDigest ?? '', 'it lied', 1)
-    }
+    const [index] = published.layers
+    runSql(
+      world,
+      'INSERT INTO denied_indexes (index_digest, reason, denied_at) VALUES (?, ?, 1)',
+      index?.indexDigest ?? '',
+      'it lied',
+    )
     const lazy = provision(world, '--lazy-trust=repository')
     assert.deepEqual(
       lazy?.layers.map(({ diffId, trustedBy }) => [diffId, trustedBy]),
-      pushed.lazyIndexes.layers.slice(1).map(({ diffId }) => [diffId, 'repository']),
+      published.layers.slice(1).map(({ diffId }) => [diffId, 'repository']),
     )
     assert.match(
       ok(world.loam('fsck')).stdout,

@@ -11,10 +11,15 @@ import { ErofsImage, readLayerImage, writeErofs } from '../../src/erofs/index.ts
 import { isLoamError } from '../../src/errors/index.ts'
 import {
   formatAppcName,
+  formatLazyArtifact,
+  formatLazyProfile,
   formatReference,
   parseAppcManifest,
   parseAppcName,
+  parseDiffId,
   parseImageConfig,
+  parseLazyArtifact,
+  parseLazyProfile,
   parseManifestDocument,
   parsePlatform,
   parseReference,
@@ -289,6 +294,19 @@ const documents: Target = {
   seeds: () => [
     image.manifest.bytes,
     image.config.bytes,
+    formatLazyArtifact(
+      {
+        subject: { mediaType: image.mediaType, digest: image.manifest.digest, sizeBytes: 1 },
+        layers: image.diffIds.map((diffId) => ({
+          blob: diffId,
+          diffId: parseDiffId(diffId),
+          index: { digest: diffId, sizeBytes: 2 },
+        })),
+        profile: undefined,
+      },
+      'x',
+    ),
+    formatLazyProfile(new Map(image.diffIds.map((digest) => [digest, [1, 0]]))),
     ...json(
       { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests: [] },
       {
@@ -331,6 +349,8 @@ const documents: Target = {
     const readers: readonly (() => unknown)[] = [
       () => parseManifestDocument(input, undefined, 'x'),
       () => parseImageConfig(input, 'x'),
+      () => parseLazyArtifact(input, 'x'),
+      () => parseLazyProfile(input, 'x'),
       () => parseSchema1(input, 'x'),
       () => parseV1Json(input, 'x'),
       () => parseAppcManifest(input, 'x'),
