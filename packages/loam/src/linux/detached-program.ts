@@ -1,23 +1,43 @@
 import { spawn } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { toLoamError } from '../errors/index.ts'
+import { searchPath } from './environment.ts'
+import { findProgram } from './processes.ts'
+
+/** A shell has 128 and the signal's number as the status of a killed program. One that fails by itself gets a second to breathe. */
+const RESTARTING = 'while :; do "$@" && exit; [ $? -gt 128 ] || sleep 1; done'
+/** systemd-run fails without starting anything where it cannot reach systemd. */
+const IN_SCOPE = `systemd-run --scope --collect --quiet sh -c '${RESTARTING}' "$0" "$@" || { ${RESTARTING}; }`
+/** Exists where systemd is the first process (sd_booted(3)). */
+const SYSTEMD = '/run/systemd/system'
+
+export interface DetachedOptions {
+  readonly env: Readonly<Record<string, string>>
+  /** File that its output is appended to. */
+  readonly log: string
+  /** Whether to ask systemd for a scope. Undefined: where systemd runs. */
+  readonly hasScope?: boolean | undefined
+}
 
 /**
- * Starts a program in a session of its own, where the signals of this terminal do not reach it. It outlives this process. A signal that kills
- * it lets it start again; its own exit does not, unless its status says that it failed. @throws PROGRAM_FAILED, system errors
+ * Starts a program in a session of its own, where the signals of this terminal do not reach it. It outlives this process; under systemd it gets a
+ * scope, so that the end of this process's service does not kill it. When a signal kills it, or it fails, it is started again. @throws
+ * PROGRAM_FAILED, system errors
  */
 export async function startDetached(
   file: string,
   args: readonly string[],
-  options: { readonly env: Readonly<Record<string, string>>; readonly log: string },
+  { env, log, hasScope }: DetachedOptions,
 ): Promise<void> {
-  const log = openSync(options.log, 'a', 0o600)
+  const isScoped =
+    hasScope ?? (existsSync(SYSTEMD) && findProgram('systemd-run', searchPath(env)) !== undefined)
+  const output = openSync(log, 'a', 0o600)
   try {
-    const child = spawn('sh', ['-c', RESTARTING, 'loam', file, ...args], {
+    const child = spawn('sh', ['-c', isScoped ? IN_SCOPE : RESTARTING, 'loam', file, ...args], {
       cwd: '/',
       detached: true,
-      stdio: ['ignore', log, log],
-      env: options.env,
+      stdio: ['ignore', output, output],
+      env,
     })
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     child.once('spawn', resolve)
@@ -27,9 +47,6 @@ export async function startDetached(
   } catch (error) {
     throw toLoamError(error, `start ${file}`)
   } finally {
-    closeSync(log)
+    closeSync(output)
   }
 }
-
-/** A shell has 128 and the signal's number as the status of a killed program. One that fails by itself gets a second to breathe. */
-const RESTARTING = 'while :; do "$@" && exit; [ $? -gt 128 ] || sleep 1; done'

@@ -9,6 +9,7 @@ import { killedDaemon } from './daemon.ts'
 import { fuzzing } from './fuzzing.ts'
 import { randomImages } from './images.ts'
 import { countedKills, randomKills } from './kills.ts'
+import { killedHandler } from './lazy.ts'
 import { ioErrors, littleOfAProcess, littleSpace, wrongClocks } from './machine.ts'
 import { badLines, longLife, manyProcesses } from './many.ts'
 import { type Group, Outcome } from './outcome.ts'
@@ -34,6 +35,7 @@ const GROUPS: readonly Group[] = [
   randomImages,
   servedApi,
   attackers,
+  killedHandler,
 ]
 const AT_A_TIME = 2
 

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { killHandler } from '../support/kill-handler.ts'
 
 test('readers wait while the handler is killed again and again, and read every byte right', async () => {
-  const { kills, wrong, failed } = await killHandler({ kills: 4, readers: 4, random: Math.random })
+  const { kills, wrong, failed } = await killHandler({ kills: 3, files: 40, readers: 4, random: Math.random })
   assert.ok(kills > 0)
   assert.deepEqual([wrong, failed], [[], []])
 })

@@ -4,6 +4,8 @@ import { LazyStore, type ReadSums } from './lazy-store.ts'
 
 export interface KillOptions {
   readonly kills: number
+  /** Files of each layer: enough that they are not all here before the last kill. */
+  readonly files: number
   readonly readers: number
   readonly random: () => number
 }
@@ -16,8 +18,8 @@ export interface KillOutcome {
 }
 
 /** Kills the handler of a new store while readers compare every file, up to a number of times, or until they have read everything. */
-export async function killHandler({ kills, readers, random }: KillOptions): Promise<KillOutcome> {
-  await using store = await LazyStore.create({ files: 120, spanBytes: 32 << 10 })
+export async function killHandler({ kills, files, readers, random }: KillOptions): Promise<KillOutcome> {
+  await using store = await LazyStore.create({ files, spanBytes: 32 << 10 })
   // The line is so slow that the readers wait most of the time.
   store.registry.intercept = (request, response) => {
     if (request.url?.includes('/blobs/') !== true) return false
