@@ -38,6 +38,7 @@ const FsckReportSchema = matching<FsckReport>()(
   v.object({
     checked: v.object({
       layers: count,
+      partialLayers: count,
       indexes: count,
       images: count,
       mergedImages: count,

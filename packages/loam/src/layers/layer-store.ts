@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { FileLock, syncDirectory, syncFile } from '../linux/index.ts'
-import type { CompleteLayer, LayerRecord, MetadataStore } from '../metadata/index.ts'
+import type { CompleteLayer, LayerRecord, LazySource, MetadataStore } from '../metadata/index.ts'
 import { type LayerLimits, TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { ArtifactStore } from './artifact-store.ts'
@@ -26,6 +26,7 @@ import { LayerLeases, type LeaseLayerOptions, type LeaseLazilyOptions } from './
 import { type LazyParts, PartialLayers } from './partial-layers.ts'
 import { LayerIndexes } from './layer-indexes.ts'
 import { type PrunedLayer, pruneLayers } from './prune.ts'
+import { checkPartial } from './partial-check.ts'
 import { SmallBlobs } from './small-blobs.ts'
 import { SpanFetch } from './span-fetch.ts'
 import { TreeWork } from './tree-work.ts'
@@ -300,6 +301,11 @@ export class LayerStore {
       algorithm: splitDigest(diffId).algorithm,
     })
     return actual === diffId ? undefined : `its tar has the digest ${actual}`
+  }
+
+  /** Returns what is wrong with a partial layer, and how many bytes were hashed. */
+  async checkPartial(source: LazySource, signal?: AbortSignal): ReturnType<typeof checkPartial> {
+    return checkPartial({ ...this.#options, partial: this.partial }, source, signal)
   }
 
   async #fetch(layer: WantedLayer, options: LeaseLayerOptions): Promise<void> {

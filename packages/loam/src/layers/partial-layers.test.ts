@@ -17,6 +17,9 @@ const diffId = parseDiffId(digestOf(tar))
 const blob = { digest: digestOf(tar), sizeBytes: tar.length }
 const otherTar = buildTar([{ name: 'file', data: 'other content' }])
 
+const THIS_BOOT = '00000000-0000-0000-0000-000000000001'
+const NEXT_BOOT = '00000000-0000-0000-0000-000000000002'
+
 /** A store whose partial layers are filled by the test, and what was asked of it. */
 class Store implements AsyncDisposable {
   readonly paths: StorePaths
@@ -71,7 +74,7 @@ class Store implements AsyncDisposable {
     })
   }
 
-  static async open(root: string, bootId = 'this boot'): Promise<Store> {
+  static async open(root: string, bootId = THIS_BOOT): Promise<Store> {
     const paths = openStoreRoot(root)
     const metadata = await MetadataStore.open(paths.database, { lockFile: join(paths.locks, 'metadata') })
     return new Store(paths, metadata, new WorkerPool(1), bootId)
@@ -279,7 +282,7 @@ describe('partial layers', () => {
       await store.leaseLazily()
       const { ino } = statSync(store.path('layer.tar'))
       writeFileSync(store.path('layer.erofs'), 'lost by a power cut')
-      await using next = await Store.open(root, 'the next boot')
+      await using next = await Store.open(root, NEXT_BOOT)
       assert.equal(next.layers.partial.find(diffId), undefined)
       assert.deepEqual(await next.leaseLazily(), [])
       assert.equal(next.layers.partial.find(diffId)?.tarBytes, tar.length)
@@ -295,7 +298,7 @@ describe('partial layers', () => {
       const map = readFileSync(store.path('layer.spans'))
       map[map.length - 1] = 1
       writeFileSync(store.path('layer.spans'), map)
-      await using next = await Store.open(root, 'the next boot')
+      await using next = await Store.open(root, NEXT_BOOT)
       assert.deepEqual(await next.leaseLazily(), [])
       assert.deepEqual(
         [statSync(next.path('layer.tar')).size, statSync(next.path('layer.tar')).blocks],
@@ -346,7 +349,7 @@ describe('partial layers', () => {
       await withStore(async (store, root) => {
         await store.leaseLazily()
         await spoil(store)
-        await using next = await Store.open(root, 'the next boot')
+        await using next = await Store.open(root, NEXT_BOOT)
         assert.deepEqual(await next.leaseLazily(), ['forget', 'fetch'])
         assert.ok(next.isComplete())
       })
@@ -370,6 +373,36 @@ describe('partial layers', () => {
       assert.deepEqual(store.asked, ['forget', 'forget'])
       assert.deepEqual(store.metadata.layers.partials(), [])
       assert.ok(!existsSync(join(store.paths.layers, diffId)))
+    })
+  })
+
+  test('a check of a partial layer hashes the spans that are here, and damaged ones are fetched again', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      const [source] = store.metadata.layers.partials()
+      assert.ok(source !== undefined)
+      const check = async () => store.layers.checkPartial(source)
+      assert.deepEqual(await check(), { damage: undefined, hashedBytes: 0 })
+      const setSpan = (state: number) => {
+        const map = readFileSync(store.path('layer.spans'))
+        map[map.length - 1] = state
+        writeFileSync(store.path('layer.spans'), map)
+      }
+      setSpan(1)
+      writeFileSync(store.path('layer.tar'), tar)
+      assert.deepEqual(await check(), { damage: undefined, hashedBytes: tar.length })
+
+      writeFileSync(store.path('layer.tar'), Buffer.alloc(tar.length))
+      const { damage } = await check()
+      assert.equal(damage?.problem, '1 of its 1 spans are damaged')
+      assert.ok(damage.repair !== 'refetch')
+      store.asked.length = 0
+      await damage.repair()
+      assert.deepEqual(store.asked, ['forget'])
+      assert.equal(readFileSync(store.path('layer.spans')).at(-1), 0)
+
+      writeFileSync(store.path('layer.lazy-index'), 'damaged')
+      assert.deepEqual((await check()).damage, { problem: 'its lazy index is damaged', repair: 'refetch' })
     })
   })
 })

@@ -14,7 +14,13 @@ import { throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest, parseDiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
-import type { CompleteLayer, ImageRecord, MetadataStore, RootfsRecord } from '../metadata/index.ts'
+import type {
+  CompleteLayer,
+  ImageRecord,
+  LazySource,
+  MetadataStore,
+  RootfsRecord,
+} from '../metadata/index.ts'
 
 /** A problem that a check found. */
 export interface FsckProblem {
@@ -34,6 +40,8 @@ export interface FsckReport {
   readonly checked: {
     /** Layers, each by one hash of its tar. */
     readonly layers: number
+    /** Partial layers, by their lazy indexes and the spans that are here. */
+    readonly partialLayers: number
     /** Metadata images of layers. */
     readonly indexes: number
     /** Images, by their manifests and configs. */
@@ -112,9 +120,10 @@ class StoreCheck {
 
   async run(): Promise<FsckReport> {
     const { layers, images, containers } = this.#parts.metadata
-    // Missing data of a partial layer cannot be hashed: the process that fills it verifies the data.
     const known = layers.list().filter((layer) => layer.data === 'complete')
     await Promise.all(known.map(async (layer) => this.#checkLayer(layer)))
+    const partials = layers.partials()
+    for (const source of partials) await this.#checkPartial(source)
     const allImages = images.list()
     for (const image of allImages) await this.#checkImage(image)
     const stacks = this.#findStacks()
@@ -130,6 +139,7 @@ class StoreCheck {
     return {
       checked: {
         layers: known.length,
+        partialLayers: partials.length,
         indexes: known.length,
         images: allImages.length,
         mergedImages: this.#mergedImages,
@@ -200,6 +210,20 @@ class StoreCheck {
       return 'rebuilt from the tar'
     })
     if (isMended) this.#sound.add(diffId)
+  }
+
+  async #checkPartial(source: LazySource): Promise<void> {
+    const { layers, refetchLayer } = this.#parts
+    const { signal, onCheck } = this.#options
+    const { diffId } = source
+    const what = `partial layer ${diffId}`
+    onCheck?.(what)
+    const { damage, hashedBytes } = await layers.checkPartial(source, signal)
+    this.#tarBytes += hashedBytes
+    if (damage === undefined) return
+    const { problem, repair } = damage
+    const fetch = async () => `fetched from ${await refetchLayer(diffId, signal)}`
+    await this.#report(what, problem, repair === 'refetch' ? fetch : repair, this.#adviseUsers(diffId))
   }
 
   /** A mount keeps the files that it was created from. */

@@ -164,6 +164,14 @@ export type LayerTask =
       readonly folder: string
     }
   | {
+      /** Reads spans of the tar of a partial layer, and finds those that are not as its lazy index says. */
+      readonly kind: 'check-spans'
+      readonly indexPath: string
+      readonly tarPath: string
+      readonly spans: readonly number[]
+      readonly limits: LayerLimits
+    }
+  | {
       /** Reads a file and returns its digest. */
       readonly kind: 'hash'
       readonly path: string
@@ -186,6 +194,13 @@ export interface DescribedLayer extends IndexedBlob {
   readonly summary: LayerSummary
 }
 
+/** Spans of a partial layer, read and hashed. */
+export interface CheckedSpans {
+  /** Numbers of those that have another digest than the lazy index says. */
+  readonly wrong: readonly number[]
+  readonly hashedBytes: number
+}
+
 /** Disk usage of a folder: hard-linked files count once. */
 export interface FolderUsage {
   readonly bytes: number
@@ -199,16 +214,18 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' | 'asse
     ? boolean
     : T extends { kind: 'skeleton' }
       ? DescribedLayer
-      : T extends { kind: 'hash' }
-        ? Digest
-        : T extends { kind: 'measure' }
-          ? FolderUsage
-          : T extends { kind: 'contents' }
-            ? TreeContents
-            : T extends { kind: 'survey' }
-              ? TreeSurvey
-              : T extends { kind: 'pack' | 'gather' }
-                ? PackReport
-                : T extends { kind: 'meta' }
-                  ? LayerSummary
-                  : undefined
+      : T extends { kind: 'check-spans' }
+        ? CheckedSpans
+        : T extends { kind: 'hash' }
+          ? Digest
+          : T extends { kind: 'measure' }
+            ? FolderUsage
+            : T extends { kind: 'contents' }
+              ? TreeContents
+              : T extends { kind: 'survey' }
+                ? TreeSurvey
+                : T extends { kind: 'pack' | 'gather' }
+                  ? PackReport
+                  : T extends { kind: 'meta' }
+                    ? LayerSummary
+                    : undefined

@@ -13,6 +13,7 @@ import {
 } from '../tree/index.ts'
 import { checkCanceled, copyFile, hashFile, readMetaImage, writeFile, writeImageFile } from './image-file.ts'
 import { TarReaders } from './layer-data.ts'
+import { checkSpans } from './check-spans.ts'
 import { ContentsReader } from './contents.ts'
 import type { LayerFiles } from './layer-files.ts'
 import type { LayerTask, TaskResult } from './layer-task.ts'
@@ -68,6 +69,8 @@ export async function runTask(
     case 'sync':
       syncFileSystem(task.folder)
       break
+    case 'check-spans':
+      return checkSpans(task, canceled)
     case 'hash':
       return hashFile(task.path, task.algorithm, canceled)
     case 'meta':

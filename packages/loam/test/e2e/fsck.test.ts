@@ -94,6 +94,7 @@ describe('fsck and df', async () => {
       layers: 3,
       indexes: 3,
       images: 2,
+      partialLayers: 0,
       mergedImages: 1,
       rootfses: 2,
       tarBytes: report.checked.tarBytes,

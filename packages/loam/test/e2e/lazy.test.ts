@@ -1,10 +1,14 @@
 // Images of a real registry whose layers have lazy indexes: mounted before their data is here, and complete later.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { copyFileSync, mkdirSync, statSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { copyFileSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { buildImage, buildTar, type BuildEntry, listTree } from '../../src/testing/index.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { findHolders } from '../../src/linux/index.ts'
+import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 import { LazyWorld } from '../support/lazy-world.ts'
 import { DebianRegistry, layoutOf, ok, World } from '../support/world.ts'
 
@@ -78,5 +82,85 @@ describe('an image with lazy indexes', { timeout: 120_000 }, () => {
     ok(world.loam('destroy', 'lazy'))
     assert.deepEqual(world.rootfsMounts(), [])
     assert.deepEqual(world.leftovers(), [])
+  })
+})
+
+/** A registry whose blobs of layers are sent while its gate is open. */
+class GatedRegistry implements AsyncDisposable {
+  readonly server: RegistryServer
+  isOpen = true
+  readonly name: string
+
+  private constructor(server: RegistryServer) {
+    this.server = server
+    this.name = `${server.host}/app:1`
+    server.addImage('app', '1', image)
+    server.intercept = (request, response) => {
+      const isLayer = image.layers.some(({ digest }) => request.url?.endsWith(`/blobs/${digest}`) === true)
+      if (this.isOpen || !isLayer) return false
+      response.writeHead(503).end()
+      return true
+    }
+  }
+
+  static async start(): Promise<GatedRegistry> {
+    return new GatedRegistry(await RegistryServer.start())
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.server[Symbol.asyncDispose]()
+  }
+}
+
+describe('partial layers', { timeout: 120_000 }, () => {
+  /** Provisions an image lazily from a registry that sends no layer. */
+  const provision = async (world: World, registry: GatedRegistry): Promise<string> => {
+    const indexes = world.path('indexes')
+    ok(await world.loamAsync('index', '--output', indexes, registry.name))
+    registry.isOpen = false
+    const args = ['--lazy', '--lazy-trust', 'own', '--lazy-index-dir', indexes, '--id', 'lazy']
+    return ok(await world.loamAsync('provision', ...args, registry.name)).stdout.trim()
+  }
+  const read = async (path: string) => {
+    const { stdout } = await promisify(execFile)('cat', [path])
+    return stdout
+  }
+
+  test('a file of an image whose data is not here is read when its registry sends it, and all wait who need more', async () => {
+    await using registry = await GatedRegistry.start()
+    using world = new LazyWorld()
+    const rootfs = await provision(world, registry)
+    assert.equal((await world.partialLater()).length, 2)
+    const inspected = JSON.parse(ok(await world.loamAsync('--json', 'inspect', registry.name)).stdout)
+    assert.deepEqual(
+      inspected.lazy.layers.map((layer: { isComplete: boolean; trustedBy: string }) => [
+        layer.isComplete,
+        layer.trustedBy,
+      ]),
+      [
+        [false, 'own'],
+        [false, 'own'],
+      ],
+    )
+    const content = read(join(rootfs, 'etc/config'))
+    const exported = world.loamAsync('export', '--format', 'tar', registry.name, world.path('all.tar'))
+    const copied = world.loamAsync('provision', '--backend', 'copy', '--id', 'copy', registry.name)
+    await sleep(300)
+    registry.isOpen = true
+    assert.equal(await content, 'top')
+    ok(await exported)
+    const copy = ok(await copied).stdout.trim()
+    assert.deepEqual(await world.partialLater(), [])
+    assert.deepEqual(listTree(copy), listTree(rootfs))
+  })
+
+  test('a partial layer that nothing uses is removed while its registry is gone, and nothing of it stays open', async () => {
+    await using registry = await GatedRegistry.start()
+    using world = new LazyWorld()
+    await provision(world, registry)
+    ok(await world.loamAsync('destroy', 'lazy'))
+    ok(await world.loamAsync('prune', '--all'))
+    assert.deepEqual(readdirSync(join(world.root, 'layers')), [])
+    while (findHolders(join(world.state, 'lazy')).length > 0) await sleep(50)
   })
 })

@@ -17,7 +17,16 @@ export class LazyWorld extends World {
   }
 
   partial(): string[] {
-    const { layers } = JSON.parse(ok(this.loam('--json', 'df')).stdout) as StoreUsage
-    return layers.flatMap(({ diffId, partialOfBytes }) => (partialOfBytes === undefined ? [] : [diffId]))
+    return partialIn(ok(this.loam('--json', 'df')).stdout)
   }
+
+  /** As `partial`, while this process has other work to do. */
+  async partialLater(): Promise<string[]> {
+    return partialIn(ok(await this.loamAsync('--json', 'df')).stdout)
+  }
+}
+
+function partialIn(df: string): string[] {
+  const { layers } = JSON.parse(df) as StoreUsage
+  return layers.flatMap(({ diffId, partialOfBytes }) => (partialOfBytes === undefined ? [] : [diffId]))
 }
