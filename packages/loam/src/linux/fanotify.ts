@@ -10,6 +10,7 @@ import { isErrno } from '../errors/index.ts'
 import { libc, O_CLOEXEC } from './libc.ts'
 
 const FAN_CLOEXEC = 0x1
+const FAN_NONBLOCK = 0x2
 const FAN_CLASS_PRE_CONTENT = 0x8
 const FAN_UNLIMITED_QUEUE = 0x10
 const FAN_UNLIMITED_MARKS = 0x20
@@ -40,14 +41,15 @@ export interface ReadEvent {
 }
 
 /** Creates a group. Events wait as long as one process holds a descriptor of it; afterwards all reads go on. @throws system errors: EPERM without root, EINVAL before Linux 6.14 */
-export function openReadGroup(): number {
-  const flags = FAN_CLASS_PRE_CONTENT | FAN_CLOEXEC | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS
+export function openReadGroup({ isBlocking = true }: { readonly isBlocking?: boolean } = {}): number {
+  const unlimited = FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS
+  const flags = FAN_CLASS_PRE_CONTENT | FAN_CLOEXEC | unlimited | (isBlocking ? 0 : FAN_NONBLOCK)
   return libc().fanotifyInit(flags, constants.O_RDONLY | O_LARGEFILE | O_CLOEXEC)
 }
 
 /**
  * Makes reads of an open file wait for the group, from now on and by every process, except through descriptors that were opened before. @throws
- * system errors: EOPNOTSUPP where the file system has no such events
+ * system errors: ENOTSUP where the file system has no such events
  */
 export function markReads(group: number, fd: number): void {
   libc().fanotifyMark(group, FAN_MARK_ADD, FAN_PRE_ACCESS, fd, null)
