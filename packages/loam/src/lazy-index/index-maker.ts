@@ -37,6 +37,7 @@ export class LazyIndexMaker implements CheckpointSink {
   #packing: Packing | undefined
   #access: BlobAccess = 'random'
   #hash = createHash('sha256')
+  #pieces: PieceSums | undefined
   #tarBytes = 0
 
   /** `reader` reads the tar: it gets the bytes that are written here. */
@@ -70,6 +71,7 @@ export class LazyIndexMaker implements CheckpointSink {
       this.#beginSpans()
       const count = Math.min(this.#untilNext(), chunk.length - at)
       this.#hash.update(chunk.subarray(at, at + count))
+      this.#pieces?.update(chunk.subarray(at, at + count))
       at += count
       this.#tarBytes += count
     }
@@ -80,17 +82,20 @@ export class LazyIndexMaker implements CheckpointSink {
       this.#ahead.shift()
       this.#begin(next)
     }
-    const start = this.#spans.at(-1)?.point.tarStart ?? 0
-    if (this.#tarBytes - start < this.#maxSpanBytes) return
+    if (this.#tarBytes < this.#maxEnd) return
     // A span ends here though nothing can begin here: the blob can be read from its start only.
     this.#access = 'sequential'
     this.#windows.length = 0
     this.#begin({ blobStart: 0, bit: 0, tarStart: this.#tarBytes })
+    this.#pieces = undefined
   }
 
   #begin(point: Checkpoint): void {
     this.#endSpan()
     this.#spans.push({ point, sum: EMPTY })
+    // Most zstd blobs are one frame: then a reader must not have to wait for all of a large span.
+    const isFrame = this.#packing === 'zstd' && this.#access === 'random'
+    if (isFrame) this.#pieces = new PieceSums(point.tarStart, this.spanBytes)
   }
 
   #endSpan(): void {
@@ -98,13 +103,22 @@ export class LazyIndexMaker implements CheckpointSink {
     if (last === undefined) return
     last.sum = this.#hash.digest()
     this.#hash = createHash('sha256')
+    if (this.#access === 'random' || this.#pieces === undefined) return
+    this.#spans.pop()
+    for (const { tarStart, sum } of this.#pieces.end())
+      this.#spans.push({ point: { blobStart: 0, bit: 0, tarStart }, sum })
   }
 
   /** Bytes to the next checkpoint, or to where a span would be too large. */
   #untilNext(): number {
-    const start = this.#spans.at(-1)?.point.tarStart ?? 0
     const next = this.#ahead[0]?.tarStart ?? Number.POSITIVE_INFINITY
-    return Math.min(next, start + this.#maxSpanBytes) - this.#tarBytes
+    return Math.min(next, this.#maxEnd) - this.#tarBytes
+  }
+
+  /** Where the last span has to end. */
+  get #maxEnd(): number {
+    const start = this.#spans.at(-1)?.point.tarStart ?? 0
+    return start + (this.#access === 'random' ? this.#maxSpanBytes : this.spanBytes)
   }
 
   /**
@@ -131,6 +145,42 @@ export class LazyIndexMaker implements CheckpointSink {
     const starts = [...this.#spans.map(({ point }) => point.blobStart), blobBytes]
     const isLarge = starts.some((start, index) => start - (starts[index - 1] ?? 0) > this.#maxSpanBytes)
     if (isLarge) this.#access = 'sequential'
+  }
+}
+
+/** Sums of the parts of a span, for the case that it becomes too large to be one. */
+class PieceSums {
+  readonly #pieceBytes: number
+  readonly #pieces: { readonly tarStart: number; readonly sum: Buffer }[] = []
+  #start: number
+  #bytes = 0
+  #hash = createHash('sha256')
+
+  constructor(tarStart: number, pieceBytes: number) {
+    this.#start = tarStart
+    this.#pieceBytes = pieceBytes
+  }
+
+  update(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; ) {
+      const count = Math.min(this.#pieceBytes - this.#bytes, bytes.length - at)
+      this.#hash.update(bytes.subarray(at, at + count))
+      this.#bytes += count
+      at += count
+      if (this.#bytes === this.#pieceBytes) this.#endPiece()
+    }
+  }
+
+  #endPiece(): void {
+    this.#pieces.push({ tarStart: this.#start, sum: this.#hash.digest() })
+    this.#start += this.#bytes
+    this.#bytes = 0
+    this.#hash = createHash('sha256')
+  }
+
+  end(): readonly { readonly tarStart: number; readonly sum: Buffer }[] {
+    if (this.#bytes > 0) this.#endPiece()
+    return this.#pieces
   }
 }
 

@@ -227,7 +227,11 @@ test('a blob without checkpoints for too long can be read from its start only, a
     assert.ok(made !== undefined)
     const index = readLazyIndex(made, DEFAULT_LAYER_LIMITS)
     assert.equal(index.access, 'sequential')
-    assert.ok(index.spans.count >= 5)
+    // No reader waits for more than a usual span, besides those of the first spans of gzip.
+    const first = index.compression === 'zstd' ? 0 : 10_000
+    const { tarStarts, count } = index.spans
+    for (let span = 0; span < count; span += 1)
+      if ((tarStarts[span] ?? 0) >= first) assert.ok((tarStarts[span + 1] ?? 0) - (tarStarts[span] ?? 0) <= 1000)
     checkSpans(index, blob, tar)
     checkSkeleton(index, tar)
   }
