@@ -24,7 +24,7 @@ export const SPAN_BYTES = 1 << 20
 /** Spans of an index that has many are at least this large on average. */
 export const MIN_MEAN_SPAN_BYTES = 64 << 10
 /** Number of spans that is never too large. */
-export const FEW_SPANS = 64 << 10
+export const FEW_SPANS = 256 << 10
 
 const Size = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 

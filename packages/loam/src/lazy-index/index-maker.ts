@@ -1,26 +1,14 @@
 import { createHash } from 'node:crypto'
-import { constants, zstdCompressSync } from 'node:zlib'
-import type {
-  Checkpoint,
-  CheckpointSink,
-  Packing,
-  SpanCompression,
-  WindowSample,
-} from '../compression/index.ts'
+import type { Checkpoint, CheckpointSink, Packing, WindowSample } from '../compression/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { TarReader } from '../tar/index.ts'
-import { MAGIC, MAX_SPAN_BYTES, POINT_BYTES, SPAN_BYTES, SUM_BYTES, type HeadJson } from './format.ts'
+import { MAX_SPAN_BYTES, SPAN_BYTES } from './format.ts'
 import { SkeletonWriter } from './skeleton.ts'
 import { sparseWindow } from './sparse-window.ts'
 import type { BlobAccess, IndexedBlob } from './types.ts'
+import { formatIndex, type MadeSpan, pack } from './write-index.ts'
 
 const EMPTY = Buffer.alloc(0)
-const WINDOW_LEVEL = 12
-
-interface Span {
-  readonly point: Checkpoint
-  sum: Buffer
-}
 
 /**
  * Makes the lazy index of a blob while the blob is decompressed: it takes the checkpoints from `decompress`, and the bytes of the tar in their order. Holds
@@ -30,7 +18,7 @@ export class LazyIndexMaker implements CheckpointSink {
   readonly spanBytes: number
   readonly #maxSpanBytes: number
   readonly #skeleton: SkeletonWriter
-  readonly #spans: Span[] = []
+  readonly #spans: MadeSpan[] = []
   readonly #windows: Buffer[] = []
   /** Checkpoints beyond the bytes that were written. */
   readonly #ahead: Checkpoint[] = []
@@ -182,57 +170,4 @@ class PieceSums {
     if (this.#bytes > 0) this.#endPiece()
     return this.#pieces
   }
-}
-
-interface Found {
-  readonly packing: SpanCompression
-  readonly access: BlobAccess
-  readonly spans: readonly Span[]
-  readonly windows: readonly Buffer[]
-}
-
-function formatIndex(of: IndexedBlob, found: Found, skeleton: Buffer): Buffer[] {
-  const { packing, access, spans } = found
-  const points = spans.length === 0 ? EMPTY : pack(formatPoints(spans, access))
-  const windows = formatWindows(found)
-  const sections = { skeleton: skeleton.length, points: points.length, windows: windows.length }
-  const { blob, diffId, tarBytes } = of
-  const { digest, sizeBytes } = blob
-  const json: HeadJson = {
-    blob: { digest, sizeBytes },
-    diffId,
-    tarBytes,
-    compression: packing,
-    access,
-    spans: spans.length,
-    sections,
-  }
-  const head = Buffer.from(JSON.stringify(json))
-  const headSize = Buffer.alloc(4)
-  headSize.writeUInt32LE(head.length)
-  return [MAGIC, headSize, head, skeleton, points, windows]
-}
-
-function formatPoints(spans: readonly Span[], access: BlobAccess): Buffer {
-  const { length } = spans
-  const points = Buffer.alloc(length * POINT_BYTES)
-  for (const [index, { point, sum }] of spans.entries()) {
-    points.writeDoubleLE(access === 'random' ? point.blobStart : 0, index * 8)
-    points.writeDoubleLE(point.tarStart, (length + index) * 8)
-    points[length * 16 + index] = access === 'random' ? point.bit : 0
-    sum.copy(points, length * 17 + index * SUM_BYTES)
-  }
-  return points
-}
-
-function formatWindows({ packing, access, spans, windows }: Found): Buffer {
-  if (packing !== 'gzip' || access !== 'random') return EMPTY
-  const sizes = Buffer.alloc(spans.length * 4)
-  for (const [index] of spans.entries()) sizes.writeUInt32LE(windows[index]?.length ?? 0, index * 4)
-  // The last checkpoint may be at the end of the tar: it begins nothing.
-  return Buffer.concat([sizes, ...windows.slice(0, spans.length)])
-}
-
-function pack(bytes: Buffer): Buffer {
-  return zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: WINDOW_LEVEL } })
 }

@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { constants, createGzip, deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { inflateWithIsal, inflateWithZlib } from '../compression/span-inflater.ts'
+import { randomLayer } from '../../test/support/random-layers.ts'
 import { canInflateSpans, decompress, hasIsal, inflateSpan } from '../compression/index.ts'
 import { digestOf, parseDiffId } from '../image/index.ts'
 import { TarReader } from '../tar/index.ts'
@@ -111,9 +112,13 @@ const fileData = fc
   )
   .map((parts) => Buffer.concat(parts))
 
-const tars = fc
-  .array(fileData, { maxLength: 4 })
-  .map((files) => buildTar(files.map((data, index) => ({ name: `files/${index}`, data }))))
+const tars = fc.oneof(
+  fc
+    .array(fileData, { maxLength: 4 })
+    .map((files) => buildTar(files.map((data, index) => ({ name: `files/${index}`, data })))),
+  // With extended headers of any length.
+  randomLayer.map(({ tar }) => tar),
+)
 
 /** Where a tar is cut into members or flushed pieces. */
 const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 5 })
@@ -231,10 +236,24 @@ test('a blob without checkpoints for too long can be read from its start only, a
     const first = index.compression === 'zstd' ? 0 : 10_000
     const { tarStarts, count } = index.spans
     for (let span = 0; span < count; span += 1)
-      if ((tarStarts[span] ?? 0) >= first) assert.ok((tarStarts[span + 1] ?? 0) - (tarStarts[span] ?? 0) <= 1000)
+      if ((tarStarts[span] ?? 0) >= first)
+        assert.ok((tarStarts[span + 1] ?? 0) - (tarStarts[span] ?? 0) <= 1000)
     checkSpans(index, blob, tar)
     checkSkeleton(index, tar)
   }
+})
+
+test('the skeleton of a tar is the same for pieces of any size', async () => {
+  await fc.assert(
+    fc.asyncProperty(randomLayer, fc.integer({ min: 1, max: 700 }), async ({ tar }, pieceBytes) => {
+      const options = { spanBytes: 1 << 20, isAhead: false }
+      const made = await makeIndex(tar, { ...options, pieceBytes })
+      const whole = await makeIndex(tar, { ...options, pieceBytes: tar.length })
+      assert.ok(made !== undefined && whole?.equals(made))
+      checkSkeleton(readLazyIndex(made, DEFAULT_LAYER_LIMITS), tar)
+    }),
+    RUNS,
+  )
 })
 
 test('the first span of a member needs no window', async () => {

@@ -16,6 +16,8 @@ export class SkeletonWriter {
   readonly #frame = Buffer.allocUnsafeSlow(SKELETON_FRAME_BYTES)
   #filled = 0
   #tarBytes = 0
+  /** Whether the block that is read is kept. */
+  #isKept = true
 
   constructor(reader: TarReader) {
     this.#reader = reader
@@ -24,14 +26,26 @@ export class SkeletonWriter {
   /** Passes the next bytes of the tar to the reader. @throws as `TarReader.write` */
   write(chunk: Buffer): void {
     for (let at = 0; at < chunk.length; ) {
-      const leftBytes = chunk.length - at
-      const skipped = Math.min(this.#reader.skippableBytes, leftBytes)
-      const count = skipped > 0 ? skipped : Math.min(BLOCK - (this.#tarBytes % BLOCK), leftBytes)
-      if (skipped > 0) this.#reader.skip(skipped)
-      else this.#take(chunk.subarray(at, at + count))
+      const inBlock = this.#tarBytes % BLOCK
+      // Blocks are kept as a whole, however the tar is cut into pieces: with the padding of an extended header.
+      if (inBlock === 0) this.#isKept = this.#reader.skippableBytes === 0
+      const count = Math.min(this.#isKept ? BLOCK - inBlock : this.#reader.skippableBytes, chunk.length - at)
+      if (this.#isKept) this.#take(chunk.subarray(at, at + count))
+      else this.#reader.skip(count)
       at += count
       this.#tarBytes += count
     }
+  }
+
+  /** Passes over data of a file that is not at hand. @throws LAZY_INDEX_INVALID if something else has to follow */
+  skip(bytes: number): void {
+    const { skippableBytes } = this.#reader
+    const isData = !this.#isKept || this.#tarBytes % BLOCK === 0
+    if (!isData || bytes > skippableBytes || skippableBytes === Number.POSITIVE_INFINITY)
+      throw invalidIndex(`there are no ${bytes} bytes of a file at ${this.#tarBytes}`)
+    this.#isKept = false
+    this.#reader.skip(bytes)
+    this.#tarBytes += bytes
   }
 
   #take(bytes: Buffer): void {
@@ -89,7 +103,7 @@ export function* readSkeleton(
       yield { tarStart: at, bytes }
       used += count
       at += count
-      at += skipData(reader)
+      if (at % BLOCK === 0) at += skipData(reader)
     }
   }
   const isEnded = reader.skippableBytes === Number.POSITIVE_INFINITY

@@ -1,7 +1,7 @@
 // The tasks of a worker, and their results.
 import type { DerivedKind } from '../content/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
-import type { BlobAccess, IndexedBlob } from '../lazy-index/index.ts'
+import type { BlobAccess, ChunkedLayer, IndexedBlob } from '../lazy-index/index.ts'
 import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
 import type { TreeContents } from './contents.ts'
@@ -70,6 +70,15 @@ export type LayerTask =
       readonly tarBytes: number
       readonly directory: string
       readonly unpack: boolean
+      readonly limits: LayerLimits
+    }
+  | {
+      /** Creates the file `target`, the lazy index of a zstd:chunked blob, from the tables in the blob: the bytes of `chunkedRange` are streamed in. */
+      readonly kind: 'chunked-index'
+      readonly blob: LayerBlob
+      readonly diffId: DiffId
+      readonly layer: ChunkedLayer
+      readonly target: string
       readonly limits: LayerLimits
     }
   | {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
-import { readLazyIndex, readSkeleton } from '../lazy-index/index.ts'
+import { chunkedRange, indexOfChunked, readLazyIndex, readSkeleton } from '../lazy-index/index.ts'
 import { type TarEntry, TarReader } from '../tar/index.ts'
 import { LayerTreeBuilder, summarizeLayer } from '../tree/index.ts'
 import { isStoredOnBlocks } from '../erofs/index.ts'
@@ -18,6 +18,31 @@ export async function makeLazyIndex(
   if (lazyIndex === undefined) return false
   writeLazyIndex(task.target, lazyIndex)
   return true
+}
+
+/** Makes the lazy index of a zstd:chunked blob, in a new file. @throws LAZY_INDEX_INVALID, DOCUMENT_INVALID, SIZE_MISMATCH, TAR_INVALID, LAYER_LIMIT */
+export async function makeChunkedIndex(
+  { blob, diffId, layer, target, limits }: Extract<LayerTask, { kind: 'chunked-index' }>,
+  source: AsyncIterable<Buffer>,
+): Promise<undefined> {
+  const { lengthBytes } = chunkedRange(layer)
+  const parts: Buffer[] = []
+  let bytes = 0
+  for await (const part of source) {
+    bytes += part.length
+    if (bytes > lengthBytes) break
+    parts.push(part)
+  }
+  if (bytes !== lengthBytes)
+    throw new LoamError('SIZE_MISMATCH', `read the TOC of ${blob.digest}: expected ${lengthBytes} bytes`)
+  const index = indexOfChunked(
+    { blob: { digest: blob.digest, sizeBytes: blob.sizeBytes }, diffId },
+    layer,
+    Buffer.concat(parts),
+  )
+  readLazyIndex(index, limits)
+  writeLazyIndex(target, [index])
+  return undefined
 }
 
 /** Writes a lazy index to a new file. */

@@ -22,7 +22,7 @@ import { TreeCache } from './tree-cache.ts'
 import type { PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
 import { packFolder } from './pack-folder.ts'
-import { describeLayer, makeLazyIndex } from './lazy-index-task.ts'
+import { describeLayer, makeChunkedIndex, makeLazyIndex } from './lazy-index-task.ts'
 import { writeLayerImages } from './layer-images.ts'
 import { readLayer } from './read-layer.ts'
 import { writeSpans } from './span-task.ts'
@@ -58,6 +58,8 @@ export async function runTask(
       return assemble(task, source, { canceled, trees })
     case 'lazy-index':
       return makeLazyIndex(task, source)
+    case 'chunked-index':
+      return makeChunkedIndex(task, source)
     case 'skeleton':
       return describeLayer(task)
     case 'measure':

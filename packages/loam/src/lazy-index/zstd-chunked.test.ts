@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict'
+import { hash } from 'node:crypto'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { randomLayer } from '../../test/support/random-layers.ts'
+import { packChunked } from '../../test/support/zstd-chunked.ts'
+import { inflateSpan } from '../compression/index.ts'
+import { digestOf, parseDiffId } from '../image/index.ts'
+import { TarReader } from '../tar/index.ts'
+import { buildTar } from '../testing/index.ts'
+import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+import {
+  chunkedRange,
+  indexOfChunked,
+  type LazyIndex,
+  parseChunkedLayer,
+  readLazyIndex,
+  readSkeleton,
+  spanOf,
+} from './index.ts'
+
+function indexOf(tar: Buffer, blob: Buffer, annotations: Record<string, string>): LazyIndex {
+  const layer = parseChunkedLayer(annotations)
+  assert.ok(layer !== undefined)
+  const { offset, lengthBytes } = chunkedRange(layer)
+  const of = { blob: { digest: digestOf(blob), sizeBytes: blob.length }, diffId: parseDiffId(digestOf(tar)) }
+  return readLazyIndex(
+    indexOfChunked(of, layer, blob.subarray(offset, offset + lengthBytes)),
+    DEFAULT_LAYER_LIMITS,
+  )
+}
+
+function check(tar: Buffer, chunkBytes: number): void {
+  const { blob, annotations } = packChunked(tar, chunkBytes)
+  const index = indexOf(tar, blob, annotations)
+  assert.equal(index.tarBytes, tar.length)
+  for (let number = 0; number < index.spans.count; number += 1) {
+    const { blobStart, blobEnd, tarStart, lengthBytes, sum } = spanOf(index, number)
+    const bytes = blob.subarray(blobStart, blobEnd)
+    const plain = inflateSpan({
+      compression: 'zstd',
+      bytes,
+      bit: 0,
+      window: index.window(number),
+      lengthBytes,
+    })
+    assert.ok(plain.equals(tar.subarray(tarStart, tarStart + lengthBytes)), `span ${number}`)
+    assert.ok(hash('sha256', plain, 'buffer').equals(sum), `sum of span ${number}`)
+  }
+  for (const { tarStart, bytes } of readSkeleton(
+    index.skeletonPieces(),
+    tar.length,
+    new TarReader(() => undefined),
+  ))
+    assert.ok(tar.subarray(tarStart, tarStart + bytes.length).equals(bytes))
+}
+
+test('a zstd:chunked blob has a lazy index in its own tables, which gives every byte of its tar', () => {
+  check(buildTar([]), 100)
+  check(buildTar([{ name: 'd/' }, { name: 'empty', data: '' }]), 100)
+  check(
+    buildTar([
+      { name: 'a', data: 'x'.repeat(5000) },
+      { name: 'b', data: 'y' },
+    ]),
+    1000,
+  )
+  fc.assert(
+    fc.property(randomLayer, fc.constantFrom(1, 100, 10_000), ({ tar }, chunkBytes) => {
+      check(tar, chunkBytes)
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('tables of a zstd:chunked blob that are not those of its manifest, or contradict each other, give no index', () => {
+  const tar = buildTar([
+    { name: 'a', data: 'x'.repeat(3000) },
+    { name: 'b', data: 'y'.repeat(700) },
+  ])
+  const { blob, annotations } = packChunked(tar, 1000)
+  const refused = { code: 'LAZY_INDEX_INVALID' }
+  for (let at = 0; at < blob.length; at += 7) {
+    const changed = Buffer.from(blob)
+    changed[at] = (changed[at] ?? 0) ^ 0x10
+    const layer = parseChunkedLayer(annotations)
+    assert.ok(layer !== undefined)
+    const isInTables = at >= layer.toc.start && at < layer.tarSplit.start + layer.tarSplit.packedBytes
+    // The size of a skippable frame, between the two, is not read.
+    const isBetween = at >= layer.toc.start + layer.toc.packedBytes && at < layer.tarSplit.start
+    if (isInTables && !isBetween) assert.throws(() => indexOf(tar, changed, annotations), refused, String(at))
+  }
+  const other = packChunked(
+    buildTar([
+      { name: 'a', data: 'x'.repeat(2999) },
+      { name: 'c', data: 'y' },
+    ]),
+    1000,
+  )
+  assert.throws(() => indexOf(tar, blob, other.annotations), refused)
+})
+
+test('annotations of other kinds, and those of zstd:chunked without a tar-split, are not used', () => {
+  const { annotations } = packChunked(buildTar([{ name: 'a', data: 'x' }]), 1000)
+  assert.ok(parseChunkedLayer(annotations) !== undefined)
+  assert.equal(parseChunkedLayer({}), undefined)
+  for (const key of Object.keys(annotations)) {
+    assert.equal(parseChunkedLayer({ ...annotations, [key]: '' }), undefined)
+    assert.equal(parseChunkedLayer({ ...annotations, [key]: `${annotations[key]}:9` }), undefined)
+  }
+})
