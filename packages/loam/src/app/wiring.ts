@@ -206,14 +206,8 @@ export class Wiring implements AsyncDisposable {
     this.#bootId = bootId
     const common = { paths, layers, ingest, limited: this.limited }
     const erofs = erofsBackend({ ...common, stacks: this.#stacks })
-    this.additionalStores = new AdditionalStores({
-      paths,
-      metadata,
-      layers,
-      blobs,
-      stacks: this.#stacks,
-      erofs,
-    })
+    const stacks = this.#stacks
+    this.additionalStores = new AdditionalStores({ paths, metadata, layers, blobs, stacks, erofs })
     const backends: readonly Backend[] = [
       erofs,
       overlayBackend(common),
@@ -222,7 +216,8 @@ export class Wiring implements AsyncDisposable {
     ]
     this.provisioner = new Provisioner({ paths, metadata, layers, reserve, backends, bootId })
     this.sessions = new ImageSessions(this.sources)
-    this.prefetch = new LayerPrefetch({ stores: this.stores, layers, settings: configuration.values })
+    const { values: settings } = configuration
+    this.prefetch = new LayerPrefetch({ stores: this.stores, layers, settings, onPulled })
   }
 
   /**

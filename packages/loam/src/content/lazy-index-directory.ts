@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, open, rename, stat } from 'node:fs/promises'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, digestOf } from '../image/index.ts'
 import { TrustedDirectory, unlinkIfThere } from '../linux/index.ts'
 
@@ -63,6 +63,16 @@ export class LazyIndexDirectory {
       at += bytesRead
     }
     return bytes
+  }
+
+  /** Returns whether it has exactly this index of a layer blob. @throws as `find` */
+  async has(blob: Digest, index: { readonly digest: Digest; readonly sizeBytes: number }): Promise<boolean> {
+    try {
+      return (await this.find(blob, index.sizeBytes))?.digest === index.digest
+    } catch (error) {
+      if (isLoamError(error, 'DOCUMENT_TOO_LARGE')) return false
+      throw error
+    }
   }
 
   /** Writes the index of a layer blob in one step, in place of an older one. Readers see either. @throws STORE_UNSAFE, system errors */

@@ -37,7 +37,7 @@ export class IndexAfterPull implements AsyncDisposable {
   readonly begin = (
     record: ImageRecord,
     source: ImageSource,
-    { onEvent }: Pick<GetOptions, 'onEvent'>,
+    { onEvent }: Pick<GetOptions, 'onEvent'> = {},
   ): void => {
     const { digest } = record
     if (this.#services.configuration.values.lazy_index === 'off' || this.#waiting.has(digest)) return

@@ -66,8 +66,11 @@ export async function indexImage(
   const indexes = await made.all()
   for (const { layer, index } of indexes) {
     await services.layers.indexes.keep(layer.diffId, index, options.signal)
-    for (const directory of targets.directories)
-      await new LazyIndexDirectory(directory).write(layer.blobDigest, await readFile(index.path))
+    for (const directory of targets.directories) {
+      const files = new LazyIndexDirectory(directory)
+      if (!(await files.has(layer.blobDigest, index)))
+        await files.write(layer.blobDigest, await readFile(index.path))
+    }
   }
   const { digest } = subject.manifest
   const artifact =

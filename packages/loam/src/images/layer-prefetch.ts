@@ -23,6 +23,8 @@ export interface PrefetchServices {
   readonly stores: Readonly<Record<ImageType, ImageStore>>
   readonly layers: LayerStore
   readonly settings: Pick<Settings, 'lazy_pull'>
+  /** Called with an image whose top layer a client has got: the layers below it are here. It must not throw. */
+  readonly onPulled: (image: ImageRecord, source: ImageSource) => void
 }
 
 /** A layer that is fetched before it is requested. */
@@ -49,6 +51,22 @@ export class LayerPrefetch implements AsyncDisposable {
    * of its source and of the layer
    */
   async claim(
+    session: ImageSession,
+    { image, layer }: LayerOfImage,
+    announced: readonly Layer[],
+  ): Promise<FileLock> {
+    const lease = await this.#claim(session, { image, layer }, announced)
+    // Nobody waits for it; a source that cannot be opened any more was told by the layers.
+    if (layer.diffId === image.layers.at(-1)?.diffId)
+      session
+        .with(async (source) => {
+          this.#services.onPulled(image, source)
+        })
+        .catch(() => undefined)
+    return lease
+  }
+
+  async #claim(
     session: ImageSession,
     { image, layer }: LayerOfImage,
     announced: readonly Layer[],

@@ -170,9 +170,12 @@ describe('lazy indexes', () => {
       assert.ok(existsSync(world.path('store', 'layers', diffId, 'layer.lazy-index')))
   })
 
-  test('a pull whose indexes cannot be published succeeds with a note', async () => {
+  test('a pull asks for no index if none is trusted, and one whose indexes cannot be published succeeds with a note', async () => {
     await using server = await RegistryServer.start()
     server.addImage('app', '1', image)
+    ok(await world.loamAsync('pull', '--lazy', `${server.host}/app:1`))
+    const isSearch = (request: string) => /\.loam$|\/referrers\//.test(request)
+    assert.deepEqual(server.requests.filter(isSearch), [], 'nothing is trusted by default')
     const { status, stderr } = await world.loamAsync('pull', '--lazy_index=publish', `${server.host}/app:1`)
     assert.equal(status, 0, stderr)
     assert.match(stderr, /note: no lazy index was published: /)

@@ -241,6 +241,19 @@ describe('containerd with snapshots of Loam', () => {
       assert.equal(snapshots('ls').match(/Committed/g)?.length, 2)
       await restart()
     })
+
+    test('the lazy indexes of an image that a client has pulled are published beside it', async () => {
+      await restart('lazy_index = "publish"\n')
+      ok(tryRemotePull())
+      const manifests = `http://${world.registryHost}/v2/tiny/manifests`
+      const accept = 'application/vnd.oci.image.manifest.v1+json'
+      const statusOf = async (tag: string) =>
+        (await fetch(`${manifests}/${tag}`, { headers: { accept } })).status
+      const { headers } = await fetch(`${manifests}/1`, { method: 'HEAD', headers: { accept } })
+      const tag = `${headers.get('docker-content-digest')?.replace(':', '-')}.loam`
+      while ((await statusOf(tag)) !== 200) await sleep(50)
+      await restart()
+    })
   })
 
   describe('a signature policy', { skip: LEFT_TO_VERIFY }, () => {
