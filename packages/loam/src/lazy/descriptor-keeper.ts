@@ -6,13 +6,19 @@ import {
   endHolder,
   findHolders,
   holdDescriptors,
+  readBootId,
   type ProcessIdentity,
   takeHeld,
   unlinkIfThere,
 } from '../linux/index.ts'
 import type { LazyPaths } from './lazy-paths.ts'
 
-const RECORD = v.object({ pid: v.number(), startTime: v.number(), tars: v.array(v.string()) })
+const RECORD = v.object({
+  pid: v.number(),
+  startTime: v.number(),
+  bootId: v.string(),
+  tars: v.array(v.string()),
+})
 
 /** The descriptors that outlive a handler: the group, and those of tars from before their marks. */
 export interface KeptDescriptors {
@@ -49,7 +55,9 @@ export class DescriptorKeeper {
 
   #read(): v.InferOutput<typeof RECORD> | undefined {
     try {
-      return v.parse(RECORD, JSON.parse(readFileSync(this.#paths.holder, 'utf8')))
+      const record = v.parse(RECORD, JSON.parse(readFileSync(this.#paths.holder, 'utf8')))
+      // In another boot the same number and time are those of another process.
+      return record.bootId === readBootId() ? record : undefined
     } catch (error) {
       if (isErrno(error, 'ENOENT') || error instanceof SyntaxError || v.isValiError(error)) return undefined
       throw error
@@ -65,7 +73,9 @@ export class DescriptorKeeper {
     })
     try {
       const own = `${this.#paths.holder}.new`
-      writeFileSync(own, JSON.stringify({ ...holder, tars: [...tars.keys()] }), { mode: 0o600 })
+      writeFileSync(own, JSON.stringify({ ...holder, bootId: readBootId(), tars: [...tars.keys()] }), {
+        mode: 0o600,
+      })
       renameSync(own, this.#paths.holder)
     } catch (error) {
       endHolder(holder)

@@ -5,7 +5,7 @@
 import { closeSync, fstatSync } from 'node:fs'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { ALLOW_READ, answerRead } from '../linux/index.ts'
-import { Journal, JOURNAL_SLOTS } from './journal.ts'
+import { Journal } from './journal.ts'
 import {
   COUNTER,
   type EventThreadData,
@@ -15,7 +15,7 @@ import {
   spansOf,
 } from './shared-reads.ts'
 
-const { group, journal: path, firstTurn, shared, layers: layersPort } = workerData as EventThreadData
+const { group, journal: path, firstTurn, slots, shared, layers: layersPort } = workerData as EventThreadData
 const port = parentPort
 const { counters, usedSlots, heldNumbers } = shared
 const journal = new Journal(path)
@@ -44,8 +44,8 @@ for (let turn = firstTurn; ; turn += 1) {
 function freeSlot(from: number): number {
   for (;;) {
     const released = Atomics.load(counters, COUNTER.released)
-    for (let step = 0; step < JOURNAL_SLOTS; step += 1) {
-      const each = (from + step) % JOURNAL_SLOTS
+    for (let step = 0; step < slots; step += 1) {
+      const each = (from + step) % slots
       if (Atomics.load(usedSlots, each) === 0) return each
     }
     Atomics.wait(counters, COUNTER.released, released)

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs'
+import { closeSync, openSync, statSync } from 'node:fs'
 import { artifactPath, type StorePaths } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
@@ -36,6 +36,8 @@ export interface HandlerOptions {
   readonly limits: LayerLimits
   readonly bootId: string
   readonly stallTimeoutMs: number
+  /** Descriptors that this process may have. */
+  readonly descriptorLimit: number
   /** Uses the source of a layer's blob; `tries` is the number of failures before. */
   readonly withSource: <T>(
     source: LazySource,
@@ -85,6 +87,7 @@ export class LazyHandler {
     this.#answers = new ReadAnswers({
       group,
       journal: lazyPaths.journal,
+      descriptorLimit: options.descriptorLimit,
       needsOf: (inode, offset, count) => this.#needsOf(inode, offset, count),
       onRead: (read) => {
         this.#onRead(read)
@@ -207,6 +210,7 @@ export class LazyHandler {
       if (metadata.layers.find(diffId)?.data === 'complete') return undefined
       throw new LoamError('LAYER_NOT_FOUND', `serve layer ${diffId}: it is not in the store`)
     }
+    this.#unmark(diffId)
     const { layer } = this.#open(source)
     try {
       markReads(this.#group, layer.tarFd)
@@ -214,6 +218,19 @@ export class LazyHandler {
     } catch (error) {
       this.#drop(layer)
       throw cannotWait(error, `mark the tar of layer ${diffId}`)
+    }
+  }
+
+  /**
+   * A handler that was killed between the mark of a layer and its holder has left a mark, and no descriptor from before it. One that is opened now
+   * would wait for this process at each write. Nothing shows the layer yet.
+   */
+  #unmark(diffId: DiffId): void {
+    const fd = openSync(artifactPath(this.#options.paths, diffId, 'tar'), 'r')
+    try {
+      unmarkReads(this.#group, fd)
+    } finally {
+      closeSync(fd)
     }
   }
 

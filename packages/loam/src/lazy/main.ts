@@ -53,7 +53,7 @@ export async function main(args: readonly string[]): Promise<void> {
 
 async function run(paths: LazyPaths): Promise<void> {
   process.umask(0o077)
-  limitDescriptors(MAX_DESCRIPTORS)
+  const descriptorLimit = limitDescriptors(MAX_DESCRIPTORS)
   protectFromOom(process.pid)
   using lock = await lockUnlessServed(paths)
   if (lock === undefined) return
@@ -71,6 +71,7 @@ async function run(paths: LazyPaths): Promise<void> {
     limits: limitsOf(values),
     bootId: readBootId(),
     stallTimeoutMs: values.lazy_stall_timeout,
+    descriptorLimit,
     withSource: async (source, tries, act) => sources.with(source, tries, act),
     unmountPoisoned,
     onIdle: () => {

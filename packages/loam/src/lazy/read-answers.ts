@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs'
 import { extname } from 'node:path'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import { answerRead, FAIL_READ, type ReadAnswer } from '../linux/index.ts'
-import { Journal, type JournalEntry } from './journal.ts'
+import { Journal, JOURNAL_SLOTS, type JournalEntry } from './journal.ts'
 import {
   COUNTER,
   createSharedReads,
@@ -18,12 +18,18 @@ import { report } from './report.ts'
 /** The same in a checkout, where each module is a file, and in the package, where the thread is beside the bundle. */
 const THREAD_FILE = extname(import.meta.url) === '.ts' ? './event-thread.ts' : './event-thread.js'
 
+/** Left for layers, connections and the database. */
+const OTHER_DESCRIPTORS = 512
+const MIN_SLOTS = 64
+
 /** What a read needs; an answer if that is known at once. */
 export type ReadNeeds = readonly NeededSpans[] | ReadAnswer
 
 export interface ReadAnswersOptions {
   readonly group: number
   readonly journal: string
+  /** Descriptors that this process may have; each read that waits has one. */
+  readonly descriptorLimit: number
   /** Returns what a read of a file needs; of inode 0: of any file that is served. */
   readonly needsOf: (inode: number, offset: number, count: number) => ReadNeeds
   /** Called with a read that may wait for its spans now. */
@@ -100,6 +106,7 @@ export class ReadAnswers {
       group: this.#options.group,
       journal: this.#options.journal,
       firstTurn: this.#lastTurn + 1,
+      slots: Math.max(MIN_SLOTS, Math.min(JOURNAL_SLOTS, this.#options.descriptorLimit - OTHER_DESCRIPTORS)),
       shared: this.#shared,
       layers: this.#layers.port2,
     }

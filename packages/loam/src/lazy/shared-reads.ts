@@ -50,6 +50,8 @@ export interface EventThreadData {
   readonly group: number
   readonly journal: string
   readonly firstTurn: number
+  /** Slots of the journal that are used: reads that wait at once. */
+  readonly slots: number
   readonly shared: SharedReads
   readonly layers: MessagePort
 }

@@ -8,7 +8,7 @@ import { gunzipSync } from 'node:zlib'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
 import { layerPath } from '../../src/content/index.ts'
-import { digestOf } from '../../src/image/index.ts'
+import { digestOf, storedReference } from '../../src/image/index.ts'
 import { JOURNAL_SLOTS } from '../../src/lazy/journal.ts'
 import { openSpanMap, recordSpan, SPAN_HERE } from '../../src/layers/span-map.ts'
 import { isMountPoint } from '../../src/linux/index.ts'
@@ -201,6 +201,39 @@ test('a mount whose reads nobody has let wait is found, unmounted and told', asy
   assert.equal(isMountPoint(store.mount), false)
   store.registry.intercept = () => false
   store.mountLayers()
+  assert.deepEqual(store.compare(await store.read()), RIGHT)
+})
+
+test('a blob that is gone is fetched by another name of an image with this layer', async () => {
+  await using store = await LazyStore.create(SMALL)
+  const [layer] = store.image.layers
+  assert.ok(layer !== undefined)
+  const name = storedReference(`${store.registry.host}/moved:1`)
+  const record = {
+    digest: store.image.manifest.digest,
+    type: 'docker',
+    mediaType: store.image.mediaType,
+    configDigest: store.image.config.digest,
+    chainId: undefined,
+    platform: 'linux/amd64',
+    sizeBytes: 1,
+    created: undefined,
+    pulledAtMs: 1,
+    usedAtMs: 1,
+    isLocal: false,
+    layers: [
+      { diffId: store.diffId, blobDigest: layer.digest, blobMediaType: 'x', blobBytes: layer.bytes.length },
+    ],
+  } as const
+  await store.metadata.images.put(record, [
+    { reference: name, targetDigest: record.digest, givenBy: 'location', locations: [] },
+  ])
+  interceptBlobs(store, (request, response) => {
+    const isGone = request.url?.includes('/app/') === true
+    if (isGone) response.writeHead(404).end()
+    return isGone
+  })
+  await store.show()
   assert.deepEqual(store.compare(await store.read()), RIGHT)
 })
 
