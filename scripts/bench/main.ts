@@ -1,10 +1,10 @@
 // npm run bench: cold pull to a ready root filesystem, a second one, destroying it, removing the image, and the disk used, beside
 // the peers installed here; then reading through a root filesystem. Tools take turns, each run on a fresh ext4 in a loop
 // device; medians of several runs; ratios to the fastest peer. Then the daemon beside containerd's own overlayfs snapshotter, a node with
-// many small images, and the daemon's API.
+// many small images, lazy pulls, and the daemon's API.
 // `--bars` is the short form: the command and the newest containerd alone, medians of 5, and the daemon's API; see docs/benchmarks.md.
 //   npm run bench -- --bars [--runs N] [--only IMAGE,IMAGE|daemon] [--out FILE.json]
-//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|scale|daemon|syncing|spans|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
+//   npm run bench [-- --runs N] [--only IMAGE,IMAGE|snapshotter|scale|lazy[,IMAGE]|daemon|syncing|spans|library] [--tools NAME,NAME] [--no-reading] [--out FILE.json]
 import { mkdirSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +15,7 @@ import { containerdTools } from './containerd.ts'
 import { InstalledPrograms } from '../installed-programs.ts'
 import { benchLibrary, warmLibraryTool } from './library.ts'
 import { benchStart, isForBars, toTable } from './bars.ts'
+import { benchLazy } from './lazy.ts'
 import { benchReading } from './reading.ts'
 import { benchScale } from './scale.ts'
 import { benchSnapshotter } from './snapshotter.ts'
@@ -69,6 +70,8 @@ async function benchOthers(): Promise<void> {
   }
   if (values.only === undefined || values.only === 'scale')
     await benchScale({ loamd, folder, runs, createDisk, removeDisk }, registry.host)
+  if (values.only === undefined || values.only === 'lazy')
+    await benchLazy({ loam, loamd, runs, cache: folder, createDisk, removeDisk }, registry)
   if (values.only === undefined || values.only === 'daemon') await benchApi()
   if (values.only === undefined || values.only === 'syncing')
     await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
