@@ -32,18 +32,24 @@ interface Times {
   readonly readAll: number
 }
 
-/** Prints medians in seconds. */
-export async function benchLazy(bench: LazyBench, registry: BenchRegistry): Promise<void> {
+/** Prints medians in seconds: of the images that are named, or of all. */
+export async function benchLazy(
+  bench: LazyBench,
+  registry: BenchRegistry,
+  names: readonly string[] | undefined,
+): Promise<void> {
+  const asked = IMAGES.filter((name) => names?.includes(name))
+  const images = asked.length === 0 ? IMAGES : asked
   const stargz = stargzTool(bench.cache)
   const tools = [
     loamLazyTool(bench, 'loam eager', '--eager'),
     loamLazyTool(bench, 'loam lazy', '--lazy'),
     ...(stargz === undefined ? [] : [stargz]),
   ]
-  await publish(bench, registry, stargz)
+  await publish(bench, images, registry, stargz)
   const line = await startSlowLine(registry.host)
   try {
-    for (const image of IMAGES) {
+    for (const image of images) {
       for (const name of LINES) {
         const host = name === 'loopback' ? registry.host : line.host
         await compare(bench, tools, { name, image, host, registry })
@@ -57,16 +63,18 @@ export async function benchLazy(bench: LazyBench, registry: BenchRegistry): Prom
 /** Makes the lazy indexes of the images, and pushes them beside these; and the images of stargz-snapshotter. */
 async function publish(
   { loam, createDisk, removeDisk }: LazyBench,
+  images: readonly ImageName[],
   registry: BenchRegistry,
   stargz: StargzTool | undefined,
 ): Promise<void> {
   const disk = createDisk()
   try {
-    for (const image of IMAGES) {
+    for (const image of images) {
+      const reference = registry.image(image)
       const start = performance.now()
-      run(`${loam} --root ${disk}/store --state ${disk}/state --quiet index --push ${registry.image(image)}`)
+      run(`${loam} --root ${disk}/store --state ${disk}/state --quiet index --push ${reference}`)
       console.log(`${image}: its lazy indexes took ${((performance.now() - start) / 1000).toFixed(1)} s`)
-      await stargz?.convert(disk, registry.image(image))
+      await stargz?.convert(disk, reference)
     }
   } finally {
     removeDisk(disk)
