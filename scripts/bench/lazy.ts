@@ -160,7 +160,7 @@ function loamLazyTool({ loam, loamd }: LazyBench, name: string, mode: '--lazy' |
   return {
     name,
     prepare: async (folder, warmUpImage) => {
-      child = await startLoamd(`${loamd} --lazy_trust repository`, folder)
+      child = await startLoamd(`env LOAM_LAZY_TRUST=repository ${loamd}`, folder)
       for (let round = 0; round < 3; round += 1) {
         run(`${call(folder)} provision --id warm ${mode} ${warmUpImage}`)
         run(`${call(folder)} destroy warm; ${call(folder)} rmi ${warmUpImage}; ${call(folder)} prune`)
