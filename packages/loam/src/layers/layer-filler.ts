@@ -13,6 +13,10 @@ export interface CompleteOptions {
  * precedes its removal. All calls may be repeated, also concurrently and by several processes.
  */
 export interface LayerFiller {
+  /** Gets ready for layers that are likely to be served soon. Returns at once, and never throws. */
+  readonly prepare: () => void
+  /** Ends what `prepare` keeps running. */
+  readonly release: () => void
   /** Ensures that reads of the tars of these partial layers wait for their data from now on. The caller holds their locks. @throws LAZY_* */
   readonly serve: (diffIds: readonly DiffId[], signal?: AbortSignal) => Promise<void>
   /**

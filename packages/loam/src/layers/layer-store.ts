@@ -349,6 +349,7 @@ export class LayerStore {
 
   /** Waits until removals have ended, and until deferred records of synced files are written. */
   async settle(): Promise<void> {
+    this.partial.close()
     await this.artifacts.settle()
     await this.#removals.settle()
   }

@@ -41,6 +41,8 @@ class Store implements AsyncDisposable {
     const lazy: LazyParts = {
       whyNot: () => undefined,
       filler: {
+        prepare: () => undefined,
+        release: () => undefined,
         serve: async (diffIds) => {
           this.asked.push('serve')
           await this.filler.serve?.(diffIds)

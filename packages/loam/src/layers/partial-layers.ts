@@ -88,6 +88,16 @@ export class PartialLayers {
     return lazy === undefined ? 'this store has no process that fills partial layers' : lazy.whyNot()
   }
 
+  /** Gets ready for layers that are likely to be made soon. */
+  warmUp(): void {
+    this.#options.lazy?.filler.prepare()
+  }
+
+  /** Ends what `warmUp` keeps running. */
+  close(): void {
+    this.#options.lazy?.filler.release()
+  }
+
   /**
    * Returns the record of a partial layer whose files can be mounted when its reads are served. In each boot they have to be made ready first: what a power cut
    * left of them is unknown.

@@ -32,6 +32,10 @@ interface AskOptions {
 export class HandlerClient implements LayerFiller {
   readonly #paths: LazyPaths
   readonly #start: () => Promise<void>
+  /** Keeps the handler running for the next layers, as long as this process runs. */
+  #hold: Socket | undefined
+  #isPreparing = false
+  #isReleased = false
 
   /** `start` starts a handler, or does nothing if one runs. */
   constructor(state: string, start: () => Promise<void>) {
@@ -40,7 +44,40 @@ export class HandlerClient implements LayerFiller {
   }
 
   async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<void> {
-    if (diffIds.length > 0) await this.#ask({ op: 'serve', diffIds }, { signal })
+    if (diffIds.length === 0) return
+    await this.#ask({ op: 'serve', diffIds }, { signal })
+    this.prepare()
+  }
+
+  prepare(): void {
+    if (this.#hold !== undefined || this.#isPreparing || this.#isReleased) return
+    this.#isPreparing = true
+    void this.#openHold()
+      // The request that needs the handler says what is wrong with it.
+      .catch(() => undefined)
+      .finally(() => {
+        this.#isPreparing = false
+      })
+  }
+
+  release(): void {
+    this.#isReleased = true
+    this.#hold?.destroy()
+  }
+
+  async #openHold(): Promise<void> {
+    const request = { op: 'hold' } as const
+    if (!(await canConnect(this.#paths.socket))) await this.#ensureStarted(request, undefined)
+    const socket = await open(this.#paths.socket)
+    if (this.#isReleased) socket.destroy()
+    socket.unref()
+    socket.on('error', () => undefined)
+    socket.once('close', () => {
+      this.#hold = undefined
+    })
+    socket.resume()
+    socket.write(`${JSON.stringify(request)}\n`)
+    this.#hold = socket
   }
 
   async complete(diffId: DiffId, options: CompleteOptions = {}): Promise<void> {

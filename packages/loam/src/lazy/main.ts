@@ -2,6 +2,7 @@
  * The process `loam lazyd`: one for each store, started by who needs it. It ends when it has nothing to serve. Only its own modules and those that
  * open sources are loaded.
  */
+import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BlobStore, IngestArea, openStoreRoot, RetainedBlobs, type StorePaths } from '../content/index.ts'
@@ -123,6 +124,9 @@ async function answer(
       break
     case 'status':
       return { kind: 'status', status: handler.status() }
+    case 'hold':
+      if (!signal.aborted) await once(signal, 'abort')
+      break
   }
   return { kind: 'done' }
 }

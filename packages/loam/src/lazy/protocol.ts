@@ -12,6 +12,8 @@ const REQUEST = v.variant('op', [
   v.strictObject({ op: v.literal('complete'), diffIds }),
   v.strictObject({ op: v.literal('forget'), diffIds }),
   v.strictObject({ op: v.literal('status') }),
+  /** Keeps the handler running until the connection is closed. */
+  v.strictObject({ op: v.literal('hold') }),
 ])
 
 const COUNT = v.number()
@@ -44,7 +46,7 @@ const ANSWER = v.variant('kind', [
 
 export type LazyRequest =
   | { readonly op: 'serve' | 'complete' | 'forget'; readonly diffIds: readonly DiffId[] }
-  | { readonly op: 'status' }
+  | { readonly op: 'status' | 'hold' }
 
 export type LazyStatus = Readonly<v.InferOutput<typeof STATUS>>
 export type LazyAnswer = Readonly<v.InferOutput<typeof ANSWER>>

@@ -44,7 +44,16 @@ export class LazyPull implements Disposable {
     const { find, layers } = this.#options
     if (find === undefined || layers.partial.whyOff !== undefined) return
     this.#found = find(this.#source, { digest, layers: this.#layers.promise }, request)
-    this.#found.catch(() => undefined)
+    void this.#warmUp(this.#found)
+  }
+
+  /** The process that fills layers starts while the indexes are fetched. */
+  async #warmUp(found: Promise<LazyIndexes>): Promise<void> {
+    try {
+      if ((await found).kind === 'found') this.#options.layers.partial.warmUp()
+    } catch {
+      // The pull itself fails with this.
+    }
   }
 
   /** Returns how to pull the layers of the image, which are known now. @throws CANCELED */

@@ -30,7 +30,9 @@ test('every file of partial layers is read right while they are filled, and they
     )
   }
   assert.deepEqual(store.compare(await store.read()), RIGHT)
+  assert.notEqual(await store.client.status(), undefined, 'it stays for the next layer of this process')
   // With nothing to serve it ends by itself, and its holder with it.
+  store.client.release()
   while ((await store.client.status()) !== undefined) await sleep(50)
   assert.equal(existsSync(join(store.state, 'lazy/holder.json')), false)
 })
@@ -47,6 +49,7 @@ test('a layer that is forgotten is not served any more, and its spans that are h
   await store.client.forget(store.diffIds)
   const kept = here()?.length ?? 0
   assert.ok(kept > 0 && kept < store.index.spans.count)
+  store.client.release()
   while ((await store.client.status()) !== undefined) await sleep(50)
   store.registry.intercept = () => false
   const asked = store.registry.requests.length
