@@ -24,11 +24,13 @@ import { parsePolicy } from '../policy/index.ts'
 import { RegistryClient } from '../registry/index.ts'
 import { type ImageSource, registrySource } from '../sources/index.ts'
 import {
+  bundleReferrer,
   buildImage,
   type BuiltBlob,
   buildTar,
   createKeyPair,
   RegistryServer,
+  signBundle,
   signSimple,
   simpleManifest,
 } from '../testing/index.ts'
@@ -200,6 +202,17 @@ describe('the search for lazy indexes', () => {
     await assertFound(await find({ trust: 'signed', enforcer: enforcerOf('cosign') }), 'signed: key k')
   })
 
+  test('a bundle that refers to an artifact is a signature of it', async () => {
+    const artifact = artifactOf()
+    publish(artifact)
+    const described = { ...artifact, mediaType: MEDIA_TYPES.ociManifest }
+    const { manifest, blobs, index } = bundleReferrer(described, signBundle(artifact.digest, { key }))
+    for (const each of blobs) server.setBlob(each.digest, each.bytes)
+    publish(manifest, 'any')
+    server.addManifest('app', artifact.digest.replace(':', '-'), index, MEDIA_TYPES.ociIndex)
+    await assertFound(await find({ trust: 'signed', enforcer: enforcerOf('cosign') }), 'signed: key k')
+  })
+
   test('an artifact without a signature, or by another key, is not used where signatures are required', async () => {
     const artifact = artifactOf()
     publish(artifact)
@@ -348,6 +361,8 @@ describe('the search for lazy indexes', () => {
     server.requests.length = 0
     await assertFound(await find({ trust: 'own', directory }), 'own')
     assertNone(await find({ trust: 'pinned', directory }), /so that .*shared did not count/)
+    assertNone(await find({ trust: 'own', directory }, subject.digest), /artifactType|config|subject/)
+    server.requests.length = 0
     assert.deepEqual(server.requests, [])
   })
 

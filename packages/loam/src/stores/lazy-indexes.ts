@@ -147,7 +147,8 @@ class Search {
   async #findOwn(): Promise<Map<DiffId, FoundLazyIndex>> {
     const found = new Map<DiffId, FoundLazyIndex>()
     const { directory } = this.#rules
-    if (directory === undefined || !this.#allows('own')) return found
+    // A request that names an artifact means no other index.
+    if (directory === undefined || !this.#allows('own') || this.#request.pin !== undefined) return found
     const files = new LazyIndexDirectory(directory)
     for (const layer of await this.#image.layers) {
       try {
