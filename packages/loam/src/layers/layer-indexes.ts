@@ -3,9 +3,9 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { traced, tracedStream } from '../activity/index.ts'
 import { type IngestArea, layerPath, LAZY_INDEX_NAME, lockPath, type StorePaths } from '../content/index.ts'
-import { isLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
-import { readLazyIndex } from '../lazy-index/index.ts'
+import { chunkedRange, parseChunkedLayer, readLazyIndex } from '../lazy-index/index.ts'
 import { FileLock, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
@@ -88,6 +88,41 @@ export class LayerIndexes {
     } catch (error) {
       unlinkIfThere(target)
       throw error
+    }
+  }
+
+  /**
+   * Returns what identifies the index that a zstd:chunked blob has in its own tables: the digest of its TOC, which is among the annotations of its layer.
+   * Undefined for other blobs, and if the index was denied.
+   */
+  findChunked(annotations: Readonly<Record<string, string>>): Digest | undefined {
+    const digest = parseChunkedLayer(annotations)?.tocDigest
+    if (digest === undefined || this.#options.metadata.layers.denialOf(digest) !== undefined) return undefined
+    return digest
+  }
+
+  /**
+   * Makes that index from the tables, which are fetched and verified. @throws LAZY_INDEX_INVALID, DOCUMENT_INVALID, TAR_INVALID, LAYER_LIMIT, and the errors
+   * of the source
+   */
+  async makeChunked(
+    { diffId, blob, open }: Pick<WantedLayer, 'diffId' | 'blob' | 'open'>,
+    annotations: Readonly<Record<string, string>>,
+    signal?: AbortSignal,
+  ): Promise<Buffer> {
+    const { ingest, workers, limits } = this.#options
+    const layer = parseChunkedLayer(annotations)
+    if (layer === undefined)
+      throw new LoamError('LAZY_INDEX_INVALID', `read the TOC of ${blob.digest}: it has none`)
+    const target = ingest().newPath('lazy-index')
+    const source = (given: AbortSignal) => open({ ...chunkedRange(layer), signal: given })
+    try {
+      await traced('layer.lazyIndex', { diffId }, async () =>
+        workers.run({ kind: 'chunked-index', blob, diffId, layer, target, limits }, { source, signal }),
+      )
+      return await readFile(target)
+    } finally {
+      unlinkIfThere(target)
     }
   }
 

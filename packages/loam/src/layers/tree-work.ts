@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
 import { type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
-import { chunkedRange, parseChunkedLayer } from '../lazy-index/index.ts'
 import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type {
   DescribedLayer,
@@ -14,7 +13,6 @@ import type {
 import type { LayerLimits } from '../tree/index.ts'
 import type { ArtifactStore } from './artifact-store.ts'
 import { type GatheredTree, gatheredFiles, type TreeSource } from './tree-source.ts'
-import type { WantedLayer } from './wanted-layer.ts'
 import { hashFile, type LayerWorkers } from './worker-pool.ts'
 
 export interface TreeWorkOptions {
@@ -142,25 +140,6 @@ export class TreeWork {
   /** Writes a file to a descriptor. */
   async copyFile(path: string, target: OutputTarget, signal?: AbortSignal): Promise<void> {
     await this.#workersFor(target).run({ kind: 'copy', path, digest: undefined, target }, { signal })
-  }
-
-  /**
-   * Makes the lazy index of a zstd:chunked blob in a new file, from tables in the blob that the annotations of its layer in the manifest vouch for. Returns the digest
-   * of the table, which identifies the index, or undefined for another blob. On failure the caller removes the file. @throws LAZY_INDEX_INVALID, DOCUMENT_INVALID,
-   * TAR_INVALID, LAYER_LIMIT, and the errors of the source
-   */
-  async makeChunkedIndex(
-    { diffId, blob, open }: Pick<WantedLayer, 'diffId' | 'blob' | 'open'>,
-    annotations: Readonly<Record<string, string>>,
-    target: string,
-    signal?: AbortSignal,
-  ): Promise<Digest | undefined> {
-    const layer = parseChunkedLayer(annotations)
-    if (layer === undefined) return undefined
-    const { limits, workers } = this.#options
-    const source = (given: AbortSignal) => open({ ...chunkedRange(layer), signal: given })
-    await workers.run({ kind: 'chunked-index', blob, diffId, layer, target, limits }, { source, signal })
-    return layer.tocDigest
   }
 
   /**

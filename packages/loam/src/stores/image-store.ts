@@ -34,6 +34,7 @@ import type { ImageLocation, PolicyDecision } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import { type ImageLimits, overLimit } from '../tree/index.ts'
 import { findNamed, findStored, type ImageNaming } from './find-image.ts'
+import { annotationsOf } from './chunked-indexes.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
 import { EagerReason, type FindIndexes, LazyPull, type LazyPlan } from './lazy-pull.ts'
@@ -169,8 +170,11 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   #lazyPull(source: ImageSource, { lazy }: GetOptions): LazyPull | undefined {
-    const { layers, findIndexes } = this.#options
-    return lazy === undefined ? undefined : new LazyPull(source, { layers, find: findIndexes })
+    const { layers, findIndexes: find, blobs } = this.#options
+    if (lazy === undefined) return undefined
+    const read = (image: ImageRecord) => annotationsOf(blobs.get(image.digest, 'manifest'), image)
+    // One file in two spans: not worth it for all who did not ask.
+    return new LazyPull(source, { layers, find, annotationsOf: lazy === 'asked' ? read : undefined })
   }
 
   /** Undefined: all layers have to be complete. */

@@ -1,8 +1,9 @@
 import { LoamError, throwIfAborted } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore, TrustedIndex } from '../layers/index.ts'
-import type { ImageLayerRecord, MetadataStore } from '../metadata/index.ts'
+import type { ImageLayerRecord, ImageRecord, MetadataStore } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
+import { chunkedIndex, type LayerAnnotations } from './chunked-indexes.ts'
 import type { FoundLazyIndex, LazyIndexes, LazyIndexRequest, LazyIndexSubject } from './lazy-indexes.ts'
 import type { GetOptions, PullEvent } from './store.ts'
 
@@ -24,6 +25,8 @@ export interface LazyPullOptions {
   readonly layers: LayerStore
   /** Undefined: none is trusted. */
   readonly find: FindIndexes | undefined
+  /** Reads the annotations of an image's layers, if the indexes in blobs themselves may be used. */
+  readonly annotationsOf: ((image: ImageRecord) => LayerAnnotations) | undefined
 }
 
 /** A search for the lazy indexes of an image, which may begin before its layers are known. */
@@ -57,22 +60,31 @@ export class LazyPull implements Disposable {
   }
 
   /** Returns how to pull the layers of the image, which are known now. @throws CANCELED */
-  async plan(
-    image: { readonly digest: Digest; readonly layers: readonly ImageLayerRecord[] },
-    request: LazyIndexRequest,
-  ): Promise<LazyPlan> {
+  async plan(image: ImageRecord, request: LazyIndexRequest): Promise<LazyPlan> {
     const missing = image.layers.filter(({ diffId }) => !this.#options.layers.isHereLazily(diffId))
     this.#layers.resolve(missing)
     if (missing.length === 0) return { indexes: new Map(), why: undefined }
     if (this.#found === undefined) this.begin(image.digest, request)
     const found = await (this.#found ?? { kind: 'none' as const, why: this.#whyOff })
     throwIfAborted(request.signal, `pull ${this.#source.name}`)
-    if (found.kind === 'none') return { indexes: new Map(), why: found.why }
+    const inBlobs = this.#inBlobs(image)
     const indexes = missing.flatMap((layer) => {
-      const index = found.indexes.get(layer.diffId)
-      return index === undefined ? [] : ([[layer.diffId, this.#toTrusted(index, layer, request)]] as const)
+      const index = found.kind === 'none' ? undefined : found.indexes.get(layer.diffId)
+      const trusted = index === undefined ? inBlobs(layer, request) : this.#toTrusted(index, layer, request)
+      return trusted === undefined ? [] : ([[layer.diffId, trusted]] as const)
     })
-    return { indexes: new Map(indexes), why: undefined }
+    const why = found.kind === 'none' && indexes.length === 0 ? found.why : undefined
+    return { indexes: new Map(indexes), why }
+  }
+
+  /** Indexes that blobs have in themselves. */
+  #inBlobs(image: ImageRecord) {
+    const { annotationsOf, layers } = this.#options
+    const annotations = layers.partial.whyOff === undefined ? annotationsOf?.(image) : undefined
+    return (layer: ImageLayerRecord, { signal }: LazyIndexRequest) =>
+      annotations === undefined
+        ? undefined
+        : chunkedIndex(layers, this.#source, layer, { annotations, signal })
   }
 
   get #whyOff(): string {

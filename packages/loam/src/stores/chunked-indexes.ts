@@ -1,0 +1,41 @@
+import { type Digest, parseManifestDocument } from '../image/index.ts'
+import type { LayerStore, TrustedIndex } from '../layers/index.ts'
+import type { ImageLayerRecord, ImageRecord } from '../metadata/index.ts'
+import type { ImageSource } from '../sources/index.ts'
+import { toWanted } from './image-record.ts'
+
+/** Annotations of the layers of an image, by the digests of their blobs. */
+export type LayerAnnotations = ReadonlyMap<Digest, Readonly<Record<string, string>>>
+
+/** Reads the annotations of layers in a manifest. */
+export function annotationsOf(manifest: Buffer, { mediaType, digest }: ImageRecord): LayerAnnotations {
+  const document = parseManifestDocument(manifest, mediaType, `manifest ${digest}`)
+  if (document.kind !== 'manifest') return new Map()
+  return new Map(document.layers.map((layer) => [layer.digest, layer.annotations ?? {}]))
+}
+
+/**
+ * Returns the lazy index that a zstd:chunked blob has in its own tables. The manifest of the image vouches for it: it is trusted as the image is. Undefined for another
+ * blob.
+ */
+export function chunkedIndex(
+  layers: LayerStore,
+  source: ImageSource,
+  layer: ImageLayerRecord,
+  {
+    annotations,
+    signal,
+  }: { readonly annotations: LayerAnnotations; readonly signal: AbortSignal | undefined },
+): TrustedIndex | undefined {
+  const own = annotations.get(layer.blobDigest) ?? {}
+  const indexDigest = source.isRemote ? layers.indexes.findChunked(own) : undefined
+  if (indexDigest === undefined) return undefined
+  return {
+    indexDigest,
+    trustedBy: 'the manifest of the image (zstd:chunked)',
+    bytes: async () => layers.indexes.makeChunked(toWanted(layer, source), own, signal),
+    profile: undefined,
+    reference: source.name,
+    blobMediaType: layer.blobMediaType,
+  }
+}
