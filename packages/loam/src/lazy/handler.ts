@@ -1,4 +1,4 @@
-import { closeSync, openSync, statSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
 import { artifactPath, type StorePaths } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
@@ -27,6 +27,7 @@ import type { NeededSpans, WaitingRead } from './waiting-reads.ts'
 import { report } from './report.ts'
 
 const VERIFY_AGAIN_MS = 5_000
+const LOOK_FOR_REMOVED_MS = 5_000
 
 export interface HandlerOptions {
   readonly paths: StorePaths
@@ -117,6 +118,9 @@ export class LazyHandler {
     handler.#answers.start()
     for (const { layer, wrong } of handler.#entries.values()) if (wrong === undefined) handler.#fill(layer)
     await handler.#keep()
+    setInterval(() => {
+      handler.#forgetRemoved()
+    }, LOOK_FOR_REMOVED_MS).unref()
     return handler
   }
 
@@ -258,16 +262,28 @@ export class LazyHandler {
 
   /** Stops serving layers; their reads are refused. Afterwards nothing of theirs is open. */
   async forget(diffIds: readonly DiffId[]): Promise<void> {
-    await this.#inTurn(async () => {
-      const entries = diffIds.flatMap((diffId) => this.#entries.get(diffId) ?? [])
-      for (const { layer, completions } of entries) {
-        for (const { done } of completions)
-          done.reject(new LoamError('LAYER_NOT_FOUND', `complete layer ${layer.diffId}: it was removed`))
-        await this.#retire(layer)
-      }
-      if (entries.length > 0) await this.#keep()
+    try {
+      await this.#inTurn(async () => {
+        const entries = diffIds.flatMap((diffId) => this.#entries.get(diffId) ?? [])
+        for (const { layer, completions } of entries) {
+          const removed = new LoamError('LAYER_NOT_FOUND', `complete layer ${layer.diffId}: it was removed`)
+          for (const { done } of completions) done.reject(removed)
+          await this.#retire(layer)
+        }
+        if (entries.length > 0) await this.#keep()
+      })
+    } finally {
+      this.#options.onIdle()
+    }
+  }
+
+  /** Who removes a whole store tells nobody. */
+  #forgetRemoved(): void {
+    const gone = [...this.#entries.values()].filter(({ layer }) => fstatSync(layer.tarFd).nlink === 0)
+    if (gone.length === 0) return
+    this.forget(gone.map(({ layer }) => layer.diffId)).catch((error: unknown) => {
+      report(toLoamError(error, 'forget layers whose files are gone').message)
     })
-    this.#options.onIdle()
   }
 
   /** Returns what it does. */
