@@ -74,6 +74,7 @@ const HostReportSchema = matching<HostReport>()(
     root: v.string(),
     backends: list(v.object({ name: v.string(), probe: ProbeSchema, isDefault: v.boolean() })),
     sizeLimits: SizeLimitSchema,
+    lazy: ProbeSchema,
     runtime: ProbeSchema,
     inflate: v.picklist(['isal', 'zlib']),
   }),

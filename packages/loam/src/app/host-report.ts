@@ -7,15 +7,16 @@ import type { HostReport } from './results.ts'
 import type { StoreServices } from './wiring.ts'
 
 /** Reports which backends work on this machine, and why the others do not. */
-export function reportHost(
+export async function reportHost(
   {
     provisioner,
     limited,
+    layers,
     paths,
     configuration,
-  }: Pick<StoreServices, 'provisioner' | 'limited' | 'paths' | 'configuration'>,
+  }: Pick<StoreServices, 'provisioner' | 'limited' | 'layers' | 'paths' | 'configuration'>,
   runtimePaths: RuntimePaths,
-): HostReport {
+): Promise<HostReport> {
   let chosen: BackendName | undefined
   try {
     chosen = provisioner.chooseBackend(configuration.values.image_provisioner_backend).name
@@ -30,9 +31,14 @@ export function reportHost(
     root: paths.root,
     backends: provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
     sizeLimits: limited.probe(),
+    lazy: probeLazy(await layers.partial.whyOff()),
     runtime: probeRuntime(runtimePaths),
     inflate: hasIsal() ? 'isal' : 'zlib',
   }
+}
+
+function probeLazy(reason: string | undefined): Probe {
+  return reason === undefined ? { isSupported: true } : { isSupported: false, reason }
 }
 
 function probeRuntime(runtimePaths: RuntimePaths): Probe {

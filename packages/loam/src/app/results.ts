@@ -25,6 +25,8 @@ export interface HostReport {
   }[]
   /** How a limit of the size of a writable layer is kept here. */
   readonly sizeLimits: SizeLimitProbe
+  /** Whether layers can be pulled lazily here. */
+  readonly lazy: Probe
   /** Whether an OCI runtime for `run` is installed; the note is its path. */
   readonly runtime: Probe
   /** The library that decompresses gzip: `isal` where Intel's ISA-L is installed, else `zlib`. */

@@ -18,12 +18,12 @@ import {
   StoreReserve,
 } from '../content/index.ts'
 import { LayerStore, type LazyParts } from '../layers/index.ts'
-import { HandlerClient, startHandler } from '../lazy/index.ts'
+import { HandlerClient, probeLazy, startHandler } from '../lazy/index.ts'
 import { readLazyIndex } from '../lazy-index/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
-import { GroupSync, hostPlatform, isRoot, readBootId, searchPath } from '../linux/index.ts'
+import { GroupSync, hostPlatform, readBootId, searchPath } from '../linux/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import { Provisioner } from '../provisioner/index.ts'
 import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
@@ -167,7 +167,7 @@ export class Wiring implements AsyncDisposable {
       ...{ paths, metadata, workers, writers, ingest, limits, bootId, retained },
       lazyIndex: makesIndexes !== 'off',
       indexDirectory: shared === undefined ? undefined : new LazyIndexDirectory(shared),
-      lazy: createLazyParts({ configuration, env, cwd }),
+      lazy: createLazyParts({ configuration, env, cwd }, ingest),
     })
     this.readContents = async (diffIds, directory, signal) => {
       const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
@@ -313,11 +313,16 @@ export class Wiring implements AsyncDisposable {
 }
 
 /** The handler of partial layers is started with what the first caller has that needs it. */
-function createLazyParts({ configuration, env, cwd }: Caller): LazyParts {
+function createLazyParts({ configuration, env, cwd }: Caller, ingest: () => IngestArea): LazyParts {
   const { values, userId } = configuration
+  let tried: Promise<string | undefined> | undefined
+  const tryLazy = async () => {
+    const probe = await probeLazy(ingest().newPath('lazy'))
+    return probe.isSupported ? undefined : probe.reason
+  }
   return {
     filler: new HandlerClient(values.state, async () => startHandler({ values, userId, env, cwd })),
-    whyNot: () => (isRoot() ? undefined : 'filling layers while they are read needs root'),
+    whyNot: async () => (tried ??= tryLazy()),
   }
 }
 

@@ -39,7 +39,7 @@ class Store implements AsyncDisposable {
     this.#workers = workers
     this.#ingest = new IngestArea(paths)
     const lazy: LazyParts = {
-      whyNot: () => undefined,
+      whyNot: async () => undefined,
       filler: {
         prepare: () => undefined,
         release: () => undefined,

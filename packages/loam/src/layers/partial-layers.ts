@@ -56,8 +56,8 @@ export interface TrustedIndex {
 /** Fills partial layers, where that is possible. */
 export interface LazyParts {
   readonly filler: LayerFiller
-  /** Why this machine cannot fill layers while they are read; undefined if it can. Tries it at the first call. */
-  readonly whyNot: () => string | undefined
+  /** Returns why this machine cannot fill layers while they are read; undefined if it can. Tries it at the first call. */
+  readonly whyNot: () => Promise<string | undefined>
 }
 
 export interface PartialLayersOptions {
@@ -82,8 +82,8 @@ export class PartialLayers {
     this.#options = options
   }
 
-  /** Why no layer can be pulled lazily on this machine; undefined if layers can. */
-  get whyOff(): string | undefined {
+  /** Returns why no layer can be pulled lazily on this machine; undefined if layers can. */
+  async whyOff(): Promise<string | undefined> {
     const { lazy } = this.#options
     return lazy === undefined ? 'this store has no process that fills partial layers' : lazy.whyNot()
   }
@@ -178,7 +178,7 @@ export class PartialLayers {
 
   /** Returns whether a layer may be created from a lazy index. The files of a layer that was here before are never replaced: they may be mounted. */
   mayCreate(diffId: DiffId): boolean {
-    return this.whyOff === undefined && this.#options.metadata.layers.find(diffId) === undefined
+    return this.#options.lazy !== undefined && this.#options.metadata.layers.find(diffId) === undefined
   }
 
   /**

@@ -44,19 +44,21 @@ export class LazyPull implements Disposable {
 
   /** Begins the search for an image whose manifest is known. */
   begin(digest: Digest, request: LazyIndexRequest): void {
-    const { find, layers } = this.#options
-    if (find === undefined || layers.partial.whyOff !== undefined) return
-    this.#found = find(this.#source, { digest, layers: this.#layers.promise }, request)
-    void this.#warmUp(this.#found)
+    this.#found = this.#find(digest, request)
+    this.#found.catch(() => undefined)
   }
 
-  /** The process that fills layers starts while the indexes are fetched. */
-  async #warmUp(found: Promise<LazyIndexes>): Promise<void> {
-    try {
-      if ((await found).kind === 'found') this.#options.layers.partial.warmUp()
-    } catch {
-      // The pull itself fails with this.
-    }
+  async #find(digest: Digest, request: LazyIndexRequest): Promise<LazyIndexes> {
+    const { find, layers } = this.#options
+    if (find === undefined) return { kind: 'none', why: 'no lazy index is trusted' }
+    const found = await find(this.#source, { digest, layers: this.#layers.promise }, request)
+    // Tried only where it would be used: most machines have no indexes.
+    if (found.kind === 'none') return found
+    const why = await layers.partial.whyOff()
+    if (why !== undefined) return { kind: 'none', why }
+    // The process that fills layers starts while the indexes are fetched.
+    layers.partial.warmUp()
+    return found
   }
 
   /** Returns how to pull the layers of the image, which are known now. @throws CANCELED */
@@ -64,8 +66,7 @@ export class LazyPull implements Disposable {
     const missing = image.layers.filter(({ diffId }) => !this.#options.layers.isHereLazily(diffId))
     this.#layers.resolve(missing)
     if (missing.length === 0) return { indexes: new Map(), why: undefined }
-    if (this.#found === undefined) this.begin(image.digest, request)
-    const found = await (this.#found ?? { kind: 'none' as const, why: this.#whyOff })
+    const found = await (this.#found ?? this.#find(image.digest, request))
     throwIfAborted(request.signal, `pull ${this.#source.name}`)
     const inBlobs = this.#inBlobs(image)
     const indexes = missing.flatMap((layer) => {
@@ -85,10 +86,6 @@ export class LazyPull implements Disposable {
       annotations === undefined
         ? undefined
         : chunkedIndex(layers, this.#source, layer, { annotations, signal })
-  }
-
-  get #whyOff(): string {
-    return this.#options.layers.partial.whyOff ?? 'no lazy index is trusted'
   }
 
   #toTrusted(

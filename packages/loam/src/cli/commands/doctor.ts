@@ -60,6 +60,7 @@ function describe(report: Examination): string[] {
       return `${name.padEnd(10)} ${verdict}${isDefault ? ', default' : ''}`
     }),
     `size limit ${describeLimits(report.sizeLimits)}`,
+    `lazy pulls ${report.lazy.isSupported ? 'work' : `do not work: ${report.lazy.reason}`}`,
     `gzip       ${report.inflate === 'isal' ? 'ISA-L' : 'zlib; install libisal2 (ISA-L) to decompress several times faster'}`,
     `runtime    ${report.runtime.isSupported ? (report.runtime.note ?? 'works') : report.runtime.reason}`,
   ]
