@@ -8,6 +8,7 @@ import type { runCommandLine } from './cli/index.ts'
 import type { CredentialSource } from './registry/index.ts'
 import type { FolderUsage } from './transform/index.ts'
 import type { PoolLoad, UnknownLayer } from './layers/index.ts'
+import type { LazyStatus } from './lazy/index.ts'
 import type { SnapshotKind } from './metadata/index.ts'
 import type { AppliedLayer, SnapshotMount, Snapshotter } from './snapshotter/index.ts'
 
@@ -106,6 +107,11 @@ export function indexInBackground(loam: Loam): void {
 /** Returns what the threads of an open store have to do now, by pool. */
 export function threadLoadOf(loam: Loam): Readonly<Record<string, PoolLoad>> {
   return loam.threadLoad()
+}
+
+/** Returns what the process that fills the partial layers of an open store does; undefined if none runs. @throws LAZY_UNAVAILABLE */
+export async function lazyStatusOf(loam: Loam): Promise<LazyStatus | undefined> {
+  return loam.lazyStatus()
 }
 
 /** Counts the snapshots of an open store by kind. */

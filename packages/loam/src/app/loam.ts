@@ -24,6 +24,7 @@ import {
   type PushedImage,
   type PushImageOptions,
 } from '../images/index.ts'
+import { HandlerClient, type LazyStatus } from '../lazy/index.ts'
 import type { SnapshotKind } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
 import type { CredentialSource } from '../registry/index.ts'
@@ -198,6 +199,12 @@ export class Loam implements AsyncDisposable {
   /** @internal Returns the credentials of requests without their own. */
   configuredCredentials(): CredentialSource {
     return this.#services.sources.configuredCredentials()
+  }
+
+  /** @internal Returns what the process that fills partial layers does; undefined if none runs. @throws LAZY_UNAVAILABLE */
+  async lazyStatus(): Promise<LazyStatus | undefined> {
+    const { state } = this.#services.configuration.values
+    return new HandlerClient(state, async () => undefined).status()
   }
 
   /** @internal Counts the snapshots of each kind. */

@@ -41,9 +41,11 @@ export class Metrics {
     },
   )
   readonly #fetchedBytes = this.#counter('fetched_bytes_total', 'Bytes of layers that were fetched.', [])
-  readonly #layers = this.#counter('layers_total', 'Layers that operations needed: fetched, or shared.', [
-    'result',
-  ])
+  readonly #layers = this.#counter(
+    'layers_total',
+    'Layers that operations needed: fetched, shared, or lazy.',
+    ['result'],
+  )
   readonly #left = this.#counter('layers_left_total', 'Layers that were left to containerd, by the cause.', [
     'cause',
   ])
@@ -103,6 +105,7 @@ export class Metrics {
     this.#fetchedBytes.inc(operation === 'layer' ? 0 : numberOf(attributes['fetchedBytes']))
     this.#layers.inc({ result: 'fetched' }, numberOf(attributes['layersFetched']))
     this.#layers.inc({ result: 'shared' }, numberOf(attributes['layersShared']))
+    this.#layers.inc({ result: 'lazy' }, numberOf(attributes['layersLazy']))
     if (operation === LEFT_OPERATION) this.#left.inc({ cause: String(attributes['cause']) })
     if (operation === 'images.pull') {
       const source = sourceOf(String(attributes['image']))

@@ -3,6 +3,7 @@ import { Gauge, type Registry } from 'prom-client'
 import type { Loam } from 'loamfs'
 import { snapshotCountsOf, threadLoadOf } from 'loamfs/internal'
 import type { Log } from '../log.ts'
+import { LazyFigures } from './lazy-figures.ts'
 
 /** Figures from the database are read again after this time at the earliest. */
 const COUNT_INTERVAL_MS = 10_000
@@ -30,6 +31,7 @@ export class StoreFigures {
   readonly #measured: Gauge
   readonly #size: Gauge
   readonly #free: Gauge
+  readonly #lazy: LazyFigures
   readonly #counts: Interval
   readonly #measures: Interval
 
@@ -55,6 +57,7 @@ export class StoreFigures {
       'Space of that file system that every user may still write.',
       [],
     )
+    this.#lazy = new LazyFigures(loam, registry)
     this.#counts = new Interval(COUNT_INTERVAL_MS, async () => this.#count())
     this.#measures = new Interval(MEASURE_INTERVAL_MS, async () => this.#measure())
   }
@@ -85,6 +88,7 @@ export class StoreFigures {
     for (const { backend, state, isStanding } of containers.flatMap(({ rootfses }) => rootfses)) {
       this.#rootfses.inc({ backend, state: state === 'ready' && !isStanding ? 'not mounted' : state })
     }
+    await this.#lazy.count()
   }
 
   async #measure(): Promise<void> {

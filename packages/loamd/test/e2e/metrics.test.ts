@@ -79,6 +79,8 @@ describe('metrics', () => {
       'loam_grpc_requests_total{method="List",status="OK"} 1',
       'loam_grpc_requests_total{method="Stat",status="NOT_FOUND"} 1',
       'loam_containers 0',
+      'loam_lazy_layers 0',
+      'loam_lazy_reads_starved 0',
       'loam_store_reclaimable_bytes 0',
       'loam_snapshots{kind="active"} 0',
       'loam_threads_busy{pool="layers"} 0',

@@ -87,14 +87,19 @@ function group(
   }
 }
 
-function toItem({ diffId, bytes, folderBytes, images }: LayerUsage): {
+function toItem({ diffId, bytes, partialOfBytes, folderBytes, images }: LayerUsage): {
   name: string
   note: string
   bytes: number
 } {
   return {
     name: `layer ${shortDigest(diffId)}`,
-    note: images.length > 1 ? `of ${images.join(', ')}` : '',
+    note: [
+      ...(partialOfBytes === undefined
+        ? []
+        : [`lazy: ${formatBytes(bytes)} of ${formatBytes(partialOfBytes)} here`]),
+      ...(images.length > 1 ? [`of ${images.join(', ')}`] : []),
+    ].join(', '),
     bytes: bytes + folderBytes,
   }
 }
