@@ -17,8 +17,8 @@ const TOC_POSITION = `${PREFIX}manifest-position`
 const TOC_DIGEST = `${PREFIX}manifest-checksum`
 const TAR_SPLIT_POSITION = `${PREFIX}tarsplit-position`
 const TOC_TYPE = '1'
-/** Bound of what is unpacked: some 100 bytes for each file of a large layer. */
-const MAX_BYTES = 256 << 20
+/** Bound of each table, unpacked: as JSON it takes several times as much memory. An index of more files would have too many spans. */
+const MAX_BYTES = 64 << 20
 const SEGMENT = 2
 const FILE = 1
 const NEWLINE = 0x0a
