@@ -1,9 +1,10 @@
 // Images of a real registry whose layers have lazy indexes: mounted before their data is here, and complete later.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -152,6 +153,23 @@ describe('partial layers', { timeout: 120_000 }, () => {
     const copy = ok(await copied).stdout.trim()
     assert.deepEqual(await world.partialLater(), [])
     assert.deepEqual(listTree(copy), listTree(rootfs))
+  })
+
+  test('after a reboot the handler serves the layers before they are mounted again, and their spans are verified', async () => {
+    await using registry = await GatedRegistry.start()
+    using world = new LazyWorld()
+    const rootfs = await provision(world, registry)
+    for (const path of world.mounts().toReversed()) execFileSync('umount', ['-l', path])
+    world.endHandlers()
+    {
+      using database = new DatabaseSync(join(world.root, 'metadata.db'))
+      database.exec(`UPDATE artifacts SET boot_id = 'before'; UPDATE rootfses SET boot_id = 'before'`)
+    }
+    const { restored, failed } = JSON.parse(ok(await world.loamAsync('--json', 'recover')).stdout)
+    assert.deepEqual([restored, failed], [[rootfs], []])
+    const content = read(join(rootfs, 'etc/config'))
+    registry.isOpen = true
+    assert.equal(await content, 'top')
   })
 
   test('a partial layer that nothing uses is removed while its registry is gone, and nothing of it stays open', async () => {

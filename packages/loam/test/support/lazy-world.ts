@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { StoreUsage } from '../../src/index.ts'
@@ -7,9 +8,20 @@ import { ok, World } from './world.ts'
 /** A store, and the process that fills its layers. */
 export class LazyWorld extends World {
   override [Symbol.dispose](): void {
-    // The process ends when nothing is partial; its descriptors are ended first, so that no read of the clean-up waits.
-    for (const holder of findHolders(join(this.state, 'lazy'))) endHolder(holder)
+    this.endHandlers()
     super[Symbol.dispose]()
+  }
+
+  /** Ends the handler with the shell that starts it again, and what keeps its descriptors: afterwards no read waits, as in the next boot. */
+  endHandlers(): void {
+    const isHandler = (pid: string) => {
+      const words = commandOf(pid)
+      return words.includes('lazyd') && words.includes(this.state)
+    }
+    // A shell may have started another one meanwhile.
+    for (let pids = pidsOf(isHandler); pids.length > 0; pids = pidsOf(isHandler))
+      for (const pid of pids) kill(Number(pid))
+    for (const holder of findHolders(join(this.state, 'lazy'))) endHolder(holder)
   }
 
   async untilComplete(): Promise<void> {
@@ -29,4 +41,25 @@ export class LazyWorld extends World {
 function partialIn(df: string): string[] {
   const { layers } = JSON.parse(df) as StoreUsage
   return layers.flatMap(({ diffId, partialOfBytes }) => (partialOfBytes === undefined ? [] : [diffId]))
+}
+
+function pidsOf(isWanted: (pid: string) => boolean): string[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && isWanted(name))
+}
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1')
+  } catch {
+    // It has ended.
+    return ''
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has ended.
+  }
 }
