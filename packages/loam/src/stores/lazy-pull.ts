@@ -68,24 +68,31 @@ export class LazyPull implements Disposable {
     if (missing.length === 0) return { indexes: new Map(), why: undefined }
     const found = await (this.#found ?? this.#find(image.digest, request))
     throwIfAborted(request.signal, `pull ${this.#source.name}`)
-    const inBlobs = this.#inBlobs(image)
+    const inBlobs = await this.#findInBlobs(image, missing, request)
     const indexes = missing.flatMap((layer) => {
       const index = found.kind === 'none' ? undefined : found.indexes.get(layer.diffId)
-      const trusted = index === undefined ? inBlobs(layer, request) : this.#toTrusted(index, layer, request)
+      const trusted = index === undefined ? inBlobs.get(layer.diffId) : this.#toTrusted(index, layer, request)
       return trusted === undefined ? [] : ([[layer.diffId, trusted]] as const)
     })
     const why = found.kind === 'none' && indexes.length === 0 ? found.why : undefined
     return { indexes: new Map(indexes), why }
   }
 
-  /** Indexes that blobs have in themselves. */
-  #inBlobs(image: ImageRecord) {
+  /** Finds the indexes that blobs have in themselves. A request that names an artifact uses no other index. */
+  async #findInBlobs(
+    image: ImageRecord,
+    missing: readonly ImageLayerRecord[],
+    { pin, signal }: LazyIndexRequest,
+  ): Promise<ReadonlyMap<DiffId, TrustedIndex>> {
     const { annotationsOf, layers } = this.#options
-    const annotations = layers.partial.whyOff === undefined ? annotationsOf?.(image) : undefined
-    return (layer: ImageLayerRecord, { signal }: LazyIndexRequest) =>
-      annotations === undefined
-        ? undefined
-        : chunkedIndex(layers, this.#source, layer, { annotations, signal })
+    const annotations = pin === undefined ? annotationsOf?.(image) : undefined
+    if (annotations === undefined) return new Map()
+    const found = missing.flatMap((layer) => {
+      const index = chunkedIndex(layers, this.#source, layer, { annotations, signal })
+      return index === undefined ? [] : ([[layer.diffId, index]] as const)
+    })
+    const isUsed = found.length > 0 && (await layers.partial.whyOff()) === undefined
+    return new Map(isUsed ? found : [])
   }
 
   #toTrusted(
