@@ -158,17 +158,12 @@ export class LayerStore {
   async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<boolean> {
     const { metadata } = this.#options
     const partial = diffIds.filter((diffId) => metadata.layers.find(diffId)?.data === 'partial')
-    for (const diffId of partial) await this.#ensureSound(diffId, signal)
+    for (const diffId of partial) {
+      await this.partial.ensureSound(diffId, signal)
+      this.getLazily(diffId)
+    }
     if (partial.length > 0) await this.partial.serve(partial, signal)
     return partial.length > 0
-  }
-
-  /** After a reboot the tree of a partial layer is made again, unless a process that has a lease on it has done that. */
-  async #ensureSound(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {
-    if (this.isHereLazily(diffId)) return
-    using lock = FileLock.tryAcquire(lockPath(this.#options.paths, 'layer', diffId))
-    if (lock !== undefined) await this.partial.makeReady(diffId, signal)
-    this.getLazily(diffId)
   }
 
   /** Waits until layers that a caller holds lazy leases on are complete. @throws the errors of `LayerFiller.complete`, LAYER_NOT_FOUND */

@@ -159,6 +159,13 @@ export class PartialLayers {
     }
   }
 
+  /** In a new boot the files of a partial layer are made ready, unless a process that has a lease on the layer has done that. */
+  async ensureSound(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#find(diffId) === undefined || this.find(diffId) !== undefined) return
+    using lock = FileLock.tryAcquire(lockPath(this.#options.paths, 'layer', diffId))
+    if (lock !== undefined) await this.makeReady(diffId, signal)
+  }
+
   /** A power cut may have lost the end of the tar, and then the map claims too much. */
   #restoreTar({ diffId, tarBytes }: PartialLayer, spans: number, directory: string): void {
     const tarPath = this.#path(diffId, TAR_NAME)
@@ -261,6 +268,9 @@ export class PartialLayers {
   /** Waits until the data of a partial layer is here. Layers that are not partial are left alone. @throws the errors of `LayerFiller.complete` */
   async complete(diffId: DiffId, options: CompleteOptions): Promise<void> {
     if (this.#find(diffId) === undefined) return
+    await this.ensureSound(diffId, options.signal)
+    if (this.#find(diffId) !== undefined && this.find(diffId) === undefined)
+      throw new LoamError('LAYER_DAMAGED', `complete layer ${diffId}: its lazy index or its tar is damaged`)
     using _lease = await FileLock.acquire(lockPath(this.#options.paths, 'layer', diffId), {
       shared: true,
       signal: options.signal,
