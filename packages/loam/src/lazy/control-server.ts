@@ -54,7 +54,7 @@ export class ControlServer {
   }
 
   async #serve(socket: Socket): Promise<void> {
-    this.#open += 1
+    let isAsked = false
     const left = new AbortController()
     socket.once('close', () => {
       left.abort()
@@ -65,13 +65,17 @@ export class ControlServer {
     }
     try {
       const line = await readLine(socket)
-      if (line !== undefined) send(await this.#answer(parseLazyRequest(line), { signal: left.signal, send }))
+      if (line === undefined) return
+      // A connection without a request, such as a look whether somebody listens, is nothing to wait for.
+      isAsked = true
+      this.#open += 1
+      send(await this.#answer(parseLazyRequest(line), { signal: left.signal, send }))
     } catch (error) {
       const { code, message } = toLoamError(error, 'answer a request')
       send({ kind: 'failed', code, message })
     } finally {
       socket.end()
-      this.#open -= 1
+      if (isAsked) this.#open -= 1
       this.#onIdle()
     }
   }

@@ -1,14 +1,13 @@
 // Partial layers of a registry, mounted by the kernel, and the handler that fills them.
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
 import { layerPath } from '../../src/content/index.ts'
 import { digestOf } from '../../src/image/index.ts'
 import { readSpanMap } from '../../src/layers/span-map.ts'
-import { findHolders, readBootId } from '../../src/linux/index.ts'
+import { readBootId } from '../../src/linux/index.ts'
 import { LazyStore } from '../support/lazy-store.ts'
 
 const RIGHT = { wrong: [], failed: [] }
@@ -80,17 +79,4 @@ test('what is read first is recorded, and is fetched first when the layer is col
   const recorded = store.metadata.lazy.profileOf(store.diffId)?.spans ?? []
   assert.deepEqual([recorded[0], recorded.length > 1], [expected, true])
   assert.ok(recorded.includes(spans.count - 1), 'the span of the last file was read')
-})
-
-test('a handler whose store is removed refuses the reads that wait, and ends with its holder', async () => {
-  await using store = await LazyStore.create({ layers: 1, files: 12 })
-  store.registry.intercept = (request) => request.url?.includes('/blobs/') === true
-  await store.client.serve(store.diffIds)
-  const { pid } = await store.status()
-  const reading = assert.rejects(readFile(store.tarPath(store.diffId)), { code: 'EIO' })
-  while ((await store.status()).events === 0) await sleep(20)
-  rmSync(store.state, { recursive: true })
-  rmSync(store.paths.root, { recursive: true })
-  await reading
-  while (existsSync(`/proc/${pid}`) || findHolders(join(store.state, 'lazy')).length > 0) await sleep(50)
 })
