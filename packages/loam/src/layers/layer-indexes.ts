@@ -91,14 +91,9 @@ export class LayerIndexes {
     }
   }
 
-  /**
-   * Returns what identifies the index that a zstd:chunked blob has in its own tables: the digest of its TOC, which is among the annotations of its layer.
-   * Undefined for other blobs, and if the index was denied.
-   */
-  findChunked(annotations: Readonly<Record<string, string>>): Digest | undefined {
-    const digest = parseChunkedLayer(annotations)?.tocDigest
-    if (digest === undefined || this.#options.metadata.layers.denialOf(digest) !== undefined) return undefined
-    return digest
+  /** Returns whether a blob is one of zstd:chunked by the annotations of its layer: it has tables that an index can be made from. */
+  hasChunked(annotations: Readonly<Record<string, string>>): boolean {
+    return parseChunkedLayer(annotations) !== undefined
   }
 
   /**

@@ -95,11 +95,18 @@ class Store implements AsyncDisposable {
   }
 
   /** Releases the lease at once, and returns what was asked of the filler and the source. */
-  async leaseLazily(options: { readonly onEager?: (why: string) => void } = {}): Promise<string[]> {
+  async leaseLazily({
+    isMade = false,
+    ...options
+  }: {
+    /** The digest of the index is not known before. */
+    readonly isMade?: boolean
+    readonly onEager?: (why: string) => void
+  } = {}): Promise<string[]> {
     const bytes = await this.#makeIndex()
     const index = {
       bytes: async () => bytes,
-      indexDigest: digestOf(bytes),
+      indexDigest: isMade ? undefined : digestOf(bytes),
       trustedBy: 'own',
       reference: 'registry.test/image:1',
       blobMediaType: 'application/vnd.oci.image.layer.v1.tar',
@@ -276,6 +283,25 @@ describe('partial layers', () => {
       store.indexed = otherTar
       assert.deepEqual(await store.leaseLazily(), ['fetch'])
       assert.ok(store.isComplete())
+    })
+  })
+
+  test('an index that was made from the tables of a blob is known by its own digest: it is sound for a check and after a reboot, and is not used once denied', async () => {
+    await withStore(async (store, root) => {
+      await store.leaseLazily({ isMade: true })
+      const [source] = store.metadata.layers.partials()
+      assert.ok(source !== undefined)
+      assert.equal(source.indexDigest, digestOf(readFileSync(store.path('layer.lazy-index'))))
+      assert.equal((await store.layers.checkPartial(source)).damage, undefined)
+      await using next = await Store.open(root, NEXT_BOOT)
+      assert.deepEqual(await next.leaseLazily({ isMade: true }), [])
+      await next.layers.prune()
+      next.asked.length = 0
+      await next.metadata.layers.denyIndex(source.indexDigest, 'its layer has another diffID')
+      const reasons: string[] = []
+      const asked = await next.leaseLazily({ isMade: true, onEager: (why) => reasons.push(why) })
+      assert.deepEqual(asked, ['fetch'])
+      assert.match(reasons.join(), /it was denied: its layer has another diffID/)
     })
   })
 

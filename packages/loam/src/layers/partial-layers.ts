@@ -40,11 +40,12 @@ const STAT_BLOCK_BYTES = 512
 
 /** The lazy index of a layer, and who vouches for it. */
 export interface TrustedIndex {
-  /** Fetches it. The bytes have the digest `indexDigest`. */
+  /** Fetches it, or makes it. The bytes have the digest `indexDigest`. */
   readonly bytes: () => Promise<Buffer>
   /** Gets the spans that containers read first, as far as is known. Never fails. */
   readonly profile?: (() => Promise<readonly number[]>) | undefined
-  readonly indexDigest: Digest
+  /** Undefined: it is known when the index was made. */
+  readonly indexDigest: Digest | undefined
   /** The rule of `lazy_trust` that allowed it. */
   readonly trustedBy: string
   /** Name of the source of its image. */
@@ -195,18 +196,17 @@ export class PartialLayers {
   async create(wanted: WantedLayer, index: TrustedIndex, signal: AbortSignal | undefined): Promise<void> {
     const { metadata, ingest, paths, bootId } = this.#options
     const { diffId } = wanted
-    const { indexDigest, trustedBy, reference } = index
+    const { trustedBy, reference } = index
     const blob = { ...wanted.blob, mediaType: index.blobMediaType }
-    const source = { diffId, blob, reference, indexDigest, trustedBy }
     const directory = ingest().newPath('layer')
     const profile = index.profile?.()
     try {
       mkdirSync(directory, { mode: 0o700 })
       const indexPath = join(directory, LAZY_INDEX_NAME)
-      writeFileSync(indexPath, await traced('layer.index', { diffId }, index.bytes), {
-        flag: 'wx',
-        mode: 0o600,
-      })
+      const bytes = await traced('layer.index', { diffId }, index.bytes)
+      const indexDigest = index.indexDigest ?? this.#admitMade(bytes)
+      const source = { diffId, blob, reference, indexDigest, trustedBy }
+      writeFileSync(indexPath, bytes, { flag: 'wx', mode: 0o600 })
       const { tarBytes, spans, summary } = await this.#describe(
         source,
         indexPath,
@@ -227,6 +227,14 @@ export class PartialLayers {
       await removeTree(directory)
     }
     await this.#serveNew(diffId, signal)
+  }
+
+  /** Returns the digest of an index that was made. @throws LAZY_INDEX_INVALID if the same one was denied before */
+  #admitMade(bytes: Buffer): Digest {
+    const digest = digestOf(bytes)
+    const denial = this.#options.metadata.layers.denialOf(digest)
+    if (denial === undefined) return digest
+    throw new LoamError('LAZY_INDEX_INVALID', `use the lazy index ${digest}: it was denied: ${denial}`)
   }
 
   async #serveNew(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {

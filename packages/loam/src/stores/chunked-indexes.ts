@@ -28,10 +28,9 @@ export function chunkedIndex(
   }: { readonly annotations: LayerAnnotations; readonly signal: AbortSignal | undefined },
 ): TrustedIndex | undefined {
   const own = annotations.get(layer.blobDigest) ?? {}
-  const indexDigest = source.isRemote ? layers.indexes.findChunked(own) : undefined
-  if (indexDigest === undefined) return undefined
+  if (!source.isRemote || !layers.indexes.hasChunked(own)) return undefined
   return {
-    indexDigest,
+    indexDigest: undefined,
     trustedBy: 'the manifest of the image (zstd:chunked)',
     bytes: async () => layers.indexes.makeChunked(toWanted(layer, source), own, signal),
     profile: undefined,

@@ -49,16 +49,21 @@ export class LazyPull implements Disposable {
   }
 
   async #find(digest: Digest, request: LazyIndexRequest): Promise<LazyIndexes> {
-    const { find, layers } = this.#options
+    const { find } = this.#options
     if (find === undefined) return { kind: 'none', why: 'no lazy index is trusted' }
     const found = await find(this.#source, { digest, layers: this.#layers.promise }, request)
     // Tried only where it would be used: most machines have no indexes.
     if (found.kind === 'none') return found
-    const why = await layers.partial.whyOff()
-    if (why !== undefined) return { kind: 'none', why }
-    // The process that fills layers starts while the indexes are fetched.
-    layers.partial.warmUp()
-    return found
+    const why = await this.#getReady()
+    return why === undefined ? found : { kind: 'none', why }
+  }
+
+  /** Starts the process that fills layers while the indexes are fetched. Returns why this machine cannot pull lazily. */
+  async #getReady(): Promise<string | undefined> {
+    const { partial } = this.#options.layers
+    const why = await partial.whyOff()
+    if (why === undefined) partial.warmUp()
+    return why
   }
 
   /** Returns how to pull the layers of the image, which are known now. @throws CANCELED */
@@ -91,7 +96,7 @@ export class LazyPull implements Disposable {
       const index = chunkedIndex(layers, this.#source, layer, { annotations, signal })
       return index === undefined ? [] : ([[layer.diffId, index]] as const)
     })
-    const isUsed = found.length > 0 && (await layers.partial.whyOff()) === undefined
+    const isUsed = found.length > 0 && (await this.#getReady()) === undefined
     return new Map(isUsed ? found : [])
   }
 

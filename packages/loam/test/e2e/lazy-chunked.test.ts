@@ -4,6 +4,8 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { ImageInspection } from '../../src/index.ts'
+import { digestOf } from '../../src/image/index.ts'
 import { blob } from '../../src/testing/image-builder.ts'
 import { buildImage, buildTar, listTree } from '../../src/testing/index.ts'
 import { LazyWorld } from '../support/lazy-world.ts'
@@ -48,5 +50,8 @@ test('a zstd:chunked image is pulled lazily without any other index, and is comp
   await world.untilComplete()
   const [layer] = buildImage({ tars: [tar] }).diffIds
   assert.ok(readFileSync(join(world.root, 'layers', layer ?? '', 'layer.tar')).equals(tar))
+  const { lazy } = JSON.parse(ok(world.loam('inspect', name)).stdout) as ImageInspection
+  const file = readFileSync(join(world.root, 'layers', layer ?? '', 'layer.lazy-index'))
+  assert.equal(lazy?.layers[0]?.indexDigest, digestOf(file), 'a check and a new boot look for this digest')
   ok(world.loam('destroy', 'lazy'))
 })
