@@ -104,7 +104,7 @@ async function fetchBySpans(
   const directory = options.ingest().newPath('layer')
   const unpack = request.unpack && !existsSync(layerPath(options.paths, diffId))
   try {
-    const index = await findIndex(layer, options)
+    const index = await findIndex(layer, options, signal)
     if (index === undefined) return false
     const result = await traced('layer.spans', {}, async () =>
       options.spans.fetch(layer, index, { directory, unpack, signal, onReceived }),
@@ -121,15 +121,30 @@ async function fetchBySpans(
   }
 }
 
-/** The index at hand: that of the same layer, whose tar is missing or damaged; one that machines share; or the caller's. */
+/**
+ * The index at hand: that of the same layer, whose tar is missing or damaged; one that machines share; or the caller's. Those that cannot be read are
+ * passed over: a layer is fetched without one as well. @throws CANCELED
+ */
 async function findIndex(
   { lazyIndex, diffId, blob }: WantedLayer,
   { paths, indexDirectory }: LayerFetchOptions,
+  signal: AbortSignal | undefined,
 ): Promise<Buffer | undefined> {
   const path = join(layerPath(paths, diffId), LAZY_INDEX_NAME)
-  if (existsSync(path)) return readFile(path)
-  const shared = await indexDirectory?.find(blob.digest, MAX_INDEX_BYTES)
-  return shared?.bytes ?? lazyIndex?.()
+  const places = [
+    async () => (existsSync(path) ? readFile(path) : undefined),
+    async () => (await indexDirectory?.find(blob.digest, MAX_INDEX_BYTES))?.bytes,
+    async () => lazyIndex?.(),
+  ]
+  for (const read of places) {
+    try {
+      const index = await read()
+      if (index !== undefined) return index
+    } catch (error) {
+      if (signal?.aborted === true || isLoamError(error, 'CANCELED')) throw error
+    }
+  }
+  return undefined
 }
 
 /** A blob that is not compressed is the tar itself. */

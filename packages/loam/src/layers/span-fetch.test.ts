@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { constants, gzipSync } from 'node:zlib'
 import { IngestArea, LazyIndexDirectory, openStoreRoot, RetainedBlobs } from '../content/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { digestOf, parseDiffId } from '../image/index.ts'
 import { MetadataStore } from '../metadata/index.ts'
 import { buildTar } from '../testing/index.ts'
@@ -60,6 +61,7 @@ describe('the fetch of a large layer by its lazy index', () => {
     open?: WantedLayer['open']
     index?: Buffer | undefined
     shared?: Buffer
+    directory?: LazyIndexDirectory
     signal?: AbortSignal
   }): Promise<(number | undefined)[]> => {
     const root = mkdtempSync(join(folder, 'store-'))
@@ -72,7 +74,7 @@ describe('the fetch of a large layer by its lazy index', () => {
       ...{ paths, metadata, workers: pool, writers: pool, ingest: () => area, limits, bootId: 'boot' },
       retained: new RetainedBlobs(paths, { mode: 'none', maxAgeMs: 0, maxBytes: 0 }),
       spans: new SpanFetch({ workers: pool, limits, minBlobBytes: 1, segmentBytes: 2 << 20 }),
-      indexDirectory: shared,
+      indexDirectory: change.directory ?? shared,
     })
     const requests: (number | undefined)[] = []
     const open = (options: Opened) => {
@@ -102,6 +104,17 @@ describe('the fetch of a large layer by its lazy index', () => {
     assert.deepEqual(await fetch({ index: undefined }), [undefined])
     const shared = await fetch({ shared: index })
     assert.deepEqual(shared, requests)
+  })
+
+  test('a shared directory of indexes that may not be read is passed over', async () => {
+    class Refused extends LazyIndexDirectory {
+      override async find(): Promise<never> {
+        throw new LoamError('PERMISSION_DENIED', `read ${this.path}`)
+      }
+    }
+    const directory = new Refused('/refused')
+    assert.deepEqual(await fetch({ directory }), [undefined])
+    assert.ok(!(await fetch({ directory, index })).includes(undefined), 'the index of the caller is used')
   })
 
   test('a wrong index, and a source that sends other bytes or no ranges, cost time and nothing else', async () => {
