@@ -30,12 +30,13 @@ import { type RemoteLayers, Snapshotter } from '../snapshotter/index.ts'
 import {
   appcNaming,
   dockerNaming,
-  type FindIndexes,
   findLazyIndexes,
   type ImageNaming,
   ImageStore,
+  type ImageStoreOptions,
   type LazyIndexRules,
   PolicyEnforcer,
+  trustsStill,
 } from '../stores/index.ts'
 import {
   type Configuration,
@@ -181,7 +182,7 @@ export class Wiring implements AsyncDisposable {
     const enforcer = read === undefined ? undefined : new PolicyEnforcer(read.policy, metadata)
     this.hasPolicy = enforcer !== undefined
     this.#policyFingerprint = read?.fingerprint
-    const findIndexes = indexFinder(values, { enforcer, metadata, limits })
+    const indexes = indexFinder(values, { enforcer, metadata, limits })
     this.indexAfterPull = new IndexAfterPull({ configuration, activity, metadata, blobs, layers, retained })
     const { begin: onPulled } = this.indexAfterPull
     const makeStore = (naming: ImageNaming) =>
@@ -196,7 +197,7 @@ export class Wiring implements AsyncDisposable {
         naming,
         limits: imageLimits,
         enforcer,
-        findIndexes,
+        ...indexes,
         onPulled,
       })
     this.stores = { docker: makeStore(dockerNaming), appc: makeStore(appcNaming) }
@@ -346,7 +347,7 @@ function limitsOf(values: SharedSettings) {
   return { layer, image }
 }
 
-/** Returns the search for lazy indexes that the settings trust. */
+/** Returns the search for lazy indexes that the settings trust, and what they say of those that were found before. */
 function indexFinder(
   { lazy_trust: trust, lazy_index_dir: directory }: SharedSettings,
   parts: {
@@ -354,7 +355,7 @@ function indexFinder(
     readonly metadata: MetadataStore
     readonly limits: LayerLimits
   },
-): FindIndexes {
+): Pick<ImageStoreOptions, 'findIndexes' | 'trustsStill'> {
   const { enforcer, metadata, limits } = parts
   const rules: LazyIndexRules = {
     trust,
@@ -363,7 +364,10 @@ function indexFinder(
     denialOf: (index) => metadata.layers.denialOf(index),
     readIndex: (bytes) => readLazyIndex(bytes, limits),
   }
-  return async (source, image, request) => findLazyIndexes(source, image, rules, request)
+  return {
+    findIndexes: async (source, image, request) => findLazyIndexes(source, image, rules, request),
+    trustsStill: (known, source, request) => trustsStill(known, source, rules, request),
+  }
 }
 
 function createRetainedBlobs(paths: StorePaths, values: SharedSettings): RetainedBlobs {

@@ -66,6 +66,20 @@ export class LayerPrefetch implements AsyncDisposable {
     return lease
   }
 
+  /**
+   * Completes the layers up to one that are partial, and whose indexes are not trusted for the image: clients do not ask for layers of which they find a snapshot.
+   * @throws the errors of the layers
+   */
+  async admit(session: ImageSession, { image, layer }: LayerOfImage): Promise<void> {
+    const { layers } = this.#services
+    const upTo = image.layers.slice(0, image.layers.indexOf(layer) + 1)
+    for (const below of upTo) {
+      if (layers.partial.sourceOf(below.diffId) === undefined) continue
+      const lease = await this.#bring(session, { image, layer: below })
+      lease.release()
+    }
+  }
+
   async #claim(
     session: ImageSession,
     { image, layer }: LayerOfImage,

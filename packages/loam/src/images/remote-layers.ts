@@ -47,14 +47,33 @@ export function createRemoteLayers(
   services: RemoteLayerServices,
   { canShow, ...options }: RemoteLayersOptions & { readonly canShow: () => boolean },
 ): RemoteLayers {
-  const { findImage, fetchLayer } = createLayerFetch(services, options)
+  const { findImage, fetchLayer, withSession } = createLayerFetch(services, options)
 
   const admit = async (labels: Labels): Promise<void> => {
     const reference = imageIn(labels)
-    if (reference === undefined || !services.hasPolicy) return
-    const image = await findImage(nameImage(services, reference, labels))
     const ref = labels[SNAPSHOT_REF]
-    if (ref !== undefined && findLayer(image, ref).chainId === undefined) throw otherImage(ref, reference)
+    const mayShowPartial = services.layers.partial.isAny()
+    if (reference === undefined || !(services.hasPolicy || mayShowPartial)) return
+    const named = nameImage(services, reference, labels)
+    const image = await findAdmitted(named)
+    if (image === undefined || ref === undefined) return
+    const { index, chainId } = findLayer(image, ref)
+    const layer = image.layers[index]
+    if (layer === undefined || chainId === undefined) {
+      if (services.hasPolicy) throw otherImage(ref, reference)
+      return
+    }
+    await withSession(named, async (session) => services.prefetch.admit(session, { image, layer }))
+  }
+
+  /** Without a policy an image that is not found forbids nothing: its layers are left to the client. */
+  const findAdmitted = async (named: NamedImage): Promise<ImageRecord | undefined> => {
+    try {
+      return await findImage(named)
+    } catch (error) {
+      if (services.hasPolicy) throw error
+      return undefined
+    }
   }
 
   const tryFetch = async (
@@ -150,7 +169,7 @@ function createLayerFetch(
     })
   }
 
-  return { findImage: async (named: NamedImage) => withSession(named, describe), fetchLayer }
+  return { findImage: async (named: NamedImage) => withSession(named, describe), fetchLayer, withSession }
 }
 
 interface WantedLayer {

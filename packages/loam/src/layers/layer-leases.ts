@@ -2,7 +2,7 @@ import { leaseOrMake, lockPath, SingleFlight, type StorePaths } from '../content
 import { isLoamError, type LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import type { FileLock } from '../linux/index.ts'
-import type { LayerRecord } from '../metadata/index.ts'
+import type { LayerRecord, LazySource } from '../metadata/index.ts'
 import type { LeftOutXattrs } from '../tree/index.ts'
 import type { WantedLayer } from './wanted-layer.ts'
 import type { PartialLayers, TrustedIndex } from './partial-layers.ts'
@@ -55,6 +55,8 @@ export interface LeaseLayerOptions {
 export interface LeaseLazilyOptions extends LeaseLayerOptions {
   /** Undefined: the layer is fetched if it is not here. */
   readonly index: TrustedIndex | undefined
+  /** Returns whether the request trusts the index of a layer that is partial already. One that it does not trust is completed first. */
+  readonly trusts: (source: LazySource) => boolean
   /** Called if the layer is fetched although it has an index. */
   readonly onEager?: ((why: string) => void) | undefined
 }
@@ -158,6 +160,21 @@ export class LayerLeases {
 
   /** See `LayerStore.leaseLazily`. */
   async leaseLazily(layer: WantedLayer, options: LeaseLazilyOptions): Promise<FileLock> {
+    const isTrusted = () => {
+      const source = this.#options.partial.sourceOf(layer.diffId)
+      return source === undefined || options.trusts(source)
+    }
+    if (isTrusted()) {
+      const lease = await this.#leaseLazily(layer, options)
+      if (isTrusted()) return lease
+      // Another request has created it meanwhile.
+      lease.release()
+    }
+    // Once it is verified, its tree is what the image says.
+    return this.lease({ lazyIndex: options.index?.bytes, ...layer }, options)
+  }
+
+  async #leaseLazily(layer: WantedLayer, options: LeaseLazilyOptions): Promise<FileLock> {
     const { partial, isReady, makeReady, fetch, paths } = this.#options
     const { diffId } = layer
     return this.#watch(layer, options, async ({ watchers, tell }) => {

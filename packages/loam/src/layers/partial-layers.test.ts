@@ -102,6 +102,7 @@ class Store implements AsyncDisposable {
     /** The digest of the index is not known before. */
     readonly isMade?: boolean
     readonly onEager?: (why: string) => void
+    readonly trusts?: () => boolean
   } = {}): Promise<string[]> {
     const bytes = await this.#makeIndex()
     const index = {
@@ -112,7 +113,12 @@ class Store implements AsyncDisposable {
       blobMediaType: 'application/vnd.oci.image.layer.v1.tar',
     }
     const onProgress = (progress: LayerProgress) => this.progress.push(progress)
-    const lease = await this.layers.leaseLazily(this.#wanted, { ...options, index, onProgress })
+    const lease = await this.layers.leaseLazily(this.#wanted, {
+      trusts: () => true,
+      ...options,
+      index,
+      onProgress,
+    })
     lease.release()
     return this.asked.splice(0)
   }
@@ -230,6 +236,34 @@ describe('partial layers', () => {
       )
       assert.ok(store.isComplete())
       assert.deepEqual(await store.leaseLazily(), [])
+    })
+  })
+
+  test('a caller that does not trust the index of a layer gets it when its data has proved it, also after a reboot', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      assert.deepEqual(await store.leaseLazily({ trusts: () => false }), ['complete'])
+      assert.ok(store.isComplete())
+    })
+    await withStore(async (store, root) => {
+      await store.leaseLazily()
+      await using next = await Store.open(root, NEXT_BOOT)
+      assert.deepEqual(await next.leaseLazily({ trusts: () => false }), ['complete'])
+      assert.ok(next.isComplete())
+    })
+  })
+
+  test('a caller that does not trust the index by which another one creates the layer meanwhile waits for its data', async () => {
+    await withStore(async (store) => {
+      const other = Promise.withResolvers<string[]>()
+      store.filler.serve = async () => {
+        store.leaseLazily({ trusts: () => false }).then(other.resolve, other.reject)
+        await new Promise(setImmediate)
+      }
+      await store.leaseLazily()
+      store.filler = {}
+      assert.ok(!(await other.promise).includes('fetch'))
+      assert.ok(store.isComplete())
     })
   })
 

@@ -114,6 +114,16 @@ export class PartialLayers {
     return isSound ? found.record : undefined
   }
 
+  /** Returns where a layer comes from that is partial, whether or not its files are sound, and who vouches for its index. */
+  sourceOf(diffId: DiffId): LazySource | undefined {
+    return this.#find(diffId)?.source
+  }
+
+  /** Returns whether a layer of the store is partial. */
+  isAny(): boolean {
+    return this.#options.metadata.layers.partials().length > 0
+  }
+
   #isOfThisBoot(diffId: DiffId): boolean {
     const { metadata, bootId } = this.#options
     return metadata.layers.findArtifact(diffId, 'meta')?.bootId === bootId

@@ -4,6 +4,9 @@ import type { ImageLayerRecord, ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { toWanted } from './image-record.ts'
 
+/** Who vouches for the index that a blob has in itself. */
+export const TRUSTED_BY_MANIFEST = 'the manifest of the image (zstd:chunked)'
+
 /** Annotations of the layers of an image, by the digests of their blobs. */
 export type LayerAnnotations = ReadonlyMap<Digest, Readonly<Record<string, string>>>
 
@@ -31,7 +34,7 @@ export function chunkedIndex(
   if (!source.isRemote || !layers.indexes.hasChunked(own)) return undefined
   return {
     indexDigest: undefined,
-    trustedBy: 'the manifest of the image (zstd:chunked)',
+    trustedBy: TRUSTED_BY_MANIFEST,
     bytes: async () => layers.indexes.makeChunked(toWanted(layer, source), own, signal),
     profile: undefined,
     reference: source.name,

@@ -37,7 +37,7 @@ import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { annotationsOf } from './chunked-indexes.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
-import { EagerReason, type FindIndexes, LazyPull, type LazyPlan } from './lazy-pull.ts'
+import { EagerReason, type FindIndexes, LazyPull, type LazyPlan, type TrustsStill } from './lazy-pull.ts'
 import { leaseLayer, leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore, sweepRetainedBlobs } from './prune.ts'
@@ -58,6 +58,8 @@ export interface ImageStoreOptions {
   readonly enforcer: PolicyEnforcer | undefined
   /** Looks for trusted lazy indexes. Undefined: images are pulled eagerly. */
   readonly findIndexes?: FindIndexes | undefined
+  /** Undefined: the index of a partial layer is trusted only if the request has found it itself. */
+  readonly trustsStill?: TrustsStill | undefined
   /** Called with each image that was not in the store, when it is. It must not throw. */
   readonly onPulled?: ((image: ImageRecord, source: ImageSource, options: GetOptions) => void) | undefined
 }
@@ -170,11 +172,14 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   #lazyPull(source: ImageSource, { lazy }: GetOptions): LazyPull | undefined {
-    const { layers, findIndexes: find, blobs } = this.#options
+    const { layers, findIndexes: find, trustsStill = () => false, blobs } = this.#options
     if (lazy === undefined) return undefined
     const read = (image: ImageRecord) => annotationsOf(blobs.get(image.digest, 'manifest'), image)
     // One file in two spans: not worth it for all who did not ask.
-    return new LazyPull(source, { layers, find, annotationsOf: lazy === 'asked' ? read : undefined })
+    return new LazyPull(source, {
+      ...{ layers, find, trustsStill },
+      annotationsOf: lazy === 'asked' ? read : undefined,
+    })
   }
 
   /** Undefined: all layers have to be complete. */
@@ -270,7 +275,7 @@ export class ImageStore implements Store<ImageSource> {
     const options = { cached: true, lazy: 'auto', signal } as const
     using lazy = this.#lazyPull(source, options)
     const plan = await this.#plan(image, lazy, options)
-    return plan ?? { indexes: new Map(), why: undefined }
+    return plan ?? { indexes: new Map(), why: undefined, trusts: () => false }
   }
 
   /** Fetches one layer of an image, or by a plan only its tree, and returns a lease on it. @throws the errors of the source and the layer */

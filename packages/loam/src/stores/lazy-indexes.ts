@@ -14,6 +14,7 @@ import {
 } from '../image/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { ImageSource, LazyArtifacts } from '../sources/index.ts'
+import { TRUSTED_BY_MANIFEST } from './chunked-indexes.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 
 /**
@@ -107,6 +108,23 @@ export async function findLazyIndexes(
   throwIfAborted(request.signal, `look for lazy indexes of ${source.name}`)
   if (found.size > 0) return { kind: 'found', indexes: found }
   return { kind: 'none', why: search.why }
+}
+
+/**
+ * Returns whether the index of a partial layer, which was trusted for an earlier request, is trusted for this one without a search: a file of
+ * `lazy_index_dir` for every image, and other indexes for the same name, if no policy has to be asked again. Where it returns false, the request has to find
+ * the same index itself.
+ */
+export function trustsStill(
+  { trustedBy, reference }: { readonly trustedBy: string; readonly reference: string },
+  source: { readonly name: string },
+  { trust, enforcer }: Pick<LazyIndexRules, 'trust' | 'enforcer'>,
+  { pin }: LazyIndexRequest = {},
+): boolean {
+  const rule = LAZY_TRUST.indexOf(trustedBy as LazyTrust)
+  const isAllowed = trustedBy === TRUSTED_BY_MANIFEST || (rule !== -1 && rule <= LAZY_TRUST.indexOf(trust))
+  if (pin !== undefined || !isAllowed) return false
+  return trustedBy === 'own' || (reference === source.name && enforcer === undefined)
 }
 
 class Search {

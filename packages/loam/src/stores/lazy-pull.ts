@@ -1,7 +1,7 @@
 import { LoamError, throwIfAborted } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore, TrustedIndex } from '../layers/index.ts'
-import type { ImageLayerRecord, ImageRecord, MetadataStore } from '../metadata/index.ts'
+import type { ImageLayerRecord, ImageRecord, LazySource, MetadataStore } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { chunkedIndex, type LayerAnnotations } from './chunked-indexes.ts'
 import type { FoundLazyIndex, LazyIndexes, LazyIndexRequest, LazyIndexSubject } from './lazy-indexes.ts'
@@ -14,17 +14,23 @@ export type FindIndexes = (
   request: LazyIndexRequest,
 ) => Promise<LazyIndexes>
 
+/** Returns whether the index of a partial layer is trusted for another request, as far as that is known without a search. */
+export type TrustsStill = (known: LazySource, source: ImageSource, request: LazyIndexRequest) => boolean
+
 /** How an image is pulled: the layers with an index lazily, all others eagerly. */
 export interface LazyPlan {
   readonly indexes: ReadonlyMap<DiffId, TrustedIndex>
   /** Why no layer is pulled lazily that is not here. Undefined: some are, or all are here. */
   readonly why: string | undefined
+  /** Returns whether the request trusts the index of a layer that is partial already. */
+  readonly trusts: (known: LazySource) => boolean
 }
 
 export interface LazyPullOptions {
   readonly layers: LayerStore
   /** Undefined: none is trusted. */
   readonly find: FindIndexes | undefined
+  readonly trustsStill: TrustsStill
   /** Reads the annotations of an image's layers, if the indexes in blobs themselves may be used. */
   readonly annotationsOf: ((image: ImageRecord) => LayerAnnotations) | undefined
 }
@@ -68,9 +74,10 @@ export class LazyPull implements Disposable {
 
   /** Returns how to pull the layers of the image, which are known now. @throws CANCELED */
   async plan(image: ImageRecord, request: LazyIndexRequest): Promise<LazyPlan> {
-    const missing = image.layers.filter(({ diffId }) => !this.#options.layers.isHereLazily(diffId))
+    const trustsKnown = (known: LazySource) => this.#options.trustsStill(known, this.#source, request)
+    const missing = image.layers.filter(({ diffId }) => !this.#isHere(diffId, trustsKnown))
     this.#layers.resolve(missing)
-    if (missing.length === 0) return { indexes: new Map(), why: undefined }
+    if (missing.length === 0) return { indexes: new Map(), why: undefined, trusts: trustsKnown }
     const found = await (this.#found ?? this.#find(image.digest, request))
     throwIfAborted(request.signal, `pull ${this.#source.name}`)
     const inBlobs = await this.#findInBlobs(image, missing, request)
@@ -80,7 +87,24 @@ export class LazyPull implements Disposable {
       return trusted === undefined ? [] : ([[layer.diffId, trusted]] as const)
     })
     const why = found.kind === 'none' && indexes.length === 0 ? found.why : undefined
-    return { indexes: new Map(indexes), why }
+    const own = new Map(indexes)
+    const trusts = (known: LazySource) => this.#isSame(own.get(known.diffId), known) || trustsKnown(known)
+    return { indexes: own, why, trusts }
+  }
+
+  /** A partial layer is here only for a request that trusts its index: another one looks for its own. */
+  #isHere(diffId: DiffId, trusts: LazyPlan['trusts']): boolean {
+    const { layers } = this.#options
+    if (!layers.isHereLazily(diffId)) return false
+    const known = layers.partial.sourceOf(diffId)
+    return known === undefined || trusts(known)
+  }
+
+  #isSame(own: TrustedIndex | undefined, { indexDigest, trustedBy, reference }: LazySource): boolean {
+    if (own === undefined) return false
+    if (own.indexDigest !== undefined) return own.indexDigest === indexDigest
+    // The digest of an index in a blob is not known before it is made.
+    return own.trustedBy === trustedBy && own.reference === reference
   }
 
   /** Finds the indexes that blobs have in themselves. A request that names an artifact uses no other index. */

@@ -62,7 +62,8 @@ export async function leaseLayer(
 ): Promise<FileLock> {
   if (plan === undefined) return store.lease(layer, options)
   const onEager = (why: string) => options.onEvent?.({ kind: 'eager', why })
-  return store.leaseLazily(layer, { ...options, index: plan.indexes.get(layer.diffId), onEager })
+  const { indexes, trusts } = plan
+  return store.leaseLazily(layer, { ...options, index: indexes.get(layer.diffId), trusts, onEager })
 }
 
 /** Returns one line about the xattrs that the files of a layer do not get. */
