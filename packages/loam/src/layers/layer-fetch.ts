@@ -13,12 +13,13 @@ import {
   sweepRetained,
   LAZY_INDEX_NAME,
   META_NAME,
+  SPAN_MAP_NAME,
   type ArtifactKind,
   TAR_NAME,
 } from '../content/index.ts'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
-import { removeTree } from '../linux/index.ts'
+import { removeTree, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
@@ -123,17 +124,24 @@ async function fetchBySpans(
 
 /**
  * The index at hand: that of the same layer, whose tar is missing or damaged; one that machines share; or the caller's. Those that cannot be read are
- * passed over: a layer is fetched without one as well. @throws CANCELED
+ * passed over, and so are denied ones: a layer is fetched without one as well. @throws CANCELED
  */
 async function findIndex(
   { lazyIndex, diffId, blob }: WantedLayer,
-  { paths, indexDirectory }: LayerFetchOptions,
+  { paths, metadata: { layers }, indexDirectory }: LayerFetchOptions,
   signal: AbortSignal | undefined,
 ): Promise<Buffer | undefined> {
   const path = join(layerPath(paths, diffId), LAZY_INDEX_NAME)
   const places = [
-    async () => (existsSync(path) ? readFile(path) : undefined),
-    async () => (await indexDirectory?.find(blob.digest, MAX_INDEX_BYTES))?.bytes,
+    async () => {
+      const source = layers.partialSource(diffId)
+      const isDenied = source !== undefined && layers.denialOf(source.indexDigest) !== undefined
+      return existsSync(path) && !isDenied ? readFile(path) : undefined
+    },
+    async () => {
+      const shared = await indexDirectory?.find(blob.digest, MAX_INDEX_BYTES)
+      return shared === undefined || layers.denialOf(shared.digest) !== undefined ? undefined : shared.bytes
+    },
     async () => lazyIndex?.(),
   ]
   for (const read of places) {
@@ -269,6 +277,9 @@ async function commit(
     // The tar of a known layer was lost. Its folder stays: containers may be running on the artifacts in it.
     for (const name of [META_NAME, TAR_NAME, LAZY_INDEX_NAME])
       if (existsSync(join(directory, name))) renameSync(join(directory, name), join(final, name))
+      // A lazy index that was here before may be one that was never compared with the tar.
+      else if (name === LAZY_INDEX_NAME) unlinkIfThere(join(final, name))
+    unlinkIfThere(join(final, SPAN_MAP_NAME))
   } else {
     renameSync(directory, final)
   }

@@ -290,6 +290,8 @@ describe('partial layers', () => {
       }
       assert.deepEqual(await store.lease(), ['complete', 'forget', 'fetch'])
       assert.ok(store.isComplete())
+      for (const name of ['layer.lazy-index', 'layer.spans'])
+        assert.ok(!existsSync(store.path(name)), `${name} was never compared with the tar`)
     })
   })
 

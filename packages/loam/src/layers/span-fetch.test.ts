@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test'
 import { constants, gzipSync } from 'node:zlib'
 import { IngestArea, LazyIndexDirectory, openStoreRoot, RetainedBlobs } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { digestOf, parseDiffId } from '../image/index.ts'
+import { type Digest, digestOf, parseDiffId } from '../image/index.ts'
 import { MetadataStore } from '../metadata/index.ts'
 import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
@@ -30,6 +30,23 @@ const descriptor = { digest: digestOf(blob), sizeBytes: blob.length }
 const limits = DEFAULT_LAYER_LIMITS
 
 type Opened = Parameters<WantedLayer['open']>[0]
+
+/** Returns an index with the skeleton of another one. */
+function withSkeleton(index: Buffer, other: Buffer): Buffer {
+  const [to, from] = [partsOf(index), partsOf(other)]
+  const sections = { ...to.head.sections, skeleton: from.skeleton.length }
+  const head = Buffer.from(JSON.stringify({ ...to.head, sections }))
+  const size = Buffer.alloc(4)
+  size.writeUInt32LE(head.length)
+  return Buffer.concat([index.subarray(0, 8), size, head, from.skeleton, to.rest])
+}
+
+function partsOf(index: Buffer) {
+  const start = 12 + index.readUInt32LE(8)
+  const head = JSON.parse(index.subarray(12, start).toString()) as { sections: { skeleton: number } }
+  const end = start + head.sections.skeleton
+  return { head, skeleton: index.subarray(start, end), rest: index.subarray(end) }
+}
 
 describe('the fetch of a large layer by its lazy index', () => {
   let folder: string
@@ -63,11 +80,15 @@ describe('the fetch of a large layer by its lazy index', () => {
     shared?: Buffer
     directory?: LazyIndexDirectory
     signal?: AbortSignal
+    /** The index is not kept. */
+    isWrong?: boolean
+    denied?: Digest
   }): Promise<(number | undefined)[]> => {
     const root = mkdtempSync(join(folder, 'store-'))
     const paths = openStoreRoot(join(root, 'root'))
     using metadata = await MetadataStore.open(paths.database, { lockFile: join(paths.locks, 'metadata') })
     await using area = new IngestArea(paths)
+    if (change.denied !== undefined) await metadata.layers.denyIndex(change.denied, 'it lied')
     const shared = new LazyIndexDirectory(join(root, 'shared'))
     if (change.shared !== undefined) await shared.write(descriptor.digest, change.shared)
     const layers = new LayerStore({
@@ -90,7 +111,8 @@ describe('the fetch of a large layer by its lazy index', () => {
       assert.ok(readFileSync(join(made, 'layer.tar')).equals(tar))
       assert.ok(readFileSync(join(made, 'layer.erofs')).equals(expected))
       // An index that has served to fetch the layer is right.
-      assert.equal(existsSync(join(made, 'layer.lazy-index')), !requests.includes(undefined))
+      const isRight = !requests.includes(undefined) && change.isWrong !== true
+      assert.equal(existsSync(join(made, 'layer.lazy-index')), isRight)
     } finally {
       await layers.settle()
       assert.deepEqual(readdirSync(area.path), [])
@@ -148,6 +170,30 @@ describe('the fetch of a large layer by its lazy index', () => {
         yield* pieces(options)
       },
     })
+  })
+
+  test('an index whose spans are right and whose tree is not is not kept beside the layer', async () => {
+    const other = buildTar([
+      { name: 'large', data: words(400_000) },
+      { name: 'SMALL', data: 'x' },
+      { name: 'large-2', data: words(300_000) },
+    ])
+    const directory = join(folder, 'other')
+    const otherBlob = gzipSync(other)
+    const task = {
+      kind: 'ingest',
+      blob: { digest: digestOf(otherBlob), sizeBytes: otherBlob.length },
+      diffId: parseDiffId(digestOf(other)),
+      ...{ directory, unpack: false, syncEarly: false, lazyIndex: true, limits },
+    } as const
+    await pool.run(task, { source: () => pieces({}, otherBlob) })
+    const lying = withSkeleton(index, readFileSync(join(directory, 'layer.lazy-index')))
+    const requests = await fetch({ index: lying, isWrong: true })
+    assert.ok(!requests.includes(undefined))
+  })
+
+  test('an index that was denied is not tried again', async () => {
+    assert.deepEqual(await fetch({ shared: index, denied: digestOf(index) }), [undefined])
   })
 
   test('a fetch that is canceled ends all of its requests and leaves nothing behind', async () => {

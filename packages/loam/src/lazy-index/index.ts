@@ -1,6 +1,6 @@
 export { LazyIndexMaker } from './index-maker.ts'
 export { readLazyIndex } from './read-index.ts'
 export { type ChunkedLayer, chunkedRange, indexOfChunked, parseChunkedLayer } from './zstd-chunked.ts'
-export { readSkeleton, type SkeletonPiece } from './skeleton.ts'
+export { isSkeletonOf, readSkeleton, type SkeletonPiece } from './skeleton.ts'
 export { spanOf } from './span.ts'
 export type { BlobAccess, IndexedBlob, LazyIndex, SpanTable } from './types.ts'

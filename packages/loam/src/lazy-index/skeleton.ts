@@ -1,5 +1,6 @@
 import { constants, zstdCompressSync } from 'node:zlib'
-import type { TarReader } from '../tar/index.ts'
+import { isLoamError } from '../errors/index.ts'
+import { TarReader } from '../tar/index.ts'
 import { invalidIndex, SKELETON_FRAME_BYTES } from './format.ts'
 
 const BLOCK = 512
@@ -110,6 +111,22 @@ export function* readSkeleton(
   reader.end()
   if (isEnded ? at > tarBytes : at !== tarBytes)
     throw invalidIndex(`the skeleton is that of a tar of ${at} bytes, not of ${tarBytes}`)
+}
+
+/** Returns whether a skeleton is that of a tar, of which `read` returns the bytes at a place. @throws the errors of `read` */
+export function isSkeletonOf(
+  pieces: Iterable<Buffer>,
+  tarBytes: number,
+  read: (tarStart: number, lengthBytes: number) => Buffer,
+): boolean {
+  const skeleton = readSkeleton(pieces, tarBytes, new TarReader(() => undefined))
+  try {
+    for (const { tarStart, bytes } of skeleton) if (!read(tarStart, bytes.length).equals(bytes)) return false
+    return true
+  } catch (error) {
+    if (isLoamError(error, 'LAZY_INDEX_INVALID', 'TAR_INVALID', 'TAR_UNSAFE', 'LAYER_LIMIT')) return false
+    throw error
+  }
 }
 
 /** Returns the number of bytes that the skeleton has left out here. */

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, readSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { LAZY_INDEX_NAME, META_NAME, TAR_NAME, UNPACKED_NAME } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { finishDigest, parseDiffId, splitDigest } from '../image/index.ts'
+import { isSkeletonOf, readLazyIndex } from '../lazy-index/index.ts'
 import { TarReader } from '../tar/index.ts'
 import { type FileTree, type LayerSummary, LayerTreeBuilder, summarizeLayer } from '../tree/index.ts'
 import { checkCanceled, writeImageFile } from './image-file.ts'
@@ -73,9 +74,27 @@ export async function assemble(
   const actual = parseDiffId(finishDigest(algorithm, hash))
   if (actual !== diffId)
     throw new LoamError('DIGEST_MISMATCH', `verify layer ${diffId}: its tar is ${actual}`)
+  dropWrongIndex(task)
   const made = new LayerArtifacts(task, context)
   made.derive(builder.tree, builder.leftOutXattrs, diffId)
   return { diffId, tarBytes, summary: made.summary }
+}
+
+/** The spans of the index were right; its skeleton may lie all the same, and the index is going to be published as one of this store. */
+function dropWrongIndex({ directory, tarBytes, limits }: Extract<LayerTask, { kind: 'assemble' }>): void {
+  const path = join(directory, LAZY_INDEX_NAME)
+  const fd = openSync(join(directory, TAR_NAME), 'r')
+  const read = (tarStart: number, lengthBytes: number) => {
+    const bytes = Buffer.alloc(lengthBytes)
+    readSync(fd, bytes, 0, lengthBytes, tarStart)
+    return bytes
+  }
+  try {
+    const index = readLazyIndex(readFileSync(path), limits)
+    if (!isSkeletonOf(index.skeletonPieces(), tarBytes, read)) unlinkSync(path)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** What is made beside a tar from its tree. */
