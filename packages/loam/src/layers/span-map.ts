@@ -6,7 +6,7 @@
  *  44   4 bytes   number of spans, little endian
  *  48             a byte for each span: 0 missing, 1 here, 2 claimed by an earlier boot
  */
-import { closeSync, constants, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 
 const MAGIC = 'LOAMSPN1'
@@ -51,9 +51,11 @@ export function openSpanMap(
   head.write(MAGIC, 0, 'latin1')
   head.write(bootId, BOOT_AT, BOOT_BYTES, 'latin1')
   head.writeUInt32LE(count, COUNT_AT)
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600)
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
   try {
-    writeSync(fd, Buffer.concat([head, states]))
+    // In place: its blocks must stay its own, since a full disk has no others.
+    writeSync(fd, Buffer.concat([head, states]), 0, HEAD_BYTES + count, 0)
+    ftruncateSync(fd, HEAD_BYTES + count)
     return { states, fd }
   } catch (error) {
     closeSync(fd)

@@ -4,10 +4,11 @@ import { readFileSync, readSync, writeSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { inflateSpan } from '../compression/index.ts'
 import { isErrno, isLoamError } from '../errors/index.ts'
+import { type Digest, digestOf, finishDigest } from '../image/index.ts'
 import { type LazyIndex, readLazyIndex, readSkeleton } from '../lazy-index/index.ts'
 import { TarReader } from '../tar/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
-import type { SpanJob, SpanOutcome, ThreadAnswer, ThreadRequest } from './span-jobs.ts'
+import type { IndexFile, SpanJob, SpanOutcome, ThreadAnswer, ThreadRequest } from './span-jobs.ts'
 
 /** Indexes that are kept, of some megabytes each. */
 const KEPT_INDEXES = 4
@@ -15,7 +16,7 @@ const READ_BYTES = 1 << 20
 /** The limits were checked when the layer was described. */
 const LIMITS = { ...DEFAULT_LAYER_LIMITS, tarBytes: Number.MAX_SAFE_INTEGER, ratio: Number.MAX_SAFE_INTEGER }
 
-const indexes = new Map<string, LazyIndex>()
+const indexes = new Map<Digest, LazyIndex>()
 
 const port = parentPort
 port?.on('message', ({ id, job }: ThreadRequest) => {
@@ -71,8 +72,8 @@ function readFully(fd: number, bytes: Uint8Array, position: number): void {
   }
 }
 
-function verify({ fd, tarBytes, index }: Extract<SpanJob, { kind: 'verify' }>): SpanOutcome {
-  const sum = createHash('sha256')
+function verify({ fd, tarBytes, algorithm, index }: Extract<SpanJob, { kind: 'verify' }>): SpanOutcome {
+  const sum = createHash(algorithm)
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
   for (let at = 0; at < tarBytes; ) {
     const bytes = buffer.subarray(0, Math.min(READ_BYTES, tarBytes - at))
@@ -82,13 +83,13 @@ function verify({ fd, tarBytes, index }: Extract<SpanJob, { kind: 'verify' }>): 
   }
   return {
     kind: 'verified',
-    digest: `sha256:${sum.digest('hex')}`,
+    digest: finishDigest(algorithm, sum),
     isSkeletonRight: hasSkeleton(fd, tarBytes, index),
   }
 }
 
 /** What the kernel has mounted was made from the skeleton. */
-function hasSkeleton(fd: number, tarBytes: number, index: string): boolean {
+function hasSkeleton(fd: number, tarBytes: number, index: IndexFile): boolean {
   try {
     const pieces = indexOf(index).skeletonPieces()
     for (const { tarStart, bytes } of readSkeleton(pieces, tarBytes, new TarReader(() => undefined))) {
@@ -103,13 +104,18 @@ function hasSkeleton(fd: number, tarBytes: number, index: string): boolean {
   }
 }
 
-function indexOf(path: string): LazyIndex {
-  const known = indexes.get(path)
-  const index = known ?? readLazyIndex(readFileSync(path), LIMITS)
+function indexOf({ path, digest }: IndexFile): LazyIndex {
+  const index = indexes.get(digest) ?? readIndex(path, digest)
   // The one that was used last is the last in the map.
-  indexes.delete(path)
-  indexes.set(path, index)
+  indexes.delete(digest)
+  indexes.set(digest, index)
   const [oldest] = indexes.keys()
   if (indexes.size > KEPT_INDEXES && oldest !== undefined) indexes.delete(oldest)
   return index
+}
+
+function readIndex(path: string, digest: Digest): LazyIndex {
+  const bytes = readFileSync(path)
+  if (digestOf(bytes) !== digest) throw new Error('its lazy index was replaced')
+  return readLazyIndex(bytes, LIMITS)
 }

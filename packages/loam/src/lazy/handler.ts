@@ -1,55 +1,34 @@
-import { closeSync, fstatSync, openSync, statSync } from 'node:fs'
-import { artifactPath, type StorePaths } from '../content/index.ts'
+import { closeSync, fstatSync, openSync } from 'node:fs'
+import { artifactPath } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import type { DiffId } from '../image/index.ts'
+import { type DiffId, splitDigest } from '../image/index.ts'
 import { newArtifactRecord } from '../layers/index.ts'
 import {
   ALLOW_READ,
   FAIL_READ,
   listMarkedInodes,
   markReads,
-  openReadGroup,
+  readMountTable,
   unlinkIfThere,
   unmarkReads,
 } from '../linux/index.ts'
-import type { LazySource, MetadataStore } from '../metadata/index.ts'
-import type { ImageSource } from '../sources/index.ts'
-import type { LayerLimits } from '../tree/index.ts'
-import type { DescriptorKeeper } from './descriptor-keeper.ts'
-import type { LazyPaths } from './lazy-paths.ts'
+import type { LazySource } from '../metadata/index.ts'
 import { ProfileRecorder } from './profile-recorder.ts'
 import type { LazyStatus } from './protocol.ts'
 import { ReadAnswers, type ReadNeeds } from './read-answers.ts'
-import { closeServedLayer, openServedLayer, type ServedLayer } from './served-layer.ts'
-import { spansOf } from './shared-reads.ts'
+import { claimAll, closeServedLayer, neededOf, openServedLayer, type ServedLayer } from './served-layer.ts'
 import { SpanFiller } from './span-filler.ts'
-import type { NeededSpans, WaitingRead } from './waiting-reads.ts'
+import { UnopenedLayers } from './unopened-layers.ts'
+import type { HandlerOptions } from './handler-options.ts'
+import { isOfCompleteLayer } from './complete-layers.ts'
+import { unmountAndReport } from './poisoned-mounts.ts'
+import { cannotWait, openGroup } from './read-group.ts'
+import { denyIndex, wrongIndex } from './wrong-index.ts'
+import type { WaitingRead } from './waiting-reads.ts'
 import { report } from './report.ts'
 
-const VERIFY_AGAIN_MS = 5_000
-const LOOK_FOR_REMOVED_MS = 5_000
-
-export interface HandlerOptions {
-  readonly paths: StorePaths
-  readonly lazyPaths: LazyPaths
-  readonly metadata: MetadataStore
-  readonly keeper: DescriptorKeeper
-  readonly limits: LayerLimits
-  readonly bootId: string
-  readonly stallTimeoutMs: number
-  /** Descriptors that this process may have. */
-  readonly descriptorLimit: number
-  /** Uses the source of a layer's blob; `tries` is the number of failures before. */
-  readonly withSource: <T>(
-    source: LazySource,
-    tries: number,
-    act: (source: ImageSource) => Promise<T>,
-  ) => Promise<T>
-  /** Unmounts what shows these layers, whose reads waited for nobody for a while. Returns the mount points. */
-  readonly unmountPoisoned: (diffIds: readonly DiffId[]) => readonly string[]
-  /** Called when a layer is not served any more. */
-  readonly onIdle: () => void
-}
+/** Between tries of what has failed, and looks at what has changed. */
+const AGAIN_MS = 5_000
 
 /** Who waits for a layer as a whole. */
 interface Completion {
@@ -63,6 +42,8 @@ interface Entry {
   /** Why its reads fail for good: its index has lied. */
   wrong: LoamError | undefined
   verifying: Promise<void> | undefined
+  /** Whether its spans were compared with their sums once more, after its tar had another digest. */
+  isCheckedAgain: boolean
 }
 
 /** Serves the partial layers of a store: lets their reads wait, fills them, and makes them ordinary layers when they are complete. */
@@ -73,6 +54,7 @@ export class LazyHandler {
   readonly #filler: SpanFiller
   readonly #profiles: ProfileRecorder
   readonly #entries = new Map<DiffId, Entry>()
+  readonly #unopened = new UnopenedLayers()
   readonly #byInode = new Map<number, Entry>()
   /** Files that were complete when their mark went; reads of them may still be on their way. */
   readonly #completeInodes = new Set<number>()
@@ -114,31 +96,30 @@ export class LazyHandler {
     const handler = new LazyHandler(options, kept?.group ?? openGroup())
     for (const [diffId, tarFd] of kept?.tars ?? []) handler.#resume(diffId, tarFd)
     handler.#findPoisoned()
+    // Before the reads that the handler before has left: they wait for what is being filled.
+    for (const { layer, wrong } of handler.#entries.values()) if (wrong === undefined) handler.#fill(layer)
     handler.#answers.takeOver(kept !== undefined)
     handler.#answers.start()
-    for (const { layer, wrong } of handler.#entries.values()) if (wrong === undefined) handler.#fill(layer)
     await handler.#keep()
-    setInterval(() => {
-      handler.#forgetRemoved()
-    }, LOOK_FOR_REMOVED_MS).unref()
+    setInterval(() => handler.#lookAgain(), AGAIN_MS).unref()
     return handler
   }
 
   /** Whether it serves nothing. */
   get isIdle(): boolean {
-    return this.#entries.size === 0
+    return this.#entries.size === 0 && this.#unopened.size === 0
   }
 
   /** A partial layer without its mark shows holes as zeros. */
   #findPoisoned(): void {
     const marked = listMarkedInodes(this.#group)
     const partials = this.#options.metadata.layers.partials().map(({ diffId }) => diffId)
-    const isMarked = (entry: Entry | undefined) => entry !== undefined && marked.has(entry.layer.inode)
-    this.#poisoned = this.#options.unmountPoisoned(
-      partials.filter((diffId) => !isMarked(this.#entries.get(diffId))),
+    const inodeOf = (diffId: DiffId) =>
+      this.#entries.get(diffId)?.layer.inode ?? this.#unopened.find(diffId)?.inode ?? 0
+    this.#poisoned = unmountAndReport(
+      partials.filter((diffId) => !marked.has(inodeOf(diffId))),
+      this.#options.unmountPoisoned,
     )
-    for (const path of this.#poisoned)
-      report(`unmounted ${path}: it may have shown wrong data, because no process let its reads wait`)
     for (const { layer } of this.#entries.values())
       if (!marked.has(layer.inode)) markReads(this.#group, layer.tarFd)
   }
@@ -147,11 +128,34 @@ export class LazyHandler {
   #resume(diffId: DiffId, tarFd: number): void {
     try {
       const source = this.#partialSource(diffId)
-      if (source === undefined) unmarkReads(this.#group, tarFd)
-      else this.#open(source, tarFd)
+      if (source !== undefined) {
+        this.#open(source, tarFd)
+        return
+      }
+      unmarkReads(this.#group, tarFd)
+      closeSync(tarFd)
     } catch (error) {
+      this.#unopened.add(diffId, tarFd)
       report(toLoamError(error, `serve layer ${diffId} again`).message)
     }
+  }
+
+  /** Tries once more to serve what could not be opened. */
+  #lookAgain(): void {
+    this.#forgetRemoved()
+    if (this.#unopened.size === 0) return
+    const again = this.#inTurn(async () => {
+      for (const { diffId, tarFd } of this.#unopened.all) {
+        this.#unopened.delete(diffId)
+        this.#resume(diffId, tarFd)
+        const entry = this.#entries.get(diffId)
+        if (entry !== undefined && entry.wrong === undefined) this.#fill(entry.layer)
+      }
+      await this.#keep()
+    })
+    again.then(this.#options.onIdle, (error: unknown) => {
+      report(toLoamError(error, 'serve layers again').message)
+    })
   }
 
   /** Returns the source of a layer that is partial. */
@@ -166,7 +170,7 @@ export class LazyHandler {
     const denial = metadata.layers.denialOf(source.indexDigest)
     const wrong = denial === undefined ? undefined : wrongIndex(layer, denial)
     if (wrong !== undefined) layer.present.fill(0)
-    const entry: Entry = { layer, completions: new Set(), wrong, verifying: undefined }
+    const entry: Entry = { layer, completions: new Set(), wrong, verifying: undefined, isCheckedAgain: false }
     this.#entries.set(layer.diffId, entry)
     this.#byInode.set(layer.inode, entry)
     this.#completeInodes.delete(layer.inode)
@@ -188,17 +192,27 @@ export class LazyHandler {
   async serve(diffIds: readonly DiffId[]): Promise<void> {
     await this.#inTurn(async () => {
       const opened: ServedLayer[] = []
-      for (const diffId of diffIds) {
-        const known = this.#entries.get(diffId)
-        if (known !== undefined) this.#beginAgain(known.layer)
-        const layer = known === undefined ? this.#begin(diffId) : undefined
-        if (layer !== undefined) opened.push(layer)
+      try {
+        for (const diffId of diffIds) {
+          const known = this.#entries.get(diffId)
+          if (known !== undefined) this.#beginAgain(known.layer)
+          const layer = known === undefined ? this.#begin(diffId) : undefined
+          if (layer !== undefined) opened.push(layer)
+        }
+        // From here on no kill of this process lets a read pass.
+        if (opened.length > 0) await this.#keep()
+      } catch (error) {
+        for (const layer of opened) this.#leaveUnserved(layer)
+        throw error
       }
-      if (opened.length === 0) return
-      // From here on no kill of this process lets a read pass.
-      await this.#keep()
       for (const layer of opened) if (this.#entries.get(layer.diffId)?.wrong === undefined) this.#fill(layer)
     })
+  }
+
+  /** A request that failed has not served it: the next one begins anew. */
+  #leaveUnserved(layer: ServedLayer): void {
+    unmarkReads(this.#group, layer.tarFd)
+    this.#drop(layer)
   }
 
   /** Another container starts. */
@@ -213,6 +227,14 @@ export class LazyHandler {
     if (source === undefined) {
       if (metadata.layers.find(diffId)?.data === 'complete') return undefined
       throw new LoamError('LAYER_NOT_FOUND', `serve layer ${diffId}: it is not in the store`)
+    }
+    const unopened = this.#unopened.find(diffId)
+    if (unopened !== undefined) {
+      // It is marked and kept already.
+      const { layer, wrong } = this.#open(source, unopened.tarFd)
+      this.#unopened.delete(diffId)
+      if (wrong === undefined) this.#fill(layer)
+      return undefined
     }
     this.#unmark(diffId)
     const { layer } = this.#open(source)
@@ -270,17 +292,31 @@ export class LazyHandler {
           for (const { done } of completions) done.reject(removed)
           await this.#retire(layer)
         }
-        if (entries.length > 0) await this.#keep()
+        const unopened = diffIds.flatMap((diffId) => this.#unopened.find(diffId) ?? [])
+        for (const { diffId, tarFd } of unopened) {
+          unmarkReads(this.#group, tarFd)
+          this.#unopened.delete(diffId)
+          closeSync(tarFd)
+        }
+        if (entries.length + unopened.length > 0) await this.#keep()
       })
     } finally {
       this.#options.onIdle()
     }
   }
 
-  /** Who removes a whole store tells nobody. */
+  /** A store may be removed as a whole, without this process. What still shows its layers must not read holes as zeros. */
   #forgetRemoved(): void {
     const gone = [...this.#entries.values()].filter(({ layer }) => fstatSync(layer.tarFd).nlink === 0)
     if (gone.length === 0) return
+    const { images } = this.#options.paths
+    if (readMountTable().some(({ type, source }) => type === 'erofs' && source.startsWith(`${images}/`))) {
+      for (const entry of gone) {
+        entry.wrong ??= new LoamError('LAYER_NOT_FOUND', `serve layer ${entry.layer.diffId}: it was removed`)
+        void this.#filler.remove(entry.layer)
+      }
+      return
+    }
     this.forget(gone.map(({ layer }) => layer.diffId)).catch((error: unknown) => {
       report(toLoamError(error, 'forget layers whose files are gone').message)
     })
@@ -320,7 +356,8 @@ export class LazyHandler {
   }
 
   async #keep(): Promise<void> {
-    const tars = new Map([...this.#entries.values()].map(({ layer }) => [layer.diffId, layer.tarFd]))
+    const layers = [...[...this.#entries.values()].map(({ layer }) => layer), ...this.#unopened.all]
+    const tars = new Map(layers.map(({ diffId, tarFd }) => [diffId, tarFd]))
     await this.#options.keeper.keep({ group: this.#group, tars })
   }
 
@@ -329,16 +366,9 @@ export class LazyHandler {
     if (entry !== undefined)
       return entry.wrong === undefined ? [neededOf(entry.layer, offset, count)] : FAIL_READ
     // Its process ended before it knew the file: with this range of all files it is right in any case.
+    if (inode === 0 && this.#unopened.size > 0) return FAIL_READ
     if (inode === 0) return [...this.#entries.values()].map(({ layer }) => neededOf(layer, offset, count))
-    return this.#completeInodes.has(inode) || this.#isOfCompleteLayer(inode) ? ALLOW_READ : FAIL_READ
-  }
-
-  #isOfCompleteLayer(inode: number): boolean {
-    const { metadata, paths } = this.#options
-    const complete = metadata.layers.list().filter(({ data }) => data === 'complete')
-    return complete.some(
-      ({ diffId }) => statSync(artifactPath(paths, diffId, 'tar'), { throwIfNoEntry: false })?.ino === inode,
-    )
+    return this.#completeInodes.has(inode) || isOfCompleteLayer(inode, this.#options) ? ALLOW_READ : FAIL_READ
   }
 
   #onRead(read: WaitingRead): void {
@@ -357,7 +387,7 @@ export class LazyHandler {
       setTimeout(() => {
         entry.verifying = undefined
         this.#onFilled(layer)
-      }, VERIFY_AGAIN_MS)
+      }, AGAIN_MS)
     })
   }
 
@@ -365,8 +395,15 @@ export class LazyHandler {
   async #verify(entry: Entry): Promise<void> {
     const { layer } = entry
     const { tarFd: fd, tarBytes, index, diffId } = layer
-    const outcome = await this.#filler.run({ kind: 'verify', fd, tarBytes, index })
+    const { algorithm } = splitDigest(diffId)
+    const outcome = await this.#filler.run({ kind: 'verify', fd, tarBytes, algorithm, index })
     if (outcome.kind !== 'verified') throw new Error('why' in outcome ? outcome.why : outcome.kind)
+    if (outcome.digest !== diffId && !entry.isCheckedAgain) {
+      // The disk may have lost what was written: an index is denied for ever.
+      entry.isCheckedAgain = true
+      await this.#checkAgain(entry)
+      return
+    }
     if (outcome.digest !== diffId || !outcome.isSkeletonRight) {
       await this.#deny(
         entry,
@@ -382,6 +419,15 @@ export class LazyHandler {
     void this.#inTurn(async () => this.#leaveComplete(entry)).catch((error: unknown) => {
       report(toLoamError(error, `end serving layer ${diffId}`).message)
     })
+  }
+
+  /** Compares all spans with their sums once more; those that differ are fetched again. */
+  async #checkAgain(entry: Entry): Promise<void> {
+    await this.#filler.remove(entry.layer)
+    if (this.#entries.get(entry.layer.diffId) !== entry) return
+    claimAll(entry.layer)
+    entry.verifying = undefined
+    this.#fill(entry.layer)
   }
 
   async #leaveComplete({ layer, completions }: Entry): Promise<void> {
@@ -401,11 +447,7 @@ export class LazyHandler {
     entry.wrong = failure
     for (const span of layer.present.keys()) Atomics.store(layer.present, span, 0)
     await this.#filler.remove(layer)
-    const { metadata } = this.#options
-    await metadata.layers.denyIndex(layer.source.indexDigest, why)
-    const users = metadata.containers.rootfses().filter(({ layers }) => layers.includes(layer.diffId))
-    const names = [...new Set(users.map(({ containerId }) => containerId))]
-    report(`${failure.message}; containers that show it: ${names.length === 0 ? 'none' : names.join(', ')}`)
+    await denyIndex(layer, failure, why, this.#options.metadata)
     for (const { done } of entry.completions) done.reject(failure)
   }
 
@@ -423,32 +465,4 @@ export class LazyHandler {
     this.#answers.removeLayer(layer.inode)
     closeServedLayer(layer)
   }
-}
-
-function neededOf({ diffId, tarStarts }: ServedLayer, offset: number, count: number): NeededSpans {
-  const [from, to] = spansOf(tarStarts, offset, count)
-  return { layer: diffId, from, to }
-}
-
-function wrongIndex({ diffId, source }: ServedLayer, why: string): LoamError {
-  return new LoamError(
-    'LAYER_DAMAGED',
-    `verify layer ${diffId}: its lazy index ${source.indexDigest} is wrong: ${why}`,
-  )
-}
-
-function openGroup(): number {
-  try {
-    return openReadGroup()
-  } catch (error) {
-    throw cannotWait(error, 'let reads wait')
-  }
-}
-
-function cannotWait(error: unknown, attempted: string): LoamError {
-  const { message } = toLoamError(error, attempted)
-  return new LoamError('LAZY_UNAVAILABLE', message, {
-    cause: error,
-    hint: 'Lazy pulls need root and Linux 6.14.',
-  })
 }

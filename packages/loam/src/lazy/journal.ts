@@ -50,6 +50,8 @@ export class Journal {
   /** Waits for the next event of a group and reads it into an empty slot. Returns undefined if there was none. @throws system errors */
   read(slot: number, turn: number, group: number): ReadEvent | undefined {
     const at = slot * SLOT_BYTES
+    // A kill while the slot was cleared may have left them.
+    this.#file.bytes.fill(0, at + INODE_AT, at + SLOT_BYTES)
     this.#file.bytes.writeDoubleLE(turn, at + TURN_AT)
     this.#file.readFrom(group, at, READ_EVENT_BYTES)
     return parseReadEvent(this.#file.bytes, at)

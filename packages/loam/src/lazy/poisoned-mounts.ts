@@ -1,7 +1,9 @@
+import { toLoamError } from '../errors/index.ts'
 import { deviceTag } from '../erofs/index.ts'
 import type { DiffId } from '../image/index.ts'
 import { readDeviceTags } from '../layers/index.ts'
 import { type MountEntry, readMountTable, unmountEach } from '../linux/index.ts'
+import { report } from './report.ts'
 
 /**
  * Unmounts what may have shown holes of these partial layers as zeros, because their reads waited for nobody for a while: the mounts of their stacks and
@@ -33,4 +35,20 @@ function shows({ source }: MountEntry, tags: ReadonlySet<string>): boolean {
 
 function isAbove({ superOptions }: MountEntry, stacks: ReadonlySet<string>): boolean {
   return [...stacks].some((target) => superOptions.split(/[,:=]/).includes(target))
+}
+
+/** The same, and reports it. Never throws: the reads of all other layers wait for this process. */
+export function unmountAndReport(
+  diffIds: readonly DiffId[],
+  unmount: (diffIds: readonly DiffId[]) => readonly string[],
+): readonly string[] {
+  try {
+    const poisoned = unmount(diffIds)
+    for (const path of poisoned)
+      report(`unmounted ${path}: it may have shown wrong data, because no process let its reads wait`)
+    return poisoned
+  } catch (error) {
+    report(toLoamError(error, 'unmount what may have shown wrong data').message)
+    return []
+  }
 }

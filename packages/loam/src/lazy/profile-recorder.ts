@@ -1,5 +1,7 @@
+import { toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
+import { report } from './report.ts'
 import type { ServedLayer } from './served-layer.ts'
 
 /** What a container reads at its start. */
@@ -32,11 +34,20 @@ export class ProfileRecorder {
   read(layer: ServedLayer, from: number, to: number): void {
     const { diffId } = layer
     if (this.#armed.delete(diffId)) {
-      const timer = setTimeout(() => void this.end(layer), this.#windowMs).unref()
+      const timer = setTimeout(() => void this.#keep(layer), this.#windowMs).unref()
       this.#recordings.set(diffId, { spans: new Set(), timer })
     }
     const spans = this.#recordings.get(diffId)?.spans
     for (let span = from; span < to; span += 1) spans?.add(span)
+  }
+
+  /** A profile is only a help: what fails is reported. */
+  async #keep(layer: ServedLayer): Promise<void> {
+    try {
+      await this.end(layer)
+    } catch (error) {
+      report(toLoamError(error, `record the profile of layer ${layer.diffId}`).message)
+    }
   }
 
   /** Keeps what was recorded so far. */

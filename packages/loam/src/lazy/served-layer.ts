@@ -1,13 +1,16 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
 import { artifactPath, layerPath, LAZY_INDEX_NAME, SPAN_MAP_NAME, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import type { DiffId } from '../image/index.ts'
+import { type DiffId, digestOf } from '../image/index.ts'
 import { openSpanMap, SPAN_CLAIMED, SPAN_HERE } from '../layers/index.ts'
 import { type BlobAccess, readLazyIndex, type SpanTable } from '../lazy-index/index.ts'
 import type { SpanCompression } from '../compression/index.ts'
 import type { LazySource } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { join } from 'node:path'
+import { spansOf } from './shared-reads.ts'
+import type { IndexFile } from './span-jobs.ts'
+import type { NeededSpans } from './waiting-reads.ts'
 
 /** A partial layer whose reads are answered. */
 export interface ServedLayer {
@@ -19,8 +22,7 @@ export interface ServedLayer {
   /** Descriptor of the span map. */
   readonly mapFd: number
   readonly mapPath: string
-  /** Path of the lazy index. */
-  readonly index: string
+  readonly index: IndexFile
   readonly tarBytes: number
   readonly spans: SpanTable
   readonly tarStarts: Float64Array<SharedArrayBuffer>
@@ -38,22 +40,24 @@ export interface OpenLayerOptions {
   readonly paths: StorePaths
   readonly limits: LayerLimits
   readonly bootId: string
-  /** Descriptor of the tar from an earlier process; this one owns it from now on. */
+  /** Descriptor of the tar from an earlier process; the caller closes it on failure. */
   readonly tarFd?: number | undefined
 }
 
-/** Opens the files of a partial layer. Nothing stays open on failure. @throws LAZY_INDEX_INVALID, LAYER_DAMAGED, system errors */
+/** Opens the files of a partial layer. Nothing that it opened stays open on failure. @throws LAZY_INDEX_INVALID, LAYER_DAMAGED, system errors */
 export function openServedLayer(
   source: LazySource,
   { paths, limits, bootId, tarFd }: OpenLayerOptions,
 ): ServedLayer {
   const { diffId } = source
   const folder = layerPath(paths, diffId)
-  const index = join(folder, LAZY_INDEX_NAME)
+  const path = join(folder, LAZY_INDEX_NAME)
   const mapPath = join(folder, SPAN_MAP_NAME)
   const fd = tarFd ?? openSync(artifactPath(paths, diffId, 'tar'), constants.O_RDWR)
   try {
-    const { tarBytes, spans, compression, access, ...of } = readLazyIndex(readFileSync(index), limits)
+    const bytes = readFileSync(path)
+    const index = { path, digest: digestOf(bytes) }
+    const { tarBytes, spans, compression, access, ...of } = readLazyIndex(bytes, limits)
     const { ino, size } = fstatSync(fd)
     if (of.diffId !== diffId || of.blob.digest !== source.blob.digest || size !== tarBytes)
       throw new LoamError(
@@ -83,7 +87,7 @@ export function openServedLayer(
     const presentBytes = here.reduce((sum, span) => sum + lengthOf(spans, span), 0)
     return { ...layer, claimed, compression, access, presentBytes, missing: spans.count - here.length }
   } catch (error) {
-    closeSync(fd)
+    if (tarFd === undefined) closeSync(fd)
     throw error
   }
 }
@@ -102,4 +106,20 @@ export function lengthOf({ tarStarts }: Pick<SpanTable, 'tarStarts'>, span: numb
 /** Returns the sum of a span. */
 export function sumOf({ sums }: SpanTable, span: number): Uint8Array {
   return Uint8Array.from(sums.subarray(span * 32, span * 32 + 32))
+}
+
+/** Takes nothing of a layer for granted: each span counts once it has the sum that it has to have. */
+export function claimAll(layer: ServedLayer): void {
+  for (const span of layer.present.keys()) {
+    Atomics.store(layer.present, span, 0)
+    layer.claimed.add(span)
+  }
+  layer.missing = layer.present.length
+  layer.presentBytes = 0
+}
+
+/** Returns the spans that a read of a layer needs. */
+export function neededOf({ diffId, tarStarts }: ServedLayer, offset: number, count: number): NeededSpans {
+  const [from, to] = spansOf(tarStarts, offset, count)
+  return { layer: diffId, from, to }
 }

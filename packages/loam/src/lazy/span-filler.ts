@@ -319,6 +319,9 @@ export class SpanFiller {
     report(`fill layer ${layer.diffId}: span ${span} is wrong, ${tries} times: ${why}`)
     this.refusedReads += this.#options.waiting.refuse(layer.diffId, span)
     setTimeout(() => {
+      if (this.#layers.get(layer.diffId) !== filling) return
+      // The timer may be early by the clock that the time was taken from.
+      filling.refusedUntilMs.delete(span)
       this.#giveBack(filling, span, span + 1)
       this.#pump()
     }, refusalMs)

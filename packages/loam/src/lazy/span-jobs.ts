@@ -1,5 +1,13 @@
 /* What the threads that fill do; each answer has the number of its job. */
 import type { SpanCompression } from '../compression/index.ts'
+import type { Digest, DigestAlgorithm } from '../image/index.ts'
+
+/** The file of a lazy index. */
+export interface IndexFile {
+  readonly path: string
+  /** Digest of the file: its path may have another one later. */
+  readonly digest: Digest
+}
 
 /** One span of a layer's tar. */
 export interface SpanPlace {
@@ -19,8 +27,8 @@ interface FillJob extends SpanPlace {
   readonly bytes: Uint8Array<ArrayBuffer>
   readonly bit: number
   readonly compression: SpanCompression
-  /** Path of the lazy index, which has the window. */
-  readonly index: string
+  /** The lazy index, which has the window. */
+  readonly index: IndexFile
 }
 
 /** Reads a span that an earlier boot has claimed, and verifies it. */
@@ -39,7 +47,9 @@ interface VerifyJob {
   readonly kind: 'verify'
   readonly fd: number
   readonly tarBytes: number
-  readonly index: string
+  /** Of the diffID. */
+  readonly algorithm: DigestAlgorithm
+  readonly index: IndexFile
 }
 
 export type SpanJob = FillJob | CheckJob | WriteJob | VerifyJob
@@ -51,7 +61,7 @@ export type SpanOutcome =
   /** The disk is full. */
   | { readonly kind: 'full' }
   | { readonly kind: 'failed'; readonly why: string }
-  | { readonly kind: 'verified'; readonly digest: string; readonly isSkeletonRight: boolean }
+  | { readonly kind: 'verified'; readonly digest: Digest; readonly isSkeletonRight: boolean }
 
 export interface ThreadRequest {
   readonly id: number
