@@ -59,7 +59,9 @@ export function openServedLayer(
     const index = { path, digest: digestOf(bytes) }
     const { tarBytes, spans, compression, access, ...of } = readLazyIndex(bytes, limits)
     const { ino, size } = fstatSync(fd)
-    if (of.diffId !== diffId || of.blob.digest !== source.blob.digest || size !== tarBytes)
+    const isOfLayer = of.diffId === diffId && of.blob.digest === source.blob.digest && size === tarBytes
+    // The tree that is shown was made from the index that the row names.
+    if (!isOfLayer || index.digest !== source.indexDigest)
       throw new LoamError(
         'LAYER_DAMAGED',
         `serve layer ${diffId}: its tar and its lazy index do not belong together`,
