@@ -118,18 +118,20 @@ export class Containers {
     const idMapping = parseUserNamespace(options.userNamespace)
     const sizeBytes = checkSize(options)
     const { needsUnpacked, showsPartial } = provisioner.chooseBackend(asked, { idMapping, sizeBytes })
-    const { lazy_pull: lazySetting } = this.#services.configuration.values
-    const lazy = showsPartial ? lazyModeOf(options, lazySetting) : undefined
     const {
       name,
       cached: wantsCached = true,
       credentials = options.credentials,
     } = sources.find(image, { ...options, mayBeGone: options.refresh !== true })
+    const { lazy_pull: lazySetting } = this.#services.configuration.values
+    const lazy = showsPartial
+      ? lazyModeOf({ ...options, credentials }, lazySetting)
+      : { lazy: undefined, whyEager: undefined }
     return sources.with(name, { ...options, credentials }, async (source) => {
       const cached = wantsCached && options.refresh !== true && source.isRemote
       using stored = await stores[typeOf(name)].get(source, {
         ...options,
-        lazy,
+        ...lazy,
         cached,
         unpack: needsUnpacked,
       })

@@ -60,11 +60,11 @@ export class Images {
     const isPinned =
       (name.transport === 'docker' && name.reference.digest !== undefined) ||
       (name.transport === 'appc' && name.appc.id !== undefined)
-    const lazy = lazyModeOf(options, configuration.values.lazy_pull)
+    const lazy = lazyModeOf({ ...options, credentials }, configuration.values.lazy_pull)
     return sources.with(name, { ...options, credentials }, async (source) => {
       using stored = await stores[typeOf(name)].get(source, {
         ...options,
-        lazy,
+        ...lazy,
         cached: cached ?? isPinned,
         sync: true,
       })

@@ -7,6 +7,7 @@ import type { ImageRecord, ImageType } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { ImageStore, LazyPlan } from '../stores/index.ts'
 import type { ImageSession } from './image-sessions.ts'
+import { whyEagerOf } from './requests.ts'
 
 type Layer = ImageRecord['layers'][number]
 
@@ -148,7 +149,9 @@ export class LayerPrefetch implements AsyncDisposable {
   async #plan(session: ImageSession, source: ImageSource, image: ImageRecord): Promise<LazyPlan | undefined> {
     const { stores, settings } = this.#services
     if (settings.lazy_pull === 'off') return undefined
-    const plan = this.#plans.get(source) ?? stores.docker.planLazily(source, image, session.signal)
+    const plan =
+      this.#plans.get(source) ??
+      stores.docker.planLazily(source, image, { signal: session.signal, whyEager: whyEagerOf(session) })
     this.#plans.set(source, plan)
     return plan
   }

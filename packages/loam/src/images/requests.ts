@@ -54,8 +54,29 @@ export interface CommitOptions extends ImageOptions, NamingOptions {
 }
 
 /** Returns how the layers of a request may be pulled, by its own wish or by the setting `lazy_pull`. */
-export function lazyModeOf({ lazy, lazyIndex }: LazyOptions, setting: 'auto' | 'off'): GetOptions['lazy'] {
+export function lazyModeOf(
+  options: FetchOptions & LazyOptions,
+  setting: 'auto' | 'off',
+): { readonly lazy: GetOptions['lazy']; readonly whyEager: string | undefined } {
+  return { lazy: lazyWishOf(options, setting), whyEager: whyEagerOf(options) }
+}
+
+function lazyWishOf({ lazy, lazyIndex }: LazyOptions, setting: 'auto' | 'off'): GetOptions['lazy'] {
   if (lazy !== undefined) return lazy ? 'asked' : undefined
   if (lazyIndex !== undefined) return 'asked'
   return setting === 'auto' ? 'auto' : undefined
+}
+
+/** Returns why a request cannot leave data for later: what fetches it then has only what is configured. Undefined: it can. */
+export function whyEagerOf({
+  credentials,
+  authFile,
+  certsDir,
+  insecure = [],
+}: FetchOptions): string | undefined {
+  if (credentials !== undefined || authFile !== undefined)
+    return 'the request has credentials of its own, which would be missing when the data is fetched later'
+  if (certsDir !== undefined || insecure.length > 0)
+    return 'the request has TLS options of its own, which would be missing when the data is fetched later'
+  return undefined
 }

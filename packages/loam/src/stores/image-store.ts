@@ -171,13 +171,13 @@ export class ImageStore implements Store<ImageSource> {
     }
   }
 
-  #lazyPull(source: ImageSource, { lazy }: GetOptions): LazyPull | undefined {
-    const { layers, findIndexes: find, trustsStill = () => false, blobs } = this.#options
+  #lazyPull(source: ImageSource, { lazy, whyEager }: GetOptions): LazyPull | undefined {
+    const { layers, findIndexes: find, trustsStill = () => false, blobs, retained } = this.#options
     if (lazy === undefined) return undefined
     const read = (image: ImageRecord) => annotationsOf(blobs.get(image.digest, 'manifest'), image)
     // One file in two spans: not worth it for all who did not ask.
     return new LazyPull(source, {
-      ...{ layers, find, trustsStill },
+      ...{ layers, find, trustsStill, whyEager, retainsBlobs: retained.isOn },
       annotationsOf: lazy === 'asked' ? read : undefined,
     })
   }
@@ -271,8 +271,12 @@ export class ImageStore implements Store<ImageSource> {
   }
 
   /** Finds out which layers of an image can be pulled lazily. @throws CANCELED */
-  async planLazily(source: ImageSource, image: ImageRecord, signal: AbortSignal): Promise<LazyPlan> {
-    const options = { cached: true, lazy: 'auto', signal } as const
+  async planLazily(
+    source: ImageSource,
+    image: ImageRecord,
+    { signal, whyEager }: { readonly signal: AbortSignal; readonly whyEager: string | undefined },
+  ): Promise<LazyPlan> {
+    const options = { cached: true, lazy: 'auto', whyEager, signal } as const
     using lazy = this.#lazyPull(source, options)
     const plan = await this.#plan(image, lazy, options)
     return plan ?? { indexes: new Map(), why: undefined, trusts: () => false }

@@ -7,6 +7,8 @@ import { chunkedIndex, type LayerAnnotations } from './chunked-indexes.ts'
 import type { FoundLazyIndex, LazyIndexes, LazyIndexRequest, LazyIndexSubject } from './lazy-indexes.ts'
 import type { GetOptions, PullEvent } from './store.ts'
 
+const RETENTION_NEEDS_BLOBS = 'blob_retention is on, and keeps the blobs of layers as they are received'
+
 /** Looks for trusted lazy indexes. Never fails for want of one. @throws CANCELED */
 export type FindIndexes = (
   source: ImageSource,
@@ -28,6 +30,10 @@ export interface LazyPlan {
 
 export interface LazyPullOptions {
   readonly layers: LayerStore
+  /** Why the request cannot leave data for later: no index is looked for. */
+  readonly whyEager: string | undefined
+  /** Whether the blobs of layers are kept as they are received, which needs all of them. */
+  readonly retainsBlobs: boolean
   /** Undefined: none is trusted. */
   readonly find: FindIndexes | undefined
   readonly trustsStill: TrustsStill
@@ -48,6 +54,11 @@ export class LazyPull implements Disposable {
     this.#layers.promise.catch(() => undefined)
   }
 
+  get #whyEager(): string | undefined {
+    const { whyEager, retainsBlobs } = this.#options
+    return whyEager ?? (retainsBlobs ? RETENTION_NEEDS_BLOBS : undefined)
+  }
+
   /** Begins the search for an image whose manifest is known. */
   begin(digest: Digest, request: LazyIndexRequest): void {
     this.#found = this.#find(digest, request)
@@ -56,6 +67,8 @@ export class LazyPull implements Disposable {
 
   async #find(digest: Digest, request: LazyIndexRequest): Promise<LazyIndexes> {
     const { find } = this.#options
+    const whyEager = this.#whyEager
+    if (whyEager !== undefined) return { kind: 'none', why: whyEager }
     if (find === undefined) return { kind: 'none', why: 'no lazy index is trusted' }
     const found = await find(this.#source, { digest, layers: this.#layers.promise }, request)
     // Tried only where it would be used: most machines have no indexes.
@@ -114,7 +127,7 @@ export class LazyPull implements Disposable {
     { pin, signal }: LazyIndexRequest,
   ): Promise<ReadonlyMap<DiffId, TrustedIndex>> {
     const { annotationsOf, layers } = this.#options
-    const annotations = pin === undefined ? annotationsOf?.(image) : undefined
+    const annotations = pin === undefined && this.#whyEager === undefined ? annotationsOf?.(image) : undefined
     if (annotations === undefined) return new Map()
     const found = missing.flatMap((layer) => {
       const index = chunkedIndex(layers, this.#source, layer, { annotations, signal })

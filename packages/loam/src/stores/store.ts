@@ -82,6 +82,8 @@ export interface GetOptions {
    * Undefined: all layers are complete.
    */
   readonly lazy?: 'auto' | 'asked' | undefined
+  /** Why the caller cannot leave data for later. Layers that are partial already are used. */
+  readonly whyEager?: string | undefined
   /** Digest of the only artifact of lazy indexes that is meant. */
   readonly lazyIndex?: Digest | undefined
   /** Return only when all of it is on the disk, so that it survives a power failure. */

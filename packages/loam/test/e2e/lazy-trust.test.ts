@@ -96,6 +96,28 @@ describe('the trust in lazy indexes', { timeout: 120_000 }, () => {
     assertLazy(provision(world, '--lazy-trust=pinned', '--index-digest', artifact), 'pinned')
   })
 
+  test('a request with credentials or TLS options of its own is pulled eagerly, and inspect says why', () => {
+    using world = new LazyWorld()
+    writeFileSync(world.path('auth.json'), '{"auths":{}}')
+    for (const [why, ...flags] of [
+      [/the request has credentials of its own/, '--authfile', world.path('auth.json')],
+      [/the request has TLS options of its own/, '--insecure', registry.host],
+    ] as const) {
+      const lazy = provision(world, '--lazy-trust=repository', ...flags)
+      assert.match(lazy?.why ?? '', why)
+      assert.deepEqual(lazy?.layers, [])
+      ok(world.loam('rmi', name))
+      ok(world.loam('prune'))
+    }
+  })
+
+  test('an image whose blobs are retained is pulled eagerly, and inspect says why', () => {
+    using world = new LazyWorld()
+    const lazy = provision(world, '--lazy-trust=repository', '--blob-retention=all')
+    assert.match(lazy?.why ?? '', /^blob_retention is on/)
+    assert.deepEqual(lazy?.layers, [])
+  })
+
   test('an index that was denied is not used again, and fsck lists it', () => {
     using world = new LazyWorld()
     ok(world.loam('images'))
