@@ -303,6 +303,7 @@ export class Wiring implements AsyncDisposable {
     await Promise.all(this.#snapshotters.map(async (snapshotter) => snapshotter.close()))
     // Work that waits for a thread is refused; short work in a thread, such as recording synced files, is completed.
     if (this.#ownsThreads) this.threads.refuse()
+    this.layers.partial.close()
     await this.layers.settle()
     if (this.#ownsThreads) await this.threads[Symbol.asyncDispose]()
     await Promise.all(this.#closing)

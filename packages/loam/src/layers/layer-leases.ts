@@ -5,6 +5,7 @@ import type { FileLock } from '../linux/index.ts'
 import type { LayerRecord, LazySource } from '../metadata/index.ts'
 import type { LeftOutXattrs } from '../tree/index.ts'
 import type { WantedLayer } from './wanted-layer.ts'
+import type { CompleteOptions } from './layer-filler.ts'
 import type { PartialLayers, TrustedIndex } from './partial-layers.ts'
 
 /** How far one layer is. */
@@ -97,33 +98,75 @@ export class LayerLeases {
   /** See `LayerStore.lease`. */
   async lease(layer: WantedLayer, options: LeaseLayerOptions): Promise<FileLock> {
     return this.#watch(layer, options, async (attempt) => {
-      for (;;) {
-        const failure = await this.#complete(attempt)
-        try {
-          return await this.#leaseComplete(attempt, failure)
-        } catch (error) {
-          if (!(error instanceof BecamePartial)) throw error
-        }
+      const { watchers, tell } = attempt
+      const onProgress = (receivedBytes: number, totalBytes: number) => {
+        watchers.hasFetched = true
+        tell({ state: 'fetching', receivedBytes, totalBytes })
       }
+      const waiting = { signal: options.signal, onProgress }
+      return this.#whenWhole(layer.diffId, waiting, async (failure) => this.#leaseComplete(attempt, failure))
     })
+  }
+
+  /** See `LayerStore.add`: `commit` uses the files of the layer that the caller has made, if they are needed. */
+  async leaseMade(
+    diffId: DiffId,
+    commit: () => Promise<void>,
+    signal: AbortSignal | undefined,
+  ): Promise<FileLock> {
+    const { isReady, paths } = this.#options
+    return this.#whenWhole(diffId, { signal }, async (failure) => {
+      const make = async (given: AbortSignal | undefined) => this.#make(diffId, failure, commit, given)
+      return leaseOrMake(lockPath(paths, 'layer', diffId), () => isReady(diffId), make, { signal })
+    })
+  }
+
+  /** Leases a layer after the data of a partial one has come, or after the failure to get it, and again if it becomes partial meanwhile. */
+  async #whenWhole(
+    diffId: DiffId,
+    options: CompleteOptions,
+    lease: (failure: LoamError | undefined) => Promise<FileLock>,
+  ): Promise<FileLock> {
+    for (;;) {
+      const failure = await this.#complete(diffId, options)
+      try {
+        return await lease(failure)
+      } catch (error) {
+        if (!(error instanceof BecamePartial)) throw error
+      }
+    }
+  }
+
+  /** Brings in a layer that is not here, or whose data does not come. The caller holds the layer's lock exclusively. */
+  async #make(
+    diffId: DiffId,
+    failure: LoamError | undefined,
+    bring: () => Promise<void>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { partial, makeReady } = this.#options
+    if (await makeReady(diffId, signal)) return
+    if (failure === undefined && partial.find(diffId) !== undefined) throw new BecamePartial()
+    try {
+      await bring()
+    } catch (error) {
+      // It is in use: why its data does not come says more than that it cannot be replaced.
+      throw isLoamError(error, 'LAYER_DAMAGED') ? (failure ?? error) : error
+    }
   }
 
   async #leaseComplete(
     { layer, options, watchers, tell }: LeaseAttempt,
     failure: LoamError | undefined,
   ): Promise<FileLock> {
-    const { partial, isReady, makeReady, fetch, paths } = this.#options
+    const { isReady, fetch, paths } = this.#options
     const { diffId } = layer
     const make = async (signal: AbortSignal | undefined) => {
-      if (await makeReady(diffId, signal)) return
-      if (failure === undefined && partial.find(diffId) !== undefined) throw new BecamePartial()
-      watchers.hasFetched = true
-      try {
+      const bring = async () => {
+        watchers.hasFetched = true
         await fetch(layer, { ...options, signal, onProgress: tell })
-      } catch (error) {
-        // It is in use: why its data does not come says more than that it cannot be replaced.
-        throw isLoamError(error, 'LAYER_DAMAGED') ? (failure ?? error) : error
       }
+      await this.#make(diffId, failure, bring, signal)
     }
     const onWait = () => {
       tell({ state: 'waiting' })
@@ -137,23 +180,16 @@ export class LayerLeases {
 
   /**
    * Waits for the data of a partial layer, which needs no lock of its own meanwhile: lazy callers go on. Returns the failure if its data does not come: the
-   * caller then fetches the layer from its own source. @throws CANCELED
+   * caller then fetches the layer from its own source. @throws CANCELED, NO_SPACE
    */
-  async #complete({
-    layer: { diffId },
-    options: { signal },
-    watchers,
-    tell,
-  }: LeaseAttempt): Promise<LoamError | undefined> {
-    const onProgress = (receivedBytes: number, totalBytes: number) => {
-      watchers.hasFetched = true
-      tell({ state: 'fetching', receivedBytes, totalBytes })
-    }
+  async #complete(diffId: DiffId, options: CompleteOptions): Promise<LoamError | undefined> {
     try {
-      await this.#options.partial.complete(diffId, { signal, onProgress })
+      await this.#options.partial.complete(diffId, options)
       return undefined
     } catch (error) {
-      throwIfAborted(signal, `complete layer ${diffId}`)
+      throwIfAborted(options.signal, `complete layer ${diffId}`)
+      // Another source has no more room, and what is here stays.
+      if (isLoamError(error, 'NO_SPACE')) throw error
       return toLoamError(error, `complete layer ${diffId}`)
     }
   }

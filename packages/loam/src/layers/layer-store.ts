@@ -4,7 +4,6 @@ import {
   type IngestArea,
   type LazyIndexDirectory,
   layerPath,
-  leaseOrMake,
   lockPath,
   Removals,
   type RetainedBlobs,
@@ -173,7 +172,8 @@ export class LayerStore {
   }
 
   /**
-   * Takes the layer of a blob of which nothing else is known, and returns its digest and a lease on it. The blob is read also if the layer is here.
+   * Takes the layer of a blob of which nothing else is known, and returns its digest and a lease on it. The blob is read also if the layer is here; the data
+   * of a partial one is waited for.
    * Nothing is left behind on failure. @throws the errors of the source and of `ingestLayer`
    */
   async add(
@@ -182,14 +182,11 @@ export class LayerStore {
   ): Promise<{ readonly diffId: DiffId; readonly lease: FileLock }> {
     const options = { ...this.#options, smallBlobs: this.#smallBlobs, spans: this.#spans }
     return ingestUnknown(layer, signal, options, async (diffId, commitTo) => {
-      const make = async (given: AbortSignal | undefined) => {
-        if (await this.#makeReady(diffId, given)) return
+      const commit = async () => {
         await this.#releasePartial(diffId)
         await commitTo()
       }
-      const lockFile = lockPath(this.#options.paths, 'layer', diffId)
-      const lease = await leaseOrMake(lockFile, () => this.#isReady(diffId), make, { signal })
-      return { diffId, lease }
+      return { diffId, lease: await this.#leases.leaseMade(diffId, commit, signal) }
     })
   }
 
@@ -344,7 +341,6 @@ export class LayerStore {
 
   /** Waits until removals have ended, and until deferred records of synced files are written. */
   async settle(): Promise<void> {
-    this.partial.close()
     await this.artifacts.settle()
     await this.#removals.settle()
   }

@@ -42,7 +42,9 @@ class Store implements AsyncDisposable {
       whyNot: async () => undefined,
       filler: {
         prepare: () => undefined,
-        release: () => undefined,
+        release: () => {
+          this.asked.push('release')
+        },
         serve: async (diffIds) => {
           this.asked.push('serve')
           await this.filler.serve?.(diffIds)
@@ -145,6 +147,16 @@ class Store implements AsyncDisposable {
   async lease(): Promise<string[]> {
     const onProgress = (progress: LayerProgress) => this.progress.push(progress)
     const lease = await this.layers.lease(this.#wanted, { onProgress })
+    lease.release()
+    return this.asked.splice(0)
+  }
+
+  /** As `lease`, for the blob of a client that says nothing else of the layer. */
+  async add(): Promise<string[]> {
+    const open = async function* open(): AsyncGenerator<Buffer> {
+      yield Buffer.from(tar)
+    }
+    const { lease } = await this.layers.add({ blob, open })
     lease.release()
     return this.asked.splice(0)
   }
@@ -292,6 +304,43 @@ describe('partial layers', () => {
       assert.ok(store.isComplete())
       for (const name of ['layer.lazy-index', 'layer.spans'])
         assert.ok(!existsSync(store.path(name)), `${name} was never compared with the tar`)
+    })
+  })
+
+  test('a blob whose layer is partial and in use is taken: its data is waited for', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      await store.use()
+      assert.deepEqual(await store.add(), ['complete'])
+      assert.ok(store.isComplete())
+    })
+  })
+
+  test('a blob replaces a partial layer whose data does not come, unless that is in use', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      store.filler.complete = async () => {
+        throw new LoamError('LAZY_UNAVAILABLE', 'the registry of the handler is gone')
+      }
+      assert.deepEqual(await store.add(), ['complete', 'forget'])
+      assert.ok(store.isComplete())
+    })
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      await store.use()
+      store.filler.complete = async () => {
+        throw new LoamError('LAZY_UNAVAILABLE', 'the registry of the handler is gone')
+      }
+      await assert.rejects(store.add(), { message: 'the registry of the handler is gone' })
+    })
+  })
+
+  test('a store that waits for its removals keeps the filler running', async () => {
+    await withStore(async (store) => {
+      await store.layers.settle()
+      assert.deepEqual(store.asked, [])
+      store.layers.partial.close()
+      assert.deepEqual(store.asked, ['release'])
     })
   })
 
