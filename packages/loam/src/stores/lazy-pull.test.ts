@@ -39,6 +39,8 @@ describe('partial layers that another request has created', () => {
       },
       trustsStill: (...args) => trustsStill(args[0], args[1], { trust: 'signed', enforcer }, args[2]),
       annotationsOf: undefined,
+      whyEager: undefined,
+      retainsBlobs: false,
     })
     const image = { digest: blobDigest, layers: [layer] } as unknown as ImageRecord
     const { trusts, why } = await pull.plan(image, {})
