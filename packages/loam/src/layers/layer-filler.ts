@@ -21,7 +21,8 @@ export interface LayerFiller {
   readonly serve: (diffIds: readonly DiffId[], signal?: AbortSignal) => Promise<void>
   /**
    * Waits until all data of a partial layer is here, was verified by its diffID, and its row says so. Other partial layers are filled after
-   * it. The caller keeps the layer from being removed. @throws LAYER_CORRUPT, REGISTRY_*, CANCELED
+   * it. The caller keeps the layer from being removed. @throws CANCELED, NO_SPACE, and DIGEST_MISMATCH, REGISTRY_* and others after a number of tries to get
+   * data that does not come
    */
   readonly complete: (diffId: DiffId, options: CompleteOptions) => Promise<void>
   /** Stops serving layers, which nothing mounts: afterwards nothing holds their files. */

@@ -83,6 +83,9 @@ export class LazyHandler {
       onFilled: (layer) => {
         this.#onFilled(layer)
       },
+      onGivenUp: (layer, failure) => {
+        this.#giveUp(layer, failure)
+      },
       onProgress: ({ diffId, presentBytes, tarBytes }) => {
         for (const { onProgress } of this.#entries.get(diffId)?.completions ?? [])
           onProgress(presentBytes, tarBytes)
@@ -260,7 +263,10 @@ export class LazyHandler {
     }
   }
 
-  /** Waits until a layer is complete. @throws LAYER_DAMAGED if its index has lied, LAYER_NOT_FOUND if it is removed, CANCELED */
+  /**
+   * Waits until a layer is complete. @throws LAYER_DAMAGED if its index has lied, LAYER_NOT_FOUND if it is removed, CANCELED, and the failure of its source
+   * when its data does not come
+   */
   async complete(diffId: DiffId, onProgress: Completion['onProgress'], signal: AbortSignal): Promise<void> {
     await this.serve([diffId])
     const entry = this.#entries.get(diffId)
@@ -280,6 +286,11 @@ export class LazyHandler {
       entry.completions.delete(completion)
       this.#filler.raise(entry.layer, -1)
     }
+  }
+
+  /** Tells who waits for all of a layer that its data does not come. They may have another source; its reads wait on. */
+  #giveUp({ diffId }: ServedLayer, failure: LoamError): void {
+    for (const { done } of this.#entries.get(diffId)?.completions ?? []) done.reject(failure)
   }
 
   /** Stops serving layers; their reads are refused. Afterwards nothing of theirs is open. */
@@ -383,7 +394,9 @@ export class LazyHandler {
     const entry = this.#entries.get(layer.diffId)
     if (entry?.layer !== layer || entry.verifying !== undefined) return
     entry.verifying = this.#verify(entry).catch((error: unknown) => {
-      report(toLoamError(error, `verify layer ${layer.diffId}`).message)
+      const failure = toLoamError(error, `verify layer ${layer.diffId}`)
+      report(failure.message)
+      this.#giveUp(layer, failure)
       setTimeout(() => {
         entry.verifying = undefined
         this.#onFilled(layer)

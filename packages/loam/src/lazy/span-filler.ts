@@ -1,4 +1,4 @@
-import { isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import { FAIL_READ } from '../linux/index.ts'
 import { recordSpan, SPAN_HERE } from '../layers/index.ts'
@@ -20,6 +20,8 @@ const MAX_BACKOFF_MS = 5_000
 const FIRST_REFUSAL_MS = 1_000
 const MAX_REFUSAL_MS = 60_000
 const LOOK_FOR_STALLS_MS = 500
+/** Failures in a row after which who needs all of a layer looks for another way. */
+const GIVE_UP_FAILURES = 6
 
 export interface SpanFillerOptions {
   readonly waiting: WaitingReads
@@ -34,6 +36,8 @@ export interface SpanFillerOptions {
   /** Called when all spans of a layer are here. */
   readonly onFilled: (layer: ServedLayer) => void
   readonly onProgress: (layer: ServedLayer) => void
+  /** Called each time that a layer has failed for so long that who needs all of it should not wait any more. It is filled on. */
+  readonly onGivenUp: (layer: ServedLayer, failure: LoamError) => void
 }
 
 /** A layer that is being filled, and what has gone wrong. */
@@ -49,6 +53,8 @@ interface Filling {
   isStreaming: boolean
   /** Failures since the last span that arrived. */
   failures: number
+  /** When the first of them was. */
+  failingSinceMs: number
   failure: LoamError | undefined
   isWaiting: boolean
   /** When the last span arrived. */
@@ -83,6 +89,7 @@ export class SpanFiller {
       isInOrder: layer.access === 'sequential',
       isStreaming: false,
       failures: 0,
+      failingSinceMs: 0,
       failure: undefined,
       isWaiting: false,
       lastMs: performance.now(),
@@ -316,7 +323,9 @@ export class SpanFiller {
     const times = tries / MAX_TRIES
     const refusalMs = Math.min(FIRST_REFUSAL_MS * 2 ** (times - 1), MAX_REFUSAL_MS)
     filling.refusedUntilMs.set(span, performance.now() + refusalMs)
-    report(`fill layer ${layer.diffId}: span ${span} is wrong, ${tries} times: ${why}`)
+    const text = `fill layer ${layer.diffId}: span ${span} is wrong, ${tries} times: ${why}`
+    report(text)
+    this.#options.onGivenUp(layer, new LoamError('DIGEST_MISMATCH', text))
     this.refusedReads += this.#options.waiting.refuse(layer.diffId, span)
     setTimeout(() => {
       if (this.#layers.get(layer.diffId) !== filling) return
@@ -333,6 +342,10 @@ export class SpanFiller {
     for (const filling of this.#layers.values()) {
       this.refusedReads += this.#options.waiting.refuse(filling.layer.diffId)
       this.#pauseFor(filling, FIRST_REFUSAL_MS)
+      this.#options.onGivenUp(
+        filling.layer,
+        new LoamError('NO_SPACE', `fill layer ${filling.layer.diffId}: the disk is full`),
+      )
     }
   }
 
@@ -341,7 +354,14 @@ export class SpanFiller {
     const failure = toLoamError(error, `fill layer ${filling.layer.diffId}`)
     filling.failures += 1
     filling.failure = failure
-    if (filling.failures === 1) report(failure.message)
+    const now = performance.now()
+    if (filling.failures === 1) {
+      report(failure.message)
+      filling.failingSinceMs = now
+    }
+    const { stallTimeoutMs, onGivenUp } = this.#options
+    const isStalled = stallTimeoutMs > 0 && now - filling.failingSinceMs >= stallTimeoutMs
+    if (isStalled || filling.failures >= GIVE_UP_FAILURES) onGivenUp(filling.layer, failure)
     const asked = isLoamError(failure) ? failure.details['retryAfterMs'] : undefined
     const own = Math.min(FIRST_BACKOFF_MS * 2 ** (filling.failures - 1), MAX_BACKOFF_MS)
     this.#pauseFor(filling, typeof asked === 'number' ? Math.max(asked, own) : own)

@@ -146,6 +146,31 @@ test('a read fails when nothing arrives for longer than lazy_stall_timeout, and 
   await readUntilRight(store)
 })
 
+test('who waits for all of a layer is told why when its data does not come, and reads of it wait on', async () => {
+  await using store = await LazyStore.create(SMALL)
+  let isGone = true
+  interceptBlobs(store, (_request, response) => {
+    if (isGone) response.writeHead(404).end()
+    return isGone
+  })
+  await store.show()
+  const reading = store.read()
+  await assert.rejects(store.client.complete(store.diffId), /404/)
+  isGone = false
+  assert.deepEqual(store.compare(await reading), RIGHT)
+  await store.client.complete(store.diffId)
+})
+
+test('who waits for all of a layer is told when the registry sends wrong bytes again and again', async () => {
+  await using store = await LazyStore.create(SMALL)
+  interceptBlobs(store, (_request, response) => {
+    changeBody(response, (body) => Buffer.alloc(body.length))
+    return false
+  })
+  await store.show()
+  await assert.rejects(store.client.complete(store.diffId), { code: 'DIGEST_MISMATCH' })
+})
+
 test('reads of what is not here fail on a full disk, the others are right, and all are right when there is room', async () => {
   using scratch = new World()
   const disk = scratch.path('disk')
