@@ -18,7 +18,7 @@ import {
   StoreReserve,
 } from '../content/index.ts'
 import { LayerStore, type LazyParts } from '../layers/index.ts'
-import { HandlerClient, probeLazy, startHandler } from '../lazy/index.ts'
+import { HandlerClient, keepProbe, probeLazy, startHandler, whyNoReads } from '../lazy/index.ts'
 import { readLazyIndex } from '../lazy-index/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
@@ -317,14 +317,10 @@ export class Wiring implements AsyncDisposable {
 /** The handler of partial layers is started with what the first caller has that needs it. */
 function createLazyParts({ configuration, env, cwd }: Caller, ingest: () => IngestArea): LazyParts {
   const { values, userId } = configuration
-  let tried: Promise<string | undefined> | undefined
-  const tryLazy = async () => {
-    const probe = await probeLazy(ingest().newPath('lazy'))
-    return probe.isSupported ? undefined : probe.reason
-  }
   return {
     filler: new HandlerClient(values.state, async () => startHandler({ values, userId, env, cwd })),
-    whyNot: async () => (tried ??= tryLazy()),
+    whyNever: whyNoReads,
+    whyNot: keepProbe(async () => probeLazy(ingest().newPath('lazy'))),
   }
 }
 

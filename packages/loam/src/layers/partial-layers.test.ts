@@ -39,6 +39,7 @@ class Store implements AsyncDisposable {
     this.#workers = workers
     this.#ingest = new IngestArea(paths)
     const lazy: LazyParts = {
+      whyNever: () => undefined,
       whyNot: async () => undefined,
       filler: {
         prepare: () => undefined,

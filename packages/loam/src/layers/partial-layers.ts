@@ -38,6 +38,8 @@ import type { TreeWork } from './tree-work.ts'
 /** Unit of `st_blocks`, whatever the file system has (stat(2)). */
 const STAT_BLOCK_BYTES = 512
 
+const NO_FILLER = 'this store has no process that fills partial layers'
+
 /** The lazy index of a layer, and who vouches for it. */
 export interface TrustedIndex {
   /** Fetches it, or makes it. The bytes have the digest `indexDigest`. */
@@ -57,7 +59,9 @@ export interface TrustedIndex {
 /** Fills partial layers, where that is possible. */
 export interface LazyParts {
   readonly filler: LayerFiller
-  /** Returns why this machine cannot fill layers while they are read; undefined if it can. Tries it at the first call. */
+  /** As `whyNot`, by one system call. */
+  readonly whyNever: () => string | undefined
+  /** Returns why this machine cannot fill layers while they are read; undefined if it can. Tries it, and keeps the answer unless it may be another one soon. */
   readonly whyNot: () => Promise<string | undefined>
 }
 
@@ -86,7 +90,13 @@ export class PartialLayers {
   /** Returns why no layer can be pulled lazily on this machine; undefined if layers can. */
   async whyOff(): Promise<string | undefined> {
     const { lazy } = this.#options
-    return lazy === undefined ? 'this store has no process that fills partial layers' : lazy.whyNot()
+    return lazy === undefined ? NO_FILLER : lazy.whyNot()
+  }
+
+  /** Returns why no layer is pulled lazily on this machine, as far as that is known without a mount; undefined if layers may be. */
+  whyNever(): string | undefined {
+    const { lazy } = this.#options
+    return lazy === undefined ? NO_FILLER : lazy.whyNever()
   }
 
   /** Gets ready for layers that are likely to be made soon. */

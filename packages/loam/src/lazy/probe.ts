@@ -24,44 +24,68 @@ import { applyLayer, DEFAULT_LAYER_LIMITS, FileTree, LayerTreeBuilder } from '..
 
 const NAME = 'file'
 const DATA_BYTES = 4096
-const EVENT_LIMIT_MS = 5_000
 const LOOK_AGAIN_MS = 2
+/** Something is used up. */
+const SCARCE = ['EMFILE', 'ENFILE', 'ENOSPC', 'EDQUOT', 'ENOMEM']
+
+/** The result of a try. */
+export type LazyProbe = Probe & {
+  /** It may work soon: the kernel and the file system can, and something else failed. */
+  readonly isPassing?: true
+}
 
 /**
  * Returns whether this machine can pull lazily. Tries it with one file, from the mark to the read through a mount, in a directory on the file
  * system of the store that it creates and removes.
  */
-export async function probeLazy(directory: string): Promise<Probe> {
+export async function probeLazy(directory: string): Promise<LazyProbe> {
   if (!canInflateSpans())
     return no('the zlib and zstd of this Node cannot be called, which decompress parts of a layer')
   try {
     mkdirSync(directory, { mode: 0o700 })
     return await tryOut(directory)
   } catch (error) {
-    return no(toLoamError(error, 'try a lazy pull').message)
+    return { ...no(toLoamError(error, 'try a lazy pull').message), isPassing: true }
   } finally {
     unmountAll(join(directory, 'mount'))
     await removeTree(directory)
   }
 }
 
-function no(reason: string): Probe {
+/** Returns a function that tries once, and says why it does not work; it tries again after a failure that may pass. */
+export function keepProbe(probe: () => Promise<LazyProbe>): () => Promise<string | undefined> {
+  let tried: Promise<string | undefined> | undefined
+  const tryOnce = async () => {
+    const result = await probe()
+    if (result.isPassing === true) tried = undefined
+    return result.isSupported ? undefined : result.reason
+  }
+  return async () => (tried ??= tryOnce())
+}
+
+/** Returns why no reads can wait on this machine; undefined if they may. Its file systems are not tried. */
+export function whyNoReads(): string | undefined {
+  try {
+    closeSync(openReadGroup({ isBlocking: false }))
+    return undefined
+  } catch (error) {
+    if (isErrno(error, 'EPERM')) return 'only root of the machine may let reads wait'
+    if (isErrno(error, 'EINVAL', 'ENOSYS'))
+      return `the kernel ${kernelRelease()} cannot let reads wait (Linux 6.14, CONFIG_FANOTIFY_ACCESS_PERMISSIONS)`
+    // What else fails is found by a whole try.
+    return undefined
+  }
+}
+
+function no(reason: string): LazyProbe {
   return { isSupported: false, reason }
 }
 
-async function tryOut(directory: string): Promise<Probe> {
+async function tryOut(directory: string): Promise<LazyProbe> {
+  const why = whyNoReads()
+  if (why !== undefined) return no(why)
   const { tar, image } = writeLayer(directory)
-  let group: number
-  try {
-    group = openReadGroup({ isBlocking: false })
-  } catch (error) {
-    if (isErrno(error, 'EPERM')) return no('only root of the machine may let reads wait')
-    if (isErrno(error, 'EINVAL', 'ENOSYS'))
-      return no(
-        `the kernel ${kernelRelease()} cannot let reads wait (Linux 6.14, CONFIG_FANOTIFY_ACCESS_PERMISSIONS)`,
-      )
-    throw error
-  }
+  const group = openReadGroup({ isBlocking: false })
   const fd = openSync(tar, 'r+')
   try {
     try {
@@ -75,7 +99,8 @@ async function tryOut(directory: string): Promise<Probe> {
     try {
       mountErofs({ image, devices: [tar], target: mount, by: 'file' })
     } catch (error) {
-      return no(`EROFS images cannot be mounted from files: ${toLoamError(error, 'mount').message}`)
+      const result = no(`EROFS images cannot be mounted from files: ${toLoamError(error, 'mount').message}`)
+      return isErrno(error, ...SCARCE) ? { ...result, isPassing: true } : result
     }
     return await readThrough(join(mount, NAME), { group, fd })
   } finally {
@@ -86,13 +111,12 @@ async function tryOut(directory: string): Promise<Probe> {
 }
 
 /** The read is in a thread of its own; this one answers it after the data was written. */
-async function readThrough(path: string, { group, fd }: { group: number; fd: number }): Promise<Probe> {
+async function readThrough(path: string, { group, fd }: { group: number; fd: number }): Promise<LazyProbe> {
   const reading = readFile(path)
-  const event = await nextEvent(group)
-  if (event === undefined) {
-    await reading
-    return no('a read through the mount did not wait for its data')
-  }
+  let isRead = false
+  reading.finally(() => (isRead = true)).catch(() => undefined)
+  const event = await nextEvent(group, () => isRead)
+  if (event === undefined) return no('a read through the mount did not wait for its data')
   const data = Buffer.alloc(DATA_BYTES, 'loam')
   writeSync(fd, data, 0, DATA_BYTES, 512)
   for (let next: number | undefined = event; next !== undefined; next = readEvent(group)) {
@@ -104,11 +128,12 @@ async function readThrough(path: string, { group, fd }: { group: number; fd: num
     : no('a read through the mount got other bytes than were written')
 }
 
-async function nextEvent(group: number): Promise<number | undefined> {
-  const end = performance.now() + EVENT_LIMIT_MS
+/** Returns the descriptor of the next event; undefined if the read ends without one. A busy machine may take seconds for it. */
+async function nextEvent(group: number, isRead: () => boolean): Promise<number | undefined> {
   for (;;) {
+    const wasRead = isRead()
     const fd = readEvent(group)
-    if (fd !== undefined || performance.now() > end) return fd
+    if (fd !== undefined || wasRead) return fd
     await sleep(LOOK_AGAIN_MS)
   }
 }

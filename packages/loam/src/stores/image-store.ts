@@ -391,8 +391,9 @@ export class ImageStore implements Store<ImageSource> {
     })
     options.onEvent?.({ kind: 'resolved', name: source.name, digest: resolved.targetDigest })
     checkName(source, resolved, naming.type)
-    // It takes a round trip, as the config does.
-    lazy?.begin(resolved.digest, { pin: options.lazyIndex, signal: options.signal })
+    // It takes a round trip, as the config does. Of an image that is known, all layers are likely to be here.
+    if (this.#options.metadata.images.find(resolved.digest) === undefined)
+      lazy?.begin(resolved.digest, { pin: options.lazyIndex, signal: options.signal })
     const configBytes = await this.#getConfig(source, resolved, options.signal)
     const what = `config ${resolved.manifest.config.digest} of ${source.name}`
     const config = parseImageConfig(configBytes, what)

@@ -26,7 +26,12 @@ describe('partial layers that another request has created', () => {
     let searches = 0
     const layers = {
       isHereLazily: () => true,
-      partial: { sourceOf: () => known, whyOff: async () => undefined, warmUp: () => undefined },
+      partial: {
+        sourceOf: () => known,
+        whyNever: () => undefined,
+        whyOff: async () => undefined,
+        warmUp: () => undefined,
+      },
     } as unknown as LayerStore
     const source = { name: 'registry.test/team2/app:1', isRemote: true } as ImageSource
     using pull = new LazyPull(source, {

@@ -46,6 +46,7 @@ export class LazyPull implements Disposable {
   readonly #options: LazyPullOptions
   readonly #source: ImageSource
   readonly #layers = Promise.withResolvers<readonly ImageLayerRecord[]>()
+  readonly #ended = new AbortController()
   #found: Promise<LazyIndexes> | undefined
 
   constructor(source: ImageSource, options: LazyPullOptions) {
@@ -70,7 +71,12 @@ export class LazyPull implements Disposable {
     const whyEager = this.#whyEager
     if (whyEager !== undefined) return { kind: 'none', why: whyEager }
     if (find === undefined) return { kind: 'none', why: 'no lazy index is trusted' }
-    const found = await find(this.#source, { digest, layers: this.#layers.promise }, request)
+    const never = this.#options.layers.partial.whyNever()
+    if (never !== undefined) return { kind: 'none', why: never }
+    const { signal: ended } = this.#ended
+    const signal = request.signal === undefined ? ended : AbortSignal.any([request.signal, ended])
+    const image = { digest, layers: this.#layers.promise }
+    const found = await find(this.#source, image, { ...request, signal })
     // Tried only where it would be used: most machines have no indexes.
     if (found.kind === 'none') return found
     const why = await this.#getReady()
@@ -90,7 +96,10 @@ export class LazyPull implements Disposable {
     const trustsKnown = (known: LazySource) => this.#options.trustsStill(known, this.#source, request)
     const missing = image.layers.filter(({ diffId }) => !this.#isHere(diffId, trustsKnown))
     this.#layers.resolve(missing)
-    if (missing.length === 0) return { indexes: new Map(), why: undefined, trusts: trustsKnown }
+    if (missing.length === 0) {
+      this.#ended.abort()
+      return { indexes: new Map(), why: undefined, trusts: trustsKnown }
+    }
     const found = await (this.#found ?? this.#find(image.digest, request))
     throwIfAborted(request.signal, `pull ${this.#source.name}`)
     const inBlobs = await this.#findInBlobs(image, missing, request)
@@ -151,8 +160,9 @@ export class LazyPull implements Disposable {
       blobMediaType: layer.blobMediaType,
     }
   }
-  /** Ends a search whose image was not pulled. */
+  /** Ends a search whose image was not pulled, with its requests. */
   [Symbol.dispose](): void {
+    this.#ended.abort()
     this.#layers.reject(
       new LoamError('CANCELED', `look for lazy indexes of ${this.#source.name}: its pull has ended`),
     )
