@@ -1,5 +1,5 @@
 import { ImageSession, type SourceOpener } from '../images/index.ts'
-import type { LazySource, MetadataStore } from '../metadata/index.ts'
+import { isOwnWord, type LazySource, type MetadataStore } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 
 /** Opens the sources of partial layers, and keeps them open between requests. After a failure a source is opened again: with new credentials. */
@@ -24,7 +24,8 @@ export class BlobSources {
     const { images } = this.#metadata
     const having = images.list().filter(({ layers }) => layers.some((layer) => layer.diffId === diffId))
     const digests = new Set(having.map(({ digest }) => digest))
-    const names = images.listNames().filter(({ imageDigest }) => digests.has(imageDigest))
+    // An archive may name any host, and Loam must not contact a host that the user did not name.
+    const names = images.listNames().filter((name) => digests.has(name.imageDigest) && !isOwnWord(name))
     return [...new Set([reference, ...names.map((name) => name.reference)])]
   }
 
