@@ -202,6 +202,15 @@ describe('the search for lazy indexes', () => {
     await assertFound(await find({ trust: 'signed', enforcer: enforcerOf('cosign') }), 'signed: key k')
   })
 
+  test('a request that names an artifact means no other one, also where signatures decide', async () => {
+    const artifact = artifactOf()
+    publish(artifact)
+    sign(artifact)
+    const rules = { trust: 'signed', enforcer: enforcerOf('cosign') } as const
+    await assertFound(await find(rules, artifact.digest), 'signed: key k')
+    assertNone(await find(rules, digestOf(Buffer.from('another'))), /its repository does not have/)
+  })
+
   test('a bundle that refers to an artifact is a signature of it', async () => {
     const artifact = artifactOf()
     publish(artifact)

@@ -203,8 +203,9 @@ class Search {
       this.#reasons.push('its source has no lazy indexes')
       return undefined
     }
-    const pin = this.#allows('pinned') ? this.#request.pin : undefined
-    if (pin === undefined && !this.#allows('repository') && !this.#isSigned()) {
+    const { pin } = this.#request
+    const isPinTrusted = pin !== undefined && this.#allows('pinned')
+    if (!isPinTrusted && !this.#allows('repository') && !this.#isSigned()) {
       this.#reasons.push(this.#whyNotAsked())
       return undefined
     }
