@@ -20,6 +20,7 @@ import { claimAll, closeServedLayer, neededOf, openServedLayer, type ServedLayer
 import { SpanFiller } from './span-filler.ts'
 import { UnopenedLayers } from './unopened-layers.ts'
 import type { HandlerOptions } from './handler-options.ts'
+import { Turns } from './turns.ts'
 import { isOfCompleteLayer } from './complete-layers.ts'
 import { unmountAndReport } from './poisoned-mounts.ts'
 import { cannotWait, openGroup } from './read-group.ts'
@@ -59,8 +60,8 @@ export class LazyHandler {
   /** Files that were complete when their mark went; reads of them may still be on their way. */
   readonly #completeInodes = new Set<number>()
   #poisoned: readonly string[] = []
-  /** Changes of what is served come one after the other. */
-  #last: Promise<unknown> = Promise.resolve()
+  /** Changes of what is served. */
+  readonly #turns = new Turns()
 
   private constructor(options: HandlerOptions, group: number) {
     this.#options = options
@@ -72,20 +73,14 @@ export class LazyHandler {
       journal: lazyPaths.journal,
       descriptorLimit: options.descriptorLimit,
       needsOf: (inode, offset, count) => this.#needsOf(inode, offset, count),
-      onRead: (read) => {
-        this.#onRead(read)
-      },
+      onRead: (read) => this.#onRead(read),
     })
     this.#filler = new SpanFiller({
       waiting: this.#answers.waiting,
       withSource: async (layer, tries, act) => options.withSource(layer.source, tries, act),
       stallTimeoutMs,
-      onFilled: (layer) => {
-        this.#onFilled(layer)
-      },
-      onGivenUp: (layer, failure) => {
-        this.#giveUp(layer, failure)
-      },
+      onFilled: (layer) => this.#onFilled(layer),
+      onGivenUp: ({ diffId }, failure) => this.#giveUp(diffId, failure),
       onProgress: ({ diffId, presentBytes, tarBytes }) => {
         for (const { onProgress } of this.#entries.get(diffId)?.completions ?? [])
           onProgress(presentBytes, tarBytes)
@@ -147,7 +142,7 @@ export class LazyHandler {
   #lookAgain(): void {
     this.#forgetRemoved()
     if (this.#unopened.size === 0) return
-    const again = this.#inTurn(async () => {
+    const again = this.#turns.run(async () => {
       for (const { diffId, tarFd } of this.#unopened.all) {
         this.#unopened.delete(diffId)
         this.#resume(diffId, tarFd)
@@ -193,7 +188,7 @@ export class LazyHandler {
 
   /** Serves partial layers; returns when their reads wait. Layers that are complete need nothing. @throws LAYER_NOT_FOUND, LAZY_*, system errors */
   async serve(diffIds: readonly DiffId[]): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.#turns.run(async () => {
       const opened: ServedLayer[] = []
       try {
         for (const diffId of diffIds) {
@@ -289,14 +284,14 @@ export class LazyHandler {
   }
 
   /** Tells who waits for all of a layer that its data does not come. They may have another source; its reads wait on. */
-  #giveUp({ diffId }: ServedLayer, failure: LoamError): void {
+  #giveUp(diffId: DiffId, failure: LoamError): void {
     for (const { done } of this.#entries.get(diffId)?.completions ?? []) done.reject(failure)
   }
 
   /** Stops serving layers; their reads are refused. Afterwards nothing of theirs is open. */
   async forget(diffIds: readonly DiffId[]): Promise<void> {
     try {
-      await this.#inTurn(async () => {
+      await this.#turns.run(async () => {
         const entries = diffIds.flatMap((diffId) => this.#entries.get(diffId) ?? [])
         for (const { layer, completions } of entries) {
           const removed = new LoamError('LAYER_NOT_FOUND', `complete layer ${layer.diffId}: it was removed`)
@@ -360,12 +355,6 @@ export class LazyHandler {
     this.#options.keeper.end(this.#group)
   }
 
-  async #inTurn<T>(act: () => Promise<T>): Promise<T> {
-    const turn = this.#last.then(act)
-    this.#last = turn.catch(() => undefined)
-    return turn
-  }
-
   async #keep(): Promise<void> {
     const layers = [...[...this.#entries.values()].map(({ layer }) => layer), ...this.#unopened.all]
     const tars = new Map(layers.map(({ diffId, tarFd }) => [diffId, tarFd]))
@@ -396,7 +385,7 @@ export class LazyHandler {
     entry.verifying = this.#verify(entry).catch((error: unknown) => {
       const failure = toLoamError(error, `verify layer ${layer.diffId}`)
       report(failure.message)
-      this.#giveUp(layer, failure)
+      this.#giveUp(layer.diffId, failure)
       setTimeout(() => {
         entry.verifying = undefined
         this.#onFilled(layer)
@@ -429,9 +418,11 @@ export class LazyHandler {
     await this.#profiles.end(layer)
     const { metadata, bootId } = this.#options
     await metadata.layers.complete(diffId, newArtifactRecord(diffId, 'tar', bootId))
-    void this.#inTurn(async () => this.#leaveComplete(entry)).catch((error: unknown) => {
-      report(toLoamError(error, `end serving layer ${diffId}`).message)
-    })
+    void this.#turns
+      .run(async () => this.#leaveComplete(entry))
+      .catch((error: unknown) => {
+        report(toLoamError(error, `end serving layer ${diffId}`).message)
+      })
   }
 
   /** Compares all spans with their sums once more; those that differ are fetched again. */
