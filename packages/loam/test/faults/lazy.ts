@@ -1,13 +1,15 @@
 // The handler of partial layers is killed while readers compare every file that it fills.
 import { killHandler } from '../support/kill-handler.ts'
+import { rounds } from '../support/rounds.ts'
 import type { Group } from './outcome.ts'
 
-const ROUNDS = 20
+/** With ten kills each. `npm run verify` has time for few. */
+const ROUNDS = rounds(20, 2)
 const KILLS = 10
 
 export const killedHandler: Group = {
   id: 'lazy',
-  what: 'the handler of partial layers is killed under four readers, 200 times',
+  what: `the handler of partial layers is killed under four readers, ${ROUNDS * KILLS} times`,
   run: async ({ isLong }, outcome) => {
     await outcome.repeat(isLong ? ROUNDS * 10 : ROUNDS, async (random) => {
       const { kills, wrong, failed } = await killHandler({
