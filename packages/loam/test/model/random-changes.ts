@@ -169,11 +169,21 @@ class TreeChanger {
   }
 
   #write(path: Buffer, flags: number): void {
-    const fd = openSync(path, flags, 0o644)
+    const fd = this.#open(path, flags)
     try {
       if (fstatSync(fd).isFile()) writeSync(fd, this.#bytes())
     } finally {
       closeSync(fd)
+    }
+  }
+
+  /** In a sticky directory that all may write to, O_CREAT does not open a file of another user (fs.protected_regular). */
+  #open(path: Buffer, flags: number): number {
+    try {
+      return openSync(path, flags, 0o644)
+    } catch (error) {
+      if (!isErrno(error, 'EACCES')) throw error
+      return openSync(path, flags & ~O_CREAT)
     }
   }
 
