@@ -40,6 +40,7 @@ import {
 } from '../stores/index.ts'
 import {
   type Configuration,
+  layerLimits,
   type ReadPolicy,
   readSignaturePolicy,
   type SettingName,
@@ -160,7 +161,8 @@ export class Wiring implements AsyncDisposable {
     const { workers, writers } = this.threads
     const bootId = readBootId()
     const { ingest } = this
-    const { layer: limits, image: imageLimits } = limitsOf(values)
+    const limits = layerLimits(values)
+    const imageLimits = imageLimitsOf(values)
     const blobs = new BlobStore(paths, imageLimits)
     const retained = createRetainedBlobs(paths, values)
     const { lazy_index: makesIndexes, lazy_index_dir: shared } = configuration.values
@@ -324,24 +326,15 @@ function createLazyParts({ configuration, env, cwd }: Caller, ingest: () => Inge
   }
 }
 
-/** The limits of layers and of images. */
-function limitsOf(values: SharedSettings) {
-  const layer = {
-    depth: values.limit_layer_depth,
-    tarBytes: values.limit_layer_bytes,
-    entries: values.limit_layer_entries,
-    fileBytes: values.limit_file_bytes,
-    xattrBytes: values.limit_layer_xattr_bytes,
-    ratio: values.limit_layer_ratio,
-  }
-  const image = {
+/** The limits of images. */
+function imageLimitsOf(values: SharedSettings) {
+  return {
     layers: values.limit_image_layers,
     bytes: values.limit_image_bytes,
     manifestBytes: values.limit_manifest_bytes,
     configBytes: values.limit_config_bytes,
     pullMs: values.limit_pull_time,
   }
-  return { layer, image }
 }
 
 /** Returns the search for lazy indexes that the settings trust, and what they say of those that were found before. */

@@ -5,8 +5,7 @@ import { parentPort } from 'node:worker_threads'
 import { inflateSpan } from '../compression/index.ts'
 import { isErrno, isLoamError } from '../errors/index.ts'
 import { type Digest, digestOf, finishDigest } from '../image/index.ts'
-import { type LazyIndex, readLazyIndex, readSkeleton } from '../lazy-index/index.ts'
-import { TarReader } from '../tar/index.ts'
+import { isSkeletonOf, type LazyIndex, readLazyIndex } from '../lazy-index/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import type { IndexFile, SpanJob, SpanOutcome, ThreadAnswer, ThreadRequest } from './span-jobs.ts'
 
@@ -90,18 +89,11 @@ function verify({ fd, tarBytes, algorithm, index }: Extract<SpanJob, { kind: 've
 
 /** What the kernel has mounted was made from the skeleton. */
 function hasSkeleton(fd: number, tarBytes: number, index: IndexFile): boolean {
-  try {
-    const pieces = indexOf(index).skeletonPieces()
-    for (const { tarStart, bytes } of readSkeleton(pieces, tarBytes, new TarReader(() => undefined))) {
-      const own = Buffer.allocUnsafe(bytes.length)
-      readFully(fd, own, tarStart)
-      if (!own.equals(bytes)) return false
-    }
-    return true
-  } catch (error) {
-    if (isLoamError(error)) return false
-    throw error
-  }
+  return isSkeletonOf(indexOf(index).skeletonPieces(), tarBytes, (tarStart, lengthBytes) => {
+    const bytes = Buffer.allocUnsafe(lengthBytes)
+    readFully(fd, bytes, tarStart)
+    return bytes
+  })
 }
 
 function indexOf({ path, digest }: IndexFile): LazyIndex {

@@ -6,7 +6,7 @@ import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BlobStore, IngestArea, openStoreRoot, RetainedBlobs, type StorePaths } from '../content/index.ts'
-import type { Settings } from '../config/index.ts'
+import { layerLimits } from '../config/index.ts'
 import { toLoamError } from '../errors/index.ts'
 import { SourceOpener } from '../images/index.ts'
 import { LayerStore, WorkerPool } from '../layers/index.ts'
@@ -69,7 +69,7 @@ async function run(paths: LazyPaths): Promise<void> {
     lazyPaths: paths,
     metadata,
     keeper,
-    limits: limitsOf(values),
+    limits: layerLimits(values),
     bootId: readBootId(),
     stallTimeoutMs: values.lazy_stall_timeout,
     descriptorLimit,
@@ -156,7 +156,7 @@ function createSources({
     workers,
     writers: workers,
     ingest: () => new IngestArea(paths),
-    limits: limitsOf(values),
+    limits: layerLimits(values),
     bootId: readBootId(),
     retained: new RetainedBlobs(paths, { mode: 'none', maxAgeMs: 0, maxBytes: 0 }),
   })
@@ -171,17 +171,6 @@ function createSources({
     layers,
     closing: new Set(),
   })
-}
-
-function limitsOf(values: Settings) {
-  return {
-    depth: values.limit_layer_depth,
-    tarBytes: values.limit_layer_bytes,
-    entries: values.limit_layer_entries,
-    fileBytes: values.limit_file_bytes,
-    xattrBytes: values.limit_layer_xattr_bytes,
-    ratio: values.limit_layer_ratio,
-  }
 }
 
 /** Waits until there is nothing to do for a while. */
