@@ -58,7 +58,15 @@ export class InstalledPrograms implements Disposable {
 function install(name: string, target: string): void {
   mkdirSync(target, { recursive: true })
   const folder = join(REPOSITORY, 'packages', name)
-  for (const part of ['bin', 'client.js', 'index.js', 'internal.js', 'testing.js', 'package.json'])
+  for (const part of [
+    'bin',
+    'client.js',
+    'index.js',
+    'internal.js',
+    'require-node.js',
+    'testing.js',
+    'package.json',
+  ])
     if (existsSync(join(folder, part))) cpSync(join(folder, part), join(target, part), { recursive: true })
   // Without the types, which take ten times as long and are not needed here.
   const { status } = spawnSync(BUNDLER, ['--config', '--dir', join(target, 'dist')], {

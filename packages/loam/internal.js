@@ -1,6 +1,8 @@
 // A checkout has the sources, and nothing that was built; a package has dist alone.
 import { existsSync } from 'node:fs'
+import { requireNode } from './require-node.js'
 
+requireNode()
 const source = new URL('./src/internal.ts', import.meta.url)
 const {
   CONVERSATIONS,

@@ -1,6 +1,7 @@
 #!/usr/bin/env sh
-':' //; eval "exec node -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
-// A shell runs the line above, and JavaScript passes over it. Node looks for some of its own options in the whole command line, also behind
+':' //; _d=$(readlink -f -- "$0"); _d=${_d%/*/*}; _node=node; for _f in "$_d"/node_modules/node-linux-*/bin/node "$_d"/../../node_modules/node-linux-*/bin/node; do if [ -x "$_f" ] && { [ -e /lib64/ld-linux-x86-64.so.2 ] || [ -e /lib/ld-linux-aarch64.so.1 ]; }; then _node=$_f; break; fi; done; command -v "$_node" >/dev/null || { echo "loam: needs Node 24.15 or newer, and none is installed" >&2; echo "hint: Install it again without --omit=optional: then it brings Node (npm install --global loamfs)." >&2; exit 127; }; eval "exec \"\$_node\" -- \"\$0\" @$(_n=0; for _ do _n=$((_n + 1)); printf ' ".${%d}"' $_n; done)"
+// A shell runs the line above, and JavaScript passes over it. It takes the Node that the package brings, so that the machine may have an old one
+// or none; without it, or where the C library is not glibc, the one that is installed. Node looks for some of its own options in the whole command line, also behind
 // the script's name and behind `--` (--env-file, --experimental-config-file), and runs the code that those files name: words that are
 // meant for a container would be code on the host. So no word reaches Node as it was written: each has a dot in front of it.
 //
@@ -14,7 +15,7 @@ const [major, minor] = process.versions.node.split('.').map(Number)
 if (major < 24 || (major === 24 && minor < 15)) {
   process.stderr.write(
     `loam: needs Node 24.15 or newer, and this is ${process.version}\n` +
-      'hint: in a checkout, `npm ci` installs the pinned Node and `npx loam` uses it\n',
+      'hint: Install it again without --omit=optional: then it brings Node (npm install --global loamfs; in a checkout: npm ci).\n',
   )
   process.exit(1)
 }

@@ -1,8 +1,8 @@
 /*
  * Decompresses xz and bzip2 with liblzma 5 (lzma/base.h) and libbz2 1.0 (bzlib.h), which every Debian has: dpkg needs them.
  */
-import { createRequire } from 'node:module'
 import type * as Koffi from 'koffi'
+import { loadKoffi } from '../linux/index.ts'
 import { LoamError } from '../errors/index.ts'
 
 /** The compression of a blob, which its first bytes show. */
@@ -77,7 +77,7 @@ function bind(name: LibraryName): Binding {
   if (known !== undefined) return known
   const file = name === 'xz' ? 'liblzma.so.5' : 'libbz2.so.1.0'
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
+    const koffi = loadKoffi()
     const made = name === 'xz' ? bindXz(koffi, koffi.load(file)) : bindBzip2(koffi, koffi.load(file))
     bindings.set(name, made)
     return made

@@ -3,9 +3,9 @@
  * and a trial shows that its struct inflate_state has the layout below.
  */
 import { LoamError } from '../errors/index.ts'
-import { createRequire } from 'node:module'
 import { gzipSync } from 'node:zlib'
 import type * as Koffi from 'koffi'
+import { loadKoffi } from '../linux/index.ts'
 import { callAside, type Inflater } from './inflaters.ts'
 
 // Offsets in struct inflate_state: 40 bytes, tables of 18912 and 2208 bytes, then the fields of the stream.
@@ -51,7 +51,7 @@ function loadIsal(): Isal | undefined {
 
 function bind(): Isal | undefined {
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
+    const koffi = loadKoffi()
     const isal = koffi.load('libisal.so.2')
     const bound: Isal = {
       init: isal.func('void isal_inflate_init(void *state)') as Isal['init'],

@@ -2,9 +2,9 @@
  * The functions of zlib (zlib.h) that node:zlib does not offer: to stop at the blocks of a deflate stream, and to begin at one. They are those
  * of the zlib that Node contains, or is linked to. Used only if a trial shows that its z_stream has the layout below.
  */
-import { createRequire } from 'node:module'
 import { deflateRawSync } from 'node:zlib'
 import type * as Koffi from 'koffi'
+import { loadKoffi } from '../linux/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { callAside } from './inflaters.ts'
 
@@ -55,7 +55,7 @@ function loadZlib(): Zlib | undefined {
 
 function bind(): Zlib | undefined {
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
+    const koffi = loadKoffi()
     const zlib = koffi.load(null)
     const bound: Zlib = {
       start: zlib.func(

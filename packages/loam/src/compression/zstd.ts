@@ -2,8 +2,8 @@
  * Decompresses zstd with the library (zstd.h) that Node contains and exports. Called directly, since Node's streams pass each piece to another
  * thread and back, which costs more than the decompression. The system's libzstd cannot be used: its calls to itself would reach Node's copy.
  */
-import { createRequire } from 'node:module'
 import type * as Koffi from 'koffi'
+import { loadKoffi } from '../linux/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { callAside, type Inflater } from './inflaters.ts'
 
@@ -48,7 +48,7 @@ function loadZstd(): Zstd | undefined {
 
 function bind(): Zstd | undefined {
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
+    const koffi = loadKoffi()
     const zstd = koffi.load(null)
     return {
       create: zstd.func('void *ZSTD_createDCtx(void)') as Zstd['create'],

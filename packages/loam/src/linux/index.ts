@@ -1,5 +1,6 @@
 export { protectMemory } from './memory.ts'
 export { type Environment, plainEnvironment, searchPath, toolEnvironment } from './environment.ts'
+export { loadKoffi } from './koffi.ts'
 export { type BinaryFormat, isOfFormat, listBinaryFormats } from './binary-formats.ts'
 export {
   encodeTimes,

@@ -4,11 +4,11 @@
  * Paths are bytes: a Buffer must end in NUL, a string is UTF-8.
  */
 import { readlinkSync } from 'node:fs'
-import { createRequire, flushCompileCache } from 'node:module'
+import { flushCompileCache } from 'node:module'
 import { getSystemErrorMap } from 'node:util'
 import { LoamError } from '../errors/index.ts'
+import { type Koffi, loadKoffi } from './koffi.ts'
 
-type Koffi = typeof import('koffi')
 type Path = string | Buffer
 
 /** Directory descriptor that means the working directory (fcntl.h). */
@@ -288,17 +288,6 @@ function bindEvents(call: Call): Pick<Libc, EventCalls> {
 /** Returns memory of this process, which has to stay mapped, as bytes. */
 export function viewMemory(address: number, bytes: number): Buffer {
   return Buffer.from(loadKoffi().view(BigInt(address), bytes))
-}
-
-function loadKoffi(): Koffi {
-  try {
-    return createRequire(import.meta.url)('koffi') as Koffi
-  } catch (error) {
-    throw new LoamError('UNSUPPORTED_SYSTEM', `load koffi: ${String(error)}`, {
-      cause: error,
-      hint: 'Install the package again on this machine: koffi brings one binary for each platform.',
-    })
-  }
 }
 
 function loadLibrary(koffi: Koffi): ReturnType<Koffi['load']> {
