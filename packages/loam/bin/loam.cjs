@@ -43,7 +43,7 @@ const ACCEPT_LIMIT_MS = 30_000
 const NO_USER = 65_534
 /** Options of `run` and of every command that take no value, without dashes; a test compares them with cli/. */
 const FLAGS =
-  'read_only pull lazy eager keep tty t json quiet help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
+  'read_only pull lazy eager keep tty t json quiet q help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
 const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
 const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version

@@ -35,7 +35,7 @@ const recordFields = {
 const ImageRecordSchema = matching<ImageRecord>()(v.object(recordFields))
 
 const ListedImageSchema = matching<ListedImage>()(
-  v.object({ ...recordFields, names: list(v.string()), damage: orUndefined(v.string()) }),
+  v.object({ ...recordFields, tarBytes: count, names: list(v.string()), damage: orUndefined(v.string()) }),
 )
 
 const pulledFields = { name: v.string(), digest, image: ImageRecordSchema }

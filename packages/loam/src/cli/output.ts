@@ -50,6 +50,19 @@ export class Output {
     if (all.length > 0) this.#host.stdout.write(`${all.map(visible).join('\n')}\n`)
   }
 
+  /** Writes lines in a form that the user gave: their tabs and line breaks stay. */
+  formatted(lines: readonly string[]): void {
+    const escaped = lines.map((line) =>
+      line
+        .split(/(?<=[\t\n])/)
+        .map((part) =>
+          /[\t\n]$/.test(part) ? `${visible(part.slice(0, -1))}${part.at(-1) ?? ''}` : visible(part),
+        )
+        .join(''),
+    )
+    if (lines.length > 0) this.#host.stdout.write(`${escaped.join('\n')}\n`)
+  }
+
   /** Writes one of many results that come over time: as a line of JSON, or as a line of text. */
   line(value: unknown, text: () => string): void {
     this.#host.stdout.write(`${this.json ? visibleJson(value, jsonValue) : visible(text())}\n`)

@@ -40,7 +40,7 @@ export function addGlobalOptions(command: Command): Command {
       ).choices(['auto', 'never', 'require']),
     )
     .option('--json', 'write results and errors as JSON')
-    .option('--quiet', 'write no progress')
+    .option('-q, --quiet', 'write no progress')
 }
 
 /** Returns the settings that the command's flags give. */

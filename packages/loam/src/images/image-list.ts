@@ -18,8 +18,14 @@ export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' |
   return metadata.images.list().map((image) => ({
     ...image,
     damage: blobs.findProblem(image.digest, 'manifest') ?? blobs.findProblem(image.configDigest, 'config'),
+    tarBytes: tarBytesOf(metadata, image),
     names: names.filter(({ imageDigest }) => imageDigest === image.digest).map(({ reference }) => reference),
   }))
+}
+
+function tarBytesOf({ layers }: ImageServices['metadata'], image: ImageRecord): number {
+  const diffIds = new Set(image.layers.map(({ diffId }) => diffId))
+  return [...diffIds].reduce((sum, diffId) => sum + (layers.find(diffId)?.tarBytes ?? 0), 0)
 }
 
 /** Finds an image by name or digest, with its documents. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
@@ -33,7 +39,12 @@ export function inspectImage(services: ListServices, text: string, options: Imag
     return leftOut === undefined ? [] : [{ diffId, ...leftOut }]
   })
   return {
-    image: { ...record, names: namesOf(services, record.digest), damage: undefined },
+    image: {
+      ...record,
+      tarBytes: tarBytesOf(metadata, record),
+      names: namesOf(services, record.digest),
+      damage: undefined,
+    },
     manifest: parseStrictJson(manifest, `manifest ${record.digest}`),
     config: parseStrictJson(config, `config ${record.configDigest}`),
     decisions: metadata.decisions.list(record.digest),

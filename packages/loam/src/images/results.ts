@@ -40,6 +40,8 @@ export interface CollectionReport extends PruneResult {
 
 /** An image of the store with its names. */
 export interface ListedImage extends ImageRecord {
+  /** Bytes of its layers as tars: what they contain. `sizeBytes` is what its registry sends. */
+  readonly tarBytes: number
   /** Its names; empty for an image without one. */
   readonly names: readonly string[]
   /** Why its manifest or config cannot be read; undefined for a sound image. */

@@ -16,7 +16,7 @@ export function addDf(program: Command, host: Host): void {
         const usage = await loam.store.usage()
         output.result(usage, () => {
           const images = formatTable(
-            ['IMAGE', 'SIZE', 'OWN', 'SHARED', 'CONTAINERS'],
+            ['IMAGE', 'ON DISK', 'OWN', 'SHARED', 'CONTAINERS'],
             usage.images.map(({ digest, names, bytes, ownBytes, sharedBytes, containers }) => [
               names[0] ?? shortDigest(digest),
               formatBytes(bytes),
@@ -26,7 +26,7 @@ export function addDf(program: Command, host: Host): void {
             ]),
           )
           const layers = formatTable(
-            ['LAYER', 'SIZE', 'FOLDERS', 'IMAGES'],
+            ['LAYER', 'ON DISK', 'FOLDERS', 'IMAGES'],
             usage.layers.map(({ diffId, bytes, partialOfBytes, folderBytes, images: users }) => [
               shortDigest(diffId),
               partialOfBytes === undefined
@@ -37,7 +37,7 @@ export function addDf(program: Command, host: Host): void {
             ]),
           )
           const containers = formatTable(
-            ['CONTAINER', 'IMAGE', 'BACKEND', 'SIZE'],
+            ['CONTAINER', 'IMAGE', 'BACKEND', 'ON DISK'],
             usage.containers.map(({ id, reference, backend, bytes }) => [
               id,
               reference,

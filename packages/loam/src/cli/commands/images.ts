@@ -1,32 +1,58 @@
 import type { Command } from 'commander'
-import { formatAge, formatBytes, formatTable, shortDigest } from '../format.ts'
+import { imageList, imageRows, isNamed } from '../image-rows.ts'
+import { addListOptions, chooseRows, type ListFlags, writeList } from '../lists.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
+interface Flags extends GlobalOptions, ListFlags {
+  readonly digests?: boolean
+}
+
 export function addImages(program: Command, host: Host): void {
-  addGlobalOptions(program.command('images'))
-    .description(
-      'list the images in the store; images of origin `local` have no known source to fetch them from',
+  const command = addGlobalOptions(program.command('images [name]'))
+  addListOptions(command, imageList([]))
+    .option('-a, --all', 'accepted: all images are always listed')
+    .option('--digests', 'show digests in full')
+    .description('list the images in the store, the latest pulled first')
+    .addHelpText(
+      'after',
+      `
+SIZE is that of the unpacked layers; {{.Packed}} has the size in the registry, \`loam df\` the space on the disk.
+Images of origin \`local\` have no known source to fetch them from.
+  loam images busybox                     those of a repository, also with * and ?
+  loam images -q --filter dangling=true   IDs of images without a name
+  loam images --sort size:desc --format 'table {{.Repository}}\\t{{.Tag}}\\t{{.Size}}'
+  loam images --format '{{json .}}'       one line of JSON for each; --format json is one list of all facts
+
+Words of templates: ${imageList([])
+        .fields.map(({ name }) => name)
+        .join(', ')}
+Keys of --filter: reference, dangling, platform, origin (local, registry), before, since, digest`,
     )
-    .action(async (flags: GlobalOptions) => {
-      await withSession(host, flags, async ({ loam, output }) => {
-        const images = await loam.images.list()
-        output.result(images, () =>
-          formatTable(
-            ['IMAGE', 'DIGEST', 'PLATFORM', 'LAYERS', 'SIZE', 'PULLED', 'ORIGIN'],
-            images.flatMap((image) =>
-              (image.names.length === 0 ? ['<none>'] : image.names).map((name) => [
-                name,
-                shortDigest(image.digest),
-                image.platform,
-                String(image.layers.length),
-                formatBytes(image.sizeBytes),
-                image.damage === undefined ? formatAge(image.pulledAtMs) : 'damaged',
-                image.isLocal ? 'local' : 'registry',
-              ]),
-            ),
-          ),
-        )
+    .action(async (name: string | undefined, given: Flags) => {
+      await withSession(host, given, async ({ loam, output }) => {
+        const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
+        const all = imageRows(await loam.images.list())
+        const definition = imageList(all)
+        const named = name === undefined ? all : all.filter((row) => isNamed(row, name))
+        const rows = chooseRows(named, flags, definition)
+        const images = [...new Set(rows.map(({ image }) => image))]
+        const shown =
+          given.digests === true
+            ? {
+                ...definition,
+                fields: definition.fields.map((field) =>
+                  field.name === 'ID'
+                    ? {
+                        ...field,
+                        heading: 'DIGEST',
+                        text: ({ image }: (typeof rows)[number]) => image.digest,
+                      }
+                    : field,
+                ),
+              }
+            : definition
+        writeList({ host, output, flags }, rows, images, shown)
         for (const { damage } of images) if (damage !== undefined) output.note(`damaged: ${damage}`)
       })
     })

@@ -1,43 +1,44 @@
 import type { Command } from 'commander'
-import type { RootfsInfo } from '../../provisioner/index.ts'
-import { formatAge, formatTable, shortDigest } from '../format.ts'
+import { containerList, containerRows, isUnmounted } from '../container-rows.ts'
+import { addListOptions, chooseRows, type ListFlags, writeList } from '../lists.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
-export function addPs(program: Command, host: Host): void {
-  addGlobalOptions(program.command('ps'))
-    .description('list containers and their root filesystems')
-    .action(async (flags: GlobalOptions) => {
-      await withSession(host, flags, async ({ loam, output }) => {
-        const containers = await loam.containers.list()
-        if (
-          containers.some(({ rootfses }) =>
-            rootfses.some(({ state, isStanding }) => state === 'ready' && !isStanding),
-          )
-        )
-          output.note('some root filesystems are not mounted: loam recover mounts them again')
-        output.result(containers, () =>
-          formatTable(
-            ['CONTAINER', 'IMAGE', 'DIGEST', 'BACKEND', 'STATE', 'CREATED', 'ROOTFS'],
-            containers.flatMap(({ id, createdAtMs, rootfses }) =>
-              rootfses.length === 0
-                ? [[id, '-', '-', '-', '-', formatAge(createdAtMs), '-']]
-                : rootfses.map((rootfs) => describe(id, rootfs)),
-            ),
-          ),
-        )
-      })
-    })
+interface Flags extends GlobalOptions, ListFlags {
+  readonly latest?: boolean
 }
 
-function describe(id: string, rootfs: RootfsInfo): string[] {
-  return [
-    id,
-    rootfs.reference,
-    shortDigest(rootfs.imageDigest),
-    `${rootfs.backend}${rootfs.isReadOnly ? ' (ro)' : ''}`,
-    rootfs.state === 'ready' && !rootfs.isStanding ? 'not mounted' : rootfs.state,
-    formatAge(rootfs.createdAtMs),
-    rootfs.rootfsPath,
-  ]
+export function addPs(program: Command, host: Host): void {
+  const command = addGlobalOptions(program.command('ps'))
+  addListOptions(command, containerList([]))
+    .option('-a, --all', 'accepted: all containers are always listed')
+    .option('-l, --latest', 'show only the container that was created last')
+    .description('list containers and their root filesystems')
+    .addHelpText(
+      'after',
+      `
+A terminal that is too narrow shows fewer columns; --no-trunc shows all of them in full.
+  loam ps -q                                    IDs only
+  loam ps --filter ancestor=busybox --sort created
+  loam ps --format '{{.ID}} {{.Rootfs}}'        paths of the root filesystems
+
+Words of templates: ${containerList([])
+        .fields.map(({ name }) => name)
+        .join(', ')}`,
+    )
+    .action(async (given: Flags) => {
+      await withSession(host, given, async ({ loam, output }) => {
+        const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
+        const containers = await loam.containers.list()
+        const all = containerRows(containers)
+        if (all.some(({ rootfs }) => isUnmounted(rootfs)))
+          output.note('some root filesystems are not mounted: loam recover mounts them again')
+        const definition = containerList(all)
+        const sort = given.latest === true ? 'created:desc' : flags.sort
+        const chosen = chooseRows(all, sort === undefined ? flags : { ...flags, sort }, definition)
+        const rows = given.latest === true ? chosen.slice(0, 1) : chosen
+        const shown = [...new Set(rows.map(({ container }) => container))]
+        writeList({ host, output, flags }, rows, shown, definition)
+      })
+    })
 }

@@ -1,0 +1,105 @@
+import { LoamError } from '../errors/index.ts'
+import type { ContainerInfo, RootfsInfo } from '../provisioner/index.ts'
+import { formatAge, shortDigest } from './format.ts'
+import type { ListDefinition, ListField } from './lists.ts'
+
+/** A row of `loam ps`: a root filesystem of a container, or a container without one. */
+export interface ContainerRow {
+  readonly container: ContainerInfo
+  readonly rootfs: RootfsInfo | undefined
+}
+
+/** Returns a row for each root filesystem. */
+export function containerRows(containers: readonly ContainerInfo[]): ContainerRow[] {
+  return containers.flatMap((container): ContainerRow[] =>
+    container.rootfses.length === 0
+      ? [{ container, rootfs: undefined }]
+      : container.rootfses.map((rootfs) => ({ container, rootfs })),
+  )
+}
+
+/** Returns whether a root filesystem should be mounted and is not. */
+export function isUnmounted(rootfs: RootfsInfo | undefined): boolean {
+  return rootfs?.state === 'ready' && !rootfs.isStanding
+}
+
+function createdAtMs({ container, rootfs }: ContainerRow): number {
+  return rootfs?.createdAtMs ?? container.createdAtMs
+}
+
+function stateOf({ rootfs }: ContainerRow): string {
+  return isUnmounted(rootfs) ? 'not mounted' : (rootfs?.state ?? '-')
+}
+
+const FIELDS: readonly ListField<ContainerRow>[] = [
+  { name: 'ID', heading: 'CONTAINER', text: ({ container }) => container.id },
+  { name: 'Image', heading: 'IMAGE', text: ({ rootfs }) => rootfs?.reference ?? '-' },
+  {
+    name: 'ImageID',
+    heading: 'DIGEST',
+    text: ({ rootfs }, isFull) =>
+      rootfs === undefined ? '-' : isFull ? rootfs.imageDigest : shortDigest(rootfs.imageDigest),
+    leftOut: 2,
+  },
+  {
+    name: 'Backend',
+    heading: 'BACKEND',
+    text: ({ rootfs }) =>
+      rootfs === undefined ? '-' : `${rootfs.backend}${rootfs.isReadOnly ? ' (ro)' : ''}`,
+    leftOut: 3,
+  },
+  { name: 'State', heading: 'STATE', text: stateOf },
+  { name: 'RunningFor', heading: 'CREATED', text: (row) => formatAge(createdAtMs(row)), leftOut: 4 },
+  { name: 'Rootfs', heading: 'ROOTFS', text: ({ rootfs }) => rootfs?.rootfsPath ?? '-', leftOut: 1 },
+  { name: 'Names', heading: 'NAMES', text: ({ container }) => container.id, isHidden: true },
+  { name: 'Status', heading: 'STATUS', text: stateOf, isHidden: true },
+  {
+    name: 'CreatedAt',
+    heading: 'CREATED AT',
+    text: (row) => new Date(createdAtMs(row)).toISOString(),
+    isHidden: true,
+  },
+  { name: 'Parent', heading: 'PARENT', text: ({ container }) => container.parentId ?? '', isHidden: true },
+]
+
+/** Returns the list of containers: its columns, filters and orders. */
+export function containerList(rows: readonly ContainerRow[]): ListDefinition<ContainerRow> {
+  const createdAt = (key: string, id: string) => {
+    const found = rows.find(({ container }) => container.id === id)
+    if (found !== undefined) return createdAtMs(found)
+    throw new LoamError('USAGE', `read --filter ${key}: there is no container ${id}`)
+  }
+  const isInName = ({ container }: ContainerRow, value: string) => container.id.includes(value)
+  return {
+    fields: FIELDS,
+    idOf: ({ container }) => container.id,
+    filters: {
+      id: ({ container }, value) => container.id.startsWith(value),
+      name: isInName,
+      ancestor: ({ rootfs }, value) => isAncestor(rootfs, value),
+      status: (row, value) => stateOf(row) === value,
+      backend: ({ rootfs }, value) => rootfs?.backend === value,
+      before: (row, value) => createdAtMs(row) < createdAt('before', value),
+      since: (row, value) => createdAtMs(row) > createdAt('since', value),
+    },
+    sorts: {
+      '-created': createdAtMs,
+      id: ({ container }) => container.id,
+      names: ({ container }) => container.id,
+      image: ({ rootfs }) => rootfs?.reference ?? '',
+      status: stateOf,
+    },
+  }
+}
+
+/** An image may be named by its whole name, by its last part with or without the tag, or by the beginning of its digest. */
+function isAncestor(rootfs: RootfsInfo | undefined, word: string): boolean {
+  if (rootfs === undefined) return false
+  const { reference, imageDigest } = rootfs
+  const forms = [reference, reference.replace(/:[^:/]*$/, '')].flatMap((name) => [
+    name,
+    name.replace(/^docker\.io\/(?:library\/)?/, ''),
+    name.slice(name.lastIndexOf('/') + 1),
+  ])
+  return forms.includes(word) || (/^(?:sha256:)?[0-9a-f]{6,}$/.test(word) && imageDigest.includes(word))
+}

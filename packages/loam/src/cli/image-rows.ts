@@ -1,0 +1,172 @@
+import { isLoamError, LoamError, visible } from '../errors/index.ts'
+import { parseReference } from '../image/index.ts'
+import type { ListedImage } from '../images/index.ts'
+import { formatAge, formatBytes, shortDigest } from './format.ts'
+import type { ListDefinition } from './lists.ts'
+
+/** A row of `loam images`: an image under one of its names. */
+export interface ImageRow {
+  readonly image: ListedImage
+  /** Undefined for an image without a name. */
+  readonly name: string | undefined
+  readonly repository: string
+  readonly tag: string
+}
+
+const NONE = '<none>'
+
+/** Returns a row for each name of each image, the latest pulled first. */
+export function imageRows(images: readonly ListedImage[]): ImageRow[] {
+  return images
+    .toSorted((a, b) => b.pulledAtMs - a.pulledAtMs)
+    .flatMap((image): ImageRow[] =>
+      image.names.length === 0
+        ? [{ image, name: undefined, repository: NONE, tag: NONE }]
+        : image.names.map((name) => ({ image, name, ...splitName(name) })),
+    )
+}
+
+/** Splits a name of a registry into its repository and its tag; another name is a repository as a whole. */
+function splitName(name: string): { readonly repository: string; readonly tag: string } {
+  const isFile = /^(?:oci|docker-archive|aci):|^appc:\/\//.test(name)
+  const [, repository, tag] = isFile ? [] : (/^(.+?)(?::([^:/@]+))?(?:@.*)?$/s.exec(name) ?? [])
+  return { repository: repository ?? name, tag: tag ?? NONE }
+}
+
+/** Returns whether a row is an image that a word of the command line names: a repository, with or without tag, with `*` and `?`. */
+export function isNamed({ name, repository }: ImageRow, pattern: string): boolean {
+  if (name === undefined) return false
+  const forms = [name, repository].flatMap((each) => [
+    each,
+    each.replace(/^docker\.io\/(?:library\/)?/, ''),
+    each.replace(/^docker\.io\//, ''),
+    ...(/[*?]/.test(pattern) || pattern.includes('/') ? [] : [each.slice(each.lastIndexOf('/') + 1)]),
+  ])
+  return forms.some((form) => fitsGlob(pattern, form)) || name === normalized(pattern)
+}
+
+function normalized(text: string): string | undefined {
+  try {
+    const { registry, repository, tag } = parseReference(text)
+    return `${registry}/${repository}:${tag ?? 'latest'}`
+  } catch (error) {
+    if (isLoamError(error)) return undefined
+    throw error
+  }
+}
+
+/** `*` and `?` stop at slashes, as in docker. */
+function fitsGlob(glob: string, text: string): boolean {
+  const [parts, given] = [glob.split('/'), text.split('/')]
+  return parts.length === given.length && parts.every((part, index) => fitsPart(part, given[index] ?? ''))
+}
+
+/** Backtracks only to the last star. */
+function fitsPart(glob: string, text: string): boolean {
+  let [at, inGlob] = [0, 0]
+  let star: { at: number; readonly inGlob: number } | undefined
+  while (at < text.length) {
+    const wanted = glob[inGlob]
+    if (wanted === '*') {
+      inGlob += 1
+      star = { at, inGlob }
+    } else if (wanted === '?' || wanted === text[at]) {
+      at += 1
+      inGlob += 1
+    } else if (star !== undefined) {
+      star.at += 1
+      ;({ at, inGlob } = star)
+    } else return false
+  }
+  return /^\**$/.test(glob.slice(inGlob))
+}
+
+/** Returns the list of images: its columns, filters and orders. */
+export function imageList(rows: readonly ImageRow[]): ListDefinition<ImageRow> {
+  const pulledAt = (key: string, word: string) => {
+    const found = rows.find((row) => isNamed(row, word) || isDigestOf(row.image, word))
+    if (found !== undefined) return found.image.pulledAtMs
+    throw new LoamError('USAGE', `read --filter ${key}: there is no image ${word}`)
+  }
+  return {
+    fields: FIELDS,
+    idOf: ({ image }, isFull) => (isFull ? image.digest : shortDigest(image.digest)),
+    filters: {
+      reference: isNamed,
+      dangling: ({ image }, value) => (image.names.length === 0) === isYes('dangling', value),
+      platform: ({ image }, value) => image.platform === value || image.platform.startsWith(`${value}/`),
+      origin: ({ image }, value) => originOf(image) === value,
+      before: ({ image }, value) => image.pulledAtMs < pulledAt('before', value),
+      since: ({ image }, value) => image.pulledAtMs > pulledAt('since', value),
+      digest: ({ image }, value) => isDigestOf(image, value),
+      id: ({ image }, value) => isDigestOf(image, value),
+    },
+    sorts: {
+      '-pulled': ({ image }) => image.pulledAtMs,
+      '-created': ({ image }) => image.created ?? '',
+      size: ({ image }) => image.tarBytes,
+      packed: ({ image }) => image.sizeBytes,
+      name: ({ name = '' }) => name,
+      repository: ({ repository }) => repository,
+      tag: ({ tag }) => tag,
+      id: ({ image }) => image.digest,
+      digest: ({ image }) => image.digest,
+    },
+  }
+}
+
+function isDigestOf({ digest, configDigest }: ListedImage, text: string): boolean {
+  const start = text.includes(':') ? text : `sha256:${text}`
+  return text !== '' && [digest, configDigest].some((each) => each.startsWith(start))
+}
+
+function isYes(key: string, value: string): boolean {
+  if (/^(?:true|1)$/i.test(value)) return true
+  if (/^(?:false|0)$/i.test(value)) return false
+  throw new LoamError('USAGE', `read --filter ${key}=${value}: expected true or false`)
+}
+
+function originOf({ isLocal }: ListedImage): string {
+  return isLocal ? 'local' : 'registry'
+}
+
+const FIELDS: ListDefinition<ImageRow>['fields'] = [
+  { name: 'Name', heading: 'IMAGE', text: ({ name }) => name ?? NONE },
+  {
+    name: 'ID',
+    heading: 'ID',
+    text: ({ image }, isFull) => (isFull ? image.digest : shortDigest(image.digest)),
+  },
+  { name: 'Platform', heading: 'PLATFORM', text: ({ image }) => image.platform, leftOut: 3 },
+  { name: 'Layers', heading: 'LAYERS', text: ({ image }) => String(image.layers.length), leftOut: 1 },
+  { name: 'Size', heading: 'SIZE', text: ({ image }) => formatBytes(image.tarBytes) },
+  {
+    name: 'PulledSince',
+    heading: 'PULLED',
+    text: ({ image }) => (image.damage === undefined ? formatAge(image.pulledAtMs) : 'damaged'),
+    leftOut: 4,
+  },
+  { name: 'Origin', heading: 'ORIGIN', text: ({ image }) => originOf(image), leftOut: 2 },
+  ...hidden({
+    Repository: ({ repository }) => repository,
+    Tag: ({ tag }) => tag,
+    Digest: ({ image }) => image.digest,
+    ImageID: ({ image }) => image.configDigest,
+    Packed: ({ image }) => formatBytes(image.sizeBytes),
+    PulledAt: ({ image }) => new Date(image.pulledAtMs).toISOString(),
+    CreatedAt: ({ image }) => image.created ?? '',
+    CreatedSince: ({ image: { created } }) =>
+      created === undefined || Number.isNaN(Date.parse(created)) ? 'N/A' : formatAge(Date.parse(created)),
+  }),
+]
+
+function hidden(
+  texts: Readonly<Record<string, (row: ImageRow) => string>>,
+): ListDefinition<ImageRow>['fields'] {
+  return Object.entries(texts).map(([name, text]) => ({
+    name,
+    heading: name.replaceAll(/(?<=[a-z])(?=[A-Z])/g, ' ').toUpperCase(),
+    text: (row) => visible(text(row)),
+    isHidden: true,
+  }))
+}

@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { parseDigest } from '../image/index.ts'
+import type { ListedImage } from '../images/index.ts'
+import { captureHost } from '../../test/support/captured-host.ts'
+import { fitTable } from './fit-table.ts'
+import { imageList, imageRows, isNamed } from './image-rows.ts'
+import { chooseRows, type ListFlags, writeList } from './lists.ts'
+import { Output } from './output.ts'
+
+const image = (letter: string, names: readonly string[], more: Partial<ListedImage> = {}): ListedImage => ({
+  type: 'docker',
+  digest: parseDigest(`sha256:${letter.repeat(64)}`),
+  mediaType: '',
+  configDigest: parseDigest(`sha256:${'0'.repeat(63)}${letter}`),
+  chainId: undefined,
+  platform: 'linux/amd64',
+  sizeBytes: 1000,
+  tarBytes: 2000,
+  created: '2026-01-02T03:04:05Z',
+  pulledAtMs: 1000,
+  usedAtMs: 0,
+  isLocal: false,
+  layers: [],
+  names,
+  damage: undefined,
+  ...more,
+})
+
+const IMAGES = [
+  image('a', ['docker.io/library/busybox:1.36', 'localhost:5000/team/tools:v1'], { pulledAtMs: 3000 }),
+  image('b', [], { pulledAtMs: 2000, tarBytes: 9e6 }),
+  image('c', ['docker.io/library/debian:12'], { isLocal: true, platform: 'linux/arm64/v8', tarBytes: 5e6 }),
+]
+
+function listed(flags: ListFlags, columns?: number): string {
+  const host = captureHost('/')
+  const rows = imageRows(IMAGES)
+  const definition = imageList(rows)
+  const output = new Output(host, { json: false, quiet: false })
+  const target = { host: { stdout: { ...host.stdout, columns } }, output, flags }
+  writeList(target, chooseRows(rows, flags, definition), IMAGES, definition)
+  return host.said.stdout
+}
+
+describe('a list', () => {
+  test('--quiet prints each ID once', () => {
+    assert.equal(listed({ quiet: true }), `${'a'.repeat(12)}\n${'b'.repeat(12)}\n${'c'.repeat(12)}\n`)
+    assert.equal(listed({ quiet: true, trunc: false }).split('\n')[0], `sha256:${'a'.repeat(64)}`)
+  })
+
+  test('a template writes a line for each row, and `table` aligns its columns', () => {
+    const lines = listed({ format: '{{.Repository}}:{{.Tag}}' }).split('\n')
+    assert.deepEqual(lines.slice(0, 3), [
+      'docker.io/library/busybox:1.36',
+      'localhost:5000/team/tools:v1',
+      '<none>:<none>',
+    ])
+    assert.equal(
+      listed({ format: String.raw`table {{.ID}}\t{{.Size}}`, filter: ['reference=debian'] }),
+      `ID             SIZE\n${'c'.repeat(12)}   5.00 MB\n`,
+    )
+    assert.match(listed({ format: '{{json .}}' }), /^\{"Name":"docker.io\/library\/busybox:1.36","ID":"aaaa/)
+    assert.throws(() => listed({ format: '{{.Foo}}' }), { message: /no field Foo; there are Name, ID/ })
+  })
+
+  test('filters of one key are alternatives, and those of several keys are all required', () => {
+    const ids = (...filter: string[]) => listed({ filter, format: '{{.Tag}}' })
+    assert.equal(ids('dangling=true'), '<none>\n')
+    assert.equal(ids('reference=debian', 'reference=busybox'), '1.36\n12\n')
+    assert.equal(ids('origin=local', 'platform=linux/arm64'), '12\n')
+    assert.equal(ids('origin=local', 'dangling=true'), '')
+    assert.equal(ids('since=debian:12', 'dangling=false'), '1.36\nv1\n')
+    assert.throws(() => ids('colour=red'), { hint: /There are reference, dangling/ })
+    assert.throws(() => ids('dangling'), { code: 'USAGE' })
+  })
+
+  test('--sort orders the rows, the largest first where the key has `desc`', () => {
+    const sorted = (sort: string) => listed({ sort, format: '{{.Tag}}' }).trim().split('\n').join(' ')
+    assert.equal(sorted('size'), '1.36 v1 12 <none>')
+    assert.equal(sorted('size:desc'), '<none> 12 1.36 v1')
+    assert.equal(sorted('pulled'), '1.36 v1 <none> 12')
+    assert.throws(() => sorted('weight'), { hint: /There are pulled, created, size/ })
+  })
+
+  test('an image is named by its repository in any spelling, with its tag or without', () => {
+    const [row] = imageRows(IMAGES)
+    assert.ok(row)
+    for (const name of [
+      'busybox',
+      'busybox:1.36',
+      'library/busybox',
+      'docker.io/library/busybox',
+      'busy*',
+      'b?sybox:*',
+    ])
+      assert.ok(isNamed(row, name), name)
+    for (const name of ['busy', 'busybox:1.37', 'team/busybox', '*'.repeat(40_000)])
+      assert.equal(isNamed(row, name), name.startsWith('***'), name.slice(0, 20))
+  })
+})
+
+describe('a table', () => {
+  test('fits a terminal of 80 columns: it leaves out columns, and then cuts the widest', () => {
+    for (const columns of [40, 60, 80, 120]) {
+      const lines = listed({}, columns).trimEnd().split('\n')
+      assert.ok(
+        lines.every((line) => line.length <= columns),
+        lines.join('\n'),
+      )
+      assert.match(lines[0] ?? '', /IMAGE +ID/)
+    }
+    assert.match(listed({}, 200), /ORIGIN/)
+    assert.match(listed({ trunc: false }, 40), /ORIGIN/)
+  })
+
+  test('a table of narrow columns is left as it is', () => {
+    const table = { headings: ['A', 'B'], rows: [['1', '2']] }
+    assert.deepEqual(fitTable(table, [undefined, undefined], 3), table)
+  })
+})

@@ -1,0 +1,183 @@
+import { type Command, Option } from 'commander'
+import { LoamError, visible } from '../errors/index.ts'
+import { formatTable } from './format.ts'
+import { fitTable } from './fit-table.ts'
+import type { Host } from './host.ts'
+import { repeated } from './image-options.ts'
+import type { Output } from './output.ts'
+import { createTemplate, withKnownFields } from './template/index.ts'
+
+/** The options of every command that lists something. */
+export interface ListFlags {
+  readonly quiet?: boolean
+  readonly format?: string
+  readonly filter?: readonly string[]
+  readonly sort?: string
+  readonly trunc?: boolean
+  readonly heading?: boolean
+}
+
+/** One field of the rows of a list: a column of its table, and a word of its templates. */
+export interface ListField<Row> {
+  /** Name in a template, as in docker and podman. */
+  readonly name: string
+  /** Heading of its column. */
+  readonly heading: string
+  /** Its text. `isFull`: nothing is shortened. */
+  readonly text: (row: Row, isFull: boolean) => string
+  /** Order in which columns are left out on a narrow terminal, from 1 on. Undefined: the column stays. */
+  readonly leftOut?: number
+  /** Whether it is no column unless a template names it. */
+  readonly isHidden?: boolean
+}
+
+/** What a value is sorted by. */
+type SortKey<Row> = (row: Row) => string | number
+
+/** What can be listed, and how. */
+export interface ListDefinition<Row> {
+  readonly fields: readonly ListField<Row>[]
+  /** The text of `--quiet`, by which other commands find the object. */
+  readonly idOf: (row: Row, isFull: boolean) => string
+  /** Filters by key: returns whether a row has a value. */
+  readonly filters: Readonly<Record<string, (row: Row, value: string) => boolean>>
+  /** Sort keys. One that begins with a minus sign sorts the largest first. */
+  readonly sorts: Readonly<Record<string, SortKey<Row>>>
+}
+
+/** Adds the options of lists to a command. */
+export function addListOptions<Row>(command: Command, definition: ListDefinition<Row>): Command {
+  const quiet = command.options.find(({ long }) => long === '--quiet')
+  if (quiet !== undefined) Object.assign(quiet, { short: '-q', description: 'print only the IDs' })
+  const sorts = Object.keys(definition.sorts).map((key) => key.replace(/^-/, ''))
+  return command
+    .option('--format <template>', "a Go template such as '{{.ID}}', table TEMPLATE, table or json")
+    .addOption(
+      repeated('-f, --filter <key=value>', `show only some: ${Object.keys(definition.filters).join(', ')}`),
+    )
+    .option('--sort <key[:asc|desc]>', `order: ${sorts.join(', ')}`)
+    .option('--no-trunc', 'shorten nothing')
+    .addOption(new Option('--no-heading', 'leave out the heading of the table'))
+}
+
+/** Chooses the rows that the filters allow, in the order that is asked for. @throws USAGE for unknown filters and keys */
+export function chooseRows<Row>(
+  rows: readonly Row[],
+  { filter = [], sort }: ListFlags,
+  definition: ListDefinition<Row>,
+): Row[] {
+  const wanted = Map.groupBy(filter.map(parseFilter), ({ key }) => key)
+  for (const key of wanted.keys())
+    if (!Object.hasOwn(definition.filters, key)) throw unknownKey('--filter', key, definition.filters)
+  // As in docker: several values of one key are alternatives, several keys are all required.
+  const chosen = rows.filter((row) =>
+    [...wanted].every(([key, values]) =>
+      values.some(({ value }) => definition.filters[key]?.(row, value) === true),
+    ),
+  )
+  return sort === undefined ? chosen : sorted(chosen, sort, definition.sorts)
+}
+
+function parseFilter(text: string): { readonly key: string; readonly value: string } {
+  const [, key, value] = /^([^=]+?)=(.*)$/s.exec(text) ?? []
+  if (key !== undefined && value !== undefined) return { key, value }
+  throw new LoamError('USAGE', `read --filter ${text}: it has no =`, { hint: 'Write --filter KEY=VALUE.' })
+}
+
+function unknownKey(option: string, key: string, known: Readonly<Record<string, unknown>>): LoamError {
+  const names = Object.keys(known).map((name) => name.replace(/^-/, ''))
+  return new LoamError('USAGE', `read ${option}: there is no key ${key}`, {
+    hint: `There are ${names.join(', ')}.`,
+  })
+}
+
+function sorted<Row>(rows: readonly Row[], sort: string, sorts: ListDefinition<Row>['sorts']): Row[] {
+  const [, key = sort, order] = /^(.*):(asc|desc)$/.exec(sort) ?? []
+  const isDescending = Object.hasOwn(sorts, `-${key}`)
+  const keyOf = isDescending ? sorts[`-${key}`] : Object.hasOwn(sorts, key) ? sorts[key] : undefined
+  if (keyOf === undefined) throw unknownKey('--sort', key, sorts)
+  const sign = (order === undefined ? isDescending : order === 'desc') ? -1 : 1
+  return rows.toSorted((a, b) => {
+    const [first, second] = [keyOf(a), keyOf(b)]
+    return first === second ? 0 : first < second ? -sign : sign
+  })
+}
+
+/** Where and how a list is written. */
+export interface ListTarget {
+  readonly host: Pick<Host, 'stdout'>
+  readonly output: Output
+  readonly flags: ListFlags
+}
+
+/** Returns whether the result is wanted as JSON. */
+export function isJsonList({ output, flags }: ListTarget): boolean {
+  return output.json || flags.format === 'json'
+}
+
+/** Writes rows as IDs, by a template, or as a table that fits the terminal. `value` is the result as JSON. @throws USAGE for an invalid template */
+export function writeList<Row>(
+  target: ListTarget,
+  rows: readonly Row[],
+  value: unknown,
+  definition: ListDefinition<Row>,
+): void {
+  const { output, flags } = target
+  const { format, quiet = false, trunc = true } = flags
+  if (isJsonList(target)) {
+    output.document(value)
+  } else if (quiet && format === undefined) {
+    output.formatted([...new Set(rows.map((row) => visible(definition.idOf(row, !trunc))))])
+  } else if (format === undefined || format === 'table') {
+    writeTable(target, rows, definition)
+  } else {
+    writeByTemplate(target, format, rows, definition)
+  }
+}
+
+function writeTable<Row>(
+  { host, output, flags: { trunc = true, heading = true } }: ListTarget,
+  rows: readonly Row[],
+  { fields }: ListDefinition<Row>,
+): void {
+  const columns = fields.filter(({ isHidden }) => isHidden !== true)
+  const cells = rows.map((row) => columns.map(({ text }) => text(row, !trunc)))
+  const table = { headings: columns.map((column) => column.heading), rows: cells }
+  const width = trunc ? host.stdout.columns : undefined
+  const fitted =
+    width === undefined
+      ? table
+      : fitTable(
+          table,
+          columns.map(({ leftOut }) => leftOut),
+          width,
+        )
+  const lines = formatTable(fitted.headings, fitted.rows)
+  output.formatted(heading ? lines : lines.slice(1))
+}
+
+function writeByTemplate<Row>(
+  { output, flags: { trunc = true, heading = true } }: ListTarget,
+  format: string,
+  rows: readonly Row[],
+  { fields }: ListDefinition<Row>,
+): void {
+  const isTable = /^table\s/.test(format)
+  const body = format.replace(/^table\s+/, '').replaceAll(String.raw`\t`, '\t')
+  const template = createTemplate(body.replaceAll(String.raw`\n`, '\n'))
+  const viewOf = (textOf: (field: ListField<Row>) => string) =>
+    withKnownFields(Object.fromEntries(fields.map((field) => [field.name, textOf(field)])))
+  const lines = rows.map((row) => template(viewOf(({ text }) => visible(text(row, !trunc)))))
+  if (!isTable) {
+    // An unknown field is an error also where there are no rows.
+    if (rows.length === 0) template(viewOf(() => ''))
+    output.formatted(lines)
+    return
+  }
+  const heads = template(viewOf((field) => field.heading)).split('\t')
+  const table = formatTable(
+    heads,
+    lines.map((line) => line.split('\t')),
+  )
+  output.formatted(heading ? table : table.slice(1))
+}

@@ -1,0 +1,115 @@
+import { FUNCTIONS } from './functions.ts'
+import { invalid, type Operand, type Part, parseTemplate, type Pipe } from './parser.ts'
+import { entriesOf, fieldOf, isTrue, printed } from './values.ts'
+
+const MAX_OUTPUT = 16 << 20
+
+/** A parsed template: returns its text for a value. @throws USAGE for unknown fields and functions */
+export type Template = (value: unknown) => string
+
+/** Parses a template as `docker --format` takes it. @throws USAGE */
+export function createTemplate(text: string): Template {
+  const parts = parseTemplate(text)
+  return (value) => {
+    const output: string[] = []
+    writeParts(parts, { dot: value, variables: new Map([['$', value]]), output, state: { length: 0 } })
+    return output.join('')
+  }
+}
+
+interface Scope {
+  readonly dot: unknown
+  readonly variables: Map<string, unknown>
+  readonly output: string[]
+  readonly state: { length: number }
+}
+
+function writeParts(parts: readonly Part[], scope: Scope): void {
+  for (const part of parts) writePart(part, scope)
+}
+
+function writePart(part: Part, scope: Scope): void {
+  if (part.kind === 'text') {
+    write(part.text, scope)
+  } else if (part.kind === 'output') {
+    const value = evaluate(part.pipe, scope)
+    if (part.pipe.variables.length === 0) write(printed(value), scope)
+    else assign(part.pipe, [value], scope)
+  } else if (part.kind === 'range') {
+    writeRange(part, scope)
+  } else {
+    const value = evaluate(part.pipe, scope)
+    const inner = { ...scope, variables: new Map(scope.variables) }
+    assign(part.pipe, [value], inner)
+    if (isTrue(value)) writeParts(part.parts, part.kind === 'with' ? { ...inner, dot: value } : inner)
+    else writeParts(part.otherwise, inner)
+  }
+}
+
+function writeRange(part: Extract<Part, { kind: 'range' | 'if' | 'with' }>, scope: Scope): void {
+  const entries = entriesOf(evaluate(part.pipe, scope))
+  for (const [key, value] of entries) {
+    const inner = { ...scope, dot: value, variables: new Map(scope.variables) }
+    assign(part.pipe, part.pipe.variables.length > 1 ? [key, value] : [value], inner)
+    writeParts(part.parts, inner)
+  }
+  if (entries.length === 0) writeParts(part.otherwise, scope)
+}
+
+function assign({ variables }: Pipe, values: readonly unknown[], scope: Scope): void {
+  for (const [index, name] of variables.entries()) scope.variables.set(name, values[index])
+}
+
+function write(text: string, { output, state }: Scope): void {
+  state.length += text.length
+  if (state.length > MAX_OUTPUT) throw invalid(`its result is longer than ${MAX_OUTPUT} characters`)
+  output.push(text)
+}
+
+function evaluate({ calls }: Pipe, scope: Scope): unknown {
+  let last: { readonly value: unknown } | undefined
+  for (const call of calls) last = { value: evaluateCall(call, last, scope) }
+  return last?.value
+}
+
+function evaluateCall(
+  [first, ...rest]: readonly Operand[],
+  piped: { readonly value: unknown } | undefined,
+  scope: Scope,
+): unknown {
+  if (first === undefined) return undefined
+  if (first.base.kind !== 'function') {
+    if (rest.length > 0 || piped !== undefined) throw invalid('only a function takes arguments')
+    return valueOf(first, scope)
+  }
+  const given = rest.map((operand) => valueOf(operand, scope))
+  return callFunction(first.base.name, piped === undefined ? given : [...given, piped.value])
+}
+
+function callFunction(name: string, values: readonly unknown[]): unknown {
+  const known = Object.hasOwn(FUNCTIONS, name) ? FUNCTIONS[name] : undefined
+  if (known !== undefined) return known(values)
+  throw invalid(`there is no function ${name}; there are ${Object.keys(FUNCTIONS).join(', ')}`)
+}
+
+function valueOf({ base, fields }: Operand, scope: Scope): unknown {
+  let value = baseOf(base, scope)
+  for (const name of fields) value = fieldOf(value, name)
+  return value
+}
+
+function baseOf(base: Operand['base'], scope: Scope): unknown {
+  switch (base.kind) {
+    case 'dot':
+      return scope.dot
+    case 'literal':
+      return base.value
+    case 'pipe':
+      return evaluate(base.pipe, scope)
+    case 'function':
+      return callFunction(base.name, [])
+    case 'variable':
+      if (scope.variables.has(base.name)) return scope.variables.get(base.name)
+      throw invalid(`there is no variable ${base.name}`)
+  }
+}

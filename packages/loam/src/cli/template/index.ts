@@ -1,0 +1,2 @@
+export { createTemplate, type Template } from './evaluate.ts'
+export { withKnownFields } from './values.ts'

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { createTemplate, withKnownFields } from './index.ts'
+
+const IMAGE = {
+  ID: 'abc',
+  Names: ['a:1', 'b:2'],
+  Config: { Env: ['PATH=/bin', 'A=1'], Labels: { z: '1', y: '2' }, Cmd: null },
+  size: 7,
+}
+
+const made = (template: string, value: unknown = IMAGE) => createTemplate(template)(value)
+
+describe('a template of --format', () => {
+  test('reads fields, also of fields, and prints values as Go does', () => {
+    assert.equal(made('{{.ID}} {{ .Config.Env }}'), 'abc [PATH=/bin A=1]')
+    assert.equal(
+      made('{{.Config.Labels}} {{.Config.Cmd}} {{.Missing}}'),
+      'map[y:2 z:1] <no value> <no value>',
+    )
+    assert.equal(made('{{.Size}}'), '7')
+  })
+
+  test('calls functions, alone and in pipes', () => {
+    for (const [template, text] of [
+      ['{{json .Config.Env}}', '["PATH=/bin","A=1"]'],
+      ['{{.Names | json}}', '["a:1","b:2"]'],
+      ['{{join .Names ", "}}', 'a:1, b:2'],
+      ['{{.ID | upper | printf "%-5s|"}}', 'ABC  |'],
+      ['{{printf "%s %d %05d %q" .ID .size .size "x"}}', 'abc 7 00007 "x"'],
+      ['{{index .Config.Labels "y"}}{{index .Names 1}}', '2b:2'],
+      ['{{len .Names}}{{len .ID}}', '23'],
+      ['{{(index .Names 0) | upper}} {{(slice .Names 1)}}', 'A:1 [b:2]'],
+      ['{{truncate .ID 2}}{{lower "X"}}{{title "ab c"}}', 'abxAb C'],
+      ['{{split "a,b" ","}}', '[a b]'],
+    ] as const)
+      assert.equal(made(template), text, template)
+  })
+
+  test('has conditions, loops and variables', () => {
+    for (const [template, text] of [
+      ['{{range .Names}}{{.}};{{end}}', 'a:1;b:2;'],
+      ['{{range $i, $n := .Names}}{{$i}}={{$n}} {{end}}', '0=a:1 1=b:2 '],
+      ['{{range $k, $v := .Config.Labels}}{{$k}}{{$v}}{{end}}', 'y2z1'],
+      ['{{range .None}}x{{else}}none{{end}}', 'none'],
+      ['{{if eq .ID "x"}}1{{else if .Config}}2{{else}}3{{end}}', '2'],
+      ['{{if and .ID (not .None)}}yes{{end}}', 'yes'],
+      ['{{with .Config}}{{index .Env 1}} {{$.ID}}{{end}}', 'A=1 abc'],
+      ['{{$x := .ID}}{{$x}}{{/* a comment */}}', 'abc'],
+      ['a {{- .ID -}} b', 'aabcb'],
+      ['{{"}}"}}{{`\\`}}', '}}\\'],
+    ] as const)
+      assert.equal(made(template), text, template)
+  })
+
+  test('an invalid one is refused with the place or the words that there are', () => {
+    for (const [template, message] of [
+      ['{{.ID', /not closed/],
+      ['{{end}}', /without/],
+      ['{{if .ID}}x', /no {{end}}/],
+      ['{{nosuch .}}', /no function nosuch; there are json/],
+      ['{{.ID "x"}}', /only a function/],
+      ['{{$y}}', /no variable/],
+      ['{{(.ID}}', /parenthesis/],
+      ['{{}}', /empty/],
+      ['{{ % }}', /unexpected/],
+      ['{{.ID.Deep}}', /no field Deep/],
+      ['{{if .}}'.repeat(60), /nested/],
+    ] as const)
+      assert.throws(() => made(template), { code: 'USAGE', message }, template)
+    const known = withKnownFields({ ID: 1 })
+    assert.throws(() => made('{{.Nosuch}}', known), { message: /there is no field Nosuch; there are ID/ })
+  })
+})
