@@ -228,6 +228,11 @@ function converse(socket, first, otherwise) {
     say({ signal: name })
   }
   for (const name of SIGNALS) process.on(name, onSignal)
+  // Node has read the new size by then, if the stream is a terminal.
+  process.on('SIGWINCH', () => {
+    if (!isOver && runtime === undefined && process.stderr.isTTY)
+      say({ size: [process.stderr.columns, process.stderr.rows] })
+  })
   socket.on('close', () => {
     if (isOver) return
     if (runtime !== undefined) runtime.onLost()
@@ -277,6 +282,7 @@ function request() {
     env: process.env,
     surroundings: [`${dev}:${ino}`].concat(namespaces).join(' '),
     terminals,
+    rows: terminals[2] ? process.stderr.rows : undefined,
     columns: [terminals[1] ? process.stdout.columns : null, terminals[2] ? process.stderr.columns : null],
     capabilities: rights === null ? undefined : rights[1],
   }

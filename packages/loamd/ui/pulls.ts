@@ -67,6 +67,8 @@ function applyProgress(pull: Pull, progress: PullEvent, timeMs: number): Pull | 
       }
     }
     case 'file':
+    case 'layers':
+    case 'work':
     case 'other-platform':
     default:
       return undefined

@@ -57,12 +57,24 @@ export const PullEventSchema = matching<PullEvent>()(
       hostPlatform: v.string(),
     }),
     v.object({
+      kind: v.literal('layers'),
+      layers: list(v.object({ digest, index: count, totalBytes: count })),
+    }),
+    v.object({
+      kind: v.literal('work'),
+      what: v.string(),
+      doneBytes: count,
+      totalBytes: orUndefined(count),
+      isDone: v.boolean(),
+    }),
+    v.object({
       kind: v.literal('layer'),
       digest,
       index: count,
       count,
       progress: v.variant('state', [
-        v.object({ state: v.picklist(['waiting', 'exists']) }),
+        v.object({ state: v.literal('exists') }),
+        v.object({ state: v.literal('waiting'), holderPid: orUndefined(count) }),
         v.object({
           state: v.literal('done'),
           leftOutXattrs: orUndefined(v.object({ files: count, names: list(v.string()) })),
@@ -82,6 +94,8 @@ export const PushEventSchema = matching<PushEvent>()(
       digest,
       route: v.picklist(['exists', 'mounted', 'copied', 'uploaded', 'packed', 'left out']),
     }),
+    v.object({ kind: v.literal('blobs'), blobs: list(v.object({ digest, totalBytes: count })) }),
+    v.object({ kind: v.literal('sending'), digest, sentBytes: count, totalBytes: count }),
     v.object({ kind: v.literal('digest'), from: digest, to: digest, reason: v.string() }),
   ]),
 )

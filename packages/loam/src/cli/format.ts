@@ -13,6 +13,16 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 || value >= 99.95 ? value.toFixed(0) : value.toPrecision(3)} ${UNITS[unit]}`
 }
 
+/** Returns a duration for display: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`. */
+export function formatDuration(ms: number): string {
+  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`
+  const seconds = Math.round(ms / 1000)
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return `${minutes} min ${seconds % 60} s`
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+}
+
 /** Returns how long ago a time was. */
 export function formatAge(thenMs: number, nowMs = Date.now()): string {
   const seconds = Math.max(0, Math.round((nowMs - thenMs) / 1000))
@@ -25,6 +35,11 @@ export function formatAge(thenMs: number, nowMs = Date.now()): string {
   const [size, name] = steps.find(([step]) => seconds >= step) ?? [1, 'second']
   const count = Math.floor(seconds / size)
   return `${count} ${name}${count === 1 ? '' : 's'} ago`
+}
+
+/** Returns a text whose every character has the width of one column, for lines that are drawn at a terminal. */
+export function toAscii(text: string): string {
+  return text.replaceAll(/[^ -~]/gu, '?')
 }
 
 /** Returns a digest short enough for a table. */

@@ -39,6 +39,8 @@ export interface HostStream {
 export interface HostOutput extends HostStream {
   /** Width of the terminal in characters; undefined if the stream is not a terminal. */
   readonly columns: number | undefined
+  /** Height of the terminal in lines; undefined if the stream is not a terminal. */
+  readonly rows?: number | undefined
   /** Whether much output is still unread: then progress is not drawn. */
   readonly isBehind: boolean
   /** @throws OUTPUT_CLOSED if standard output is not read any more */

@@ -66,11 +66,14 @@ function within<Result>(env: Host['env'], act: () => Result): Result {
   return trace === undefined ? act() : withRequest({ trace }, act)
 }
 
-/** Returns whether errors are JSON: by the parsed options, or by the words if parsing failed. */
+/** Returns whether errors are JSON: by the parsed options, or by the words if parsing failed. So are those of `--progress=json`, as all lines there. */
 function isJson(program: Command, words: readonly string[]): boolean {
   const commands = [program, ...program.commands, ...program.commands.flatMap(({ commands: below }) => below)]
+  const own = ownWords(program, words)
   return (
-    commands.some((command) => command.opts()['json'] === true) || ownWords(program, words).includes('--json')
+    commands.some((command) => command.opts()['json'] === true || command.opts()['progress'] === 'json') ||
+    own.includes('--json') ||
+    own.includes('--progress=json')
   )
 }
 

@@ -40,6 +40,9 @@ function outputOf(stream: () => NodeJS.WriteStream, write: HostOutput['write']):
     get columns() {
       return stream().isTTY ? stream().columns : undefined
     },
+    get rows() {
+      return stream().isTTY ? stream().rows : undefined
+    },
   }
 }
 

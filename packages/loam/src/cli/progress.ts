@@ -1,130 +1,279 @@
 import { redact } from '../errors/index.ts'
-import type { PullEvent } from '../stores/index.ts'
-import { formatBytes, shortDigest } from './format.ts'
+import type { Task, WorkEvent } from './progress/board.ts'
+import { formatBytes, formatDuration, shortDigest, toAscii } from './format.ts'
 import type { Output } from './output.ts'
 
-const REDRAW_MS = 100
-const BAR_WIDTH = 24
 const MIN_REPORTED_WAIT_MS = 1000
-const MAX_LINES = 20
+/** Time between two events of one part in lines of JSON. */
+const EVENT_MS = 100
+/** A log without a line for longer looks like a command that hangs. */
+const PLAIN_MS = 10_000
 
-type LayerEvent = Extract<PullEvent, { kind: 'layer' }>
+type EventOf<Kind extends WorkEvent['kind']> = Extract<WorkEvent, { readonly kind: Kind }>
 
-/** Shows a pull: a bar for each layer if standard error is a terminal, else a line for each completed step. Notes are lines. */
+/**
+ * Shows the work of a command: drawn at a terminal, one line for each completed step elsewhere, or its events as lines of JSON. Nothing is shown of what
+ * takes no time. Notes are lines.
+ */
 export class PullProgress {
   readonly #output: Output
   /** Collects notes for the user, for the result that a program reads. */
   readonly notes: string[] = []
-  readonly #layers = new Map<number, LayerEvent>()
-  #drawnLines = 0
-  #lastDrawMs = -Infinity
+  readonly #count = new Map<string, string>()
+  readonly #lastEventMs = new Map<string, number>()
+  #lastLineMs: number
+  #transferred = 0
 
-  constructor(output: Output) {
+  /** `purpose` is shown while the command works and nothing else is known. */
+  constructor(output: Output, purpose?: string) {
     this.#output = output
+    this.#lastLineMs = performance.now()
+    if (purpose !== undefined) output.beginWork(purpose)
   }
 
-  readonly onEvent = (event: PullEvent): void => {
-    if (event.kind === 'layer') this.#onLayer(event)
-    else if (event.kind === 'file') this.#onFile(event)
-    else if (event.kind === 'note') this.#onNote(event.text)
-    else if (event.kind === 'eager') this.#onNote(`pulled eagerly: ${event.why}`)
-    else if (event.kind === 'other-platform')
-      this.#output.warn(
-        `${event.name} is for ${event.platform}, and this machine is ${event.hostPlatform}: its programs need an emulator`,
-      )
-    else if (event.kind === 'retry') this.#onRetry(event)
-    else if (event.kind === 'resolved') this.#output.note(`resolved ${event.name} to ${event.digest}`)
+  readonly onEvent = (event: WorkEvent): void => {
+    if (this.#output.progress === 'json') this.#writeEvent(event)
+    if (isMessage(event)) this.#onMessage(event)
+    else if (this.#output.progress !== 'json') this.#onWork(event)
+  }
+
+  #writeEvent(event: WorkEvent): void {
+    const key = keyOf(event)
+    const nowMs = performance.now()
+    if (key !== undefined) {
+      if (nowMs - (this.#lastEventMs.get(key) ?? -Infinity) < EVENT_MS) return
+      this.#lastEventMs.set(key, nowMs)
+    }
+    this.#output.event(event)
+  }
+
+  #onMessage(event: Extract<WorkEvent, { kind: Message }>): void {
+    switch (event.kind) {
+      case 'note':
+        this.#onNote(event.text)
+        return
+      case 'eager':
+        this.#onNote(`pulled eagerly: ${event.why}`)
+        return
+      case 'other-platform':
+        if (this.#output.progress !== 'json')
+          this.#output.warn(
+            `${event.name} is for ${event.platform}, and this machine is ${event.hostPlatform}: its programs need an emulator`,
+          )
+        return
+      case 'retry':
+        // Short waits are not shown.
+        if (event.waitMs >= MIN_REPORTED_WAIT_MS)
+          this.#line(
+            `${event.attempted}: ${event.reason}; retrying in ${Math.ceil(event.waitMs / 1000)} s`,
+            true,
+          )
+        return
+      case 'resolved':
+        this.#line(`resolved ${event.name} to ${event.digest}`, true)
+        this.#output.beginWork()
+        return
+      case 'digest':
+        this.#line(`the digest changes: ${event.from} → ${event.to} (${event.reason})`, true)
+        return
+      case 'resolving':
+        this.#output.beginWork()
+    }
   }
 
   #onNote(text: string): void {
     this.notes.push(redact(text))
-    this.#output.note(`note: ${text}`)
+    if (this.#output.progress !== 'json') this.#output.note(`note: ${text}`)
   }
 
-  /** Short waits are not shown. */
-  #onRetry({ attempted, reason, waitMs }: Extract<PullEvent, { kind: 'retry' }>): void {
-    if (waitMs < MIN_REPORTED_WAIT_MS) return
-    this.#erase()
-    this.#drawnLines = 0
-    this.#output.note(`${attempted}: ${reason}; retrying in ${Math.ceil(waitMs / 1000)} s`)
+  /** Writes a line of progress; on a terminal only if the drawing does not say the same. */
+  #line(text: string, isForTerminal: boolean): void {
+    const { progress } = this.#output
+    if (progress !== 'plain' && !(progress === 'tty' && isForTerminal)) return
+    this.#lastLineMs = performance.now()
+    this.#output.note(text)
   }
 
-  #onFile({ address, receivedBytes, isDone }: Extract<PullEvent, { kind: 'file' }>): void {
-    const line = `${redact(address)} ${formatBytes(receivedBytes)}`
-    if (isDone) {
-      this.#erase()
-      this.#drawnLines = 0
-      this.#output.note(`fetched ${line}`)
-    } else if (this.#output.isLive && performance.now() - this.#lastDrawMs >= REDRAW_MS) {
-      this.#lastDrawMs = performance.now()
-      this.#erase()
-      this.#output.draw(`${this.#fit(line)}\n`)
-      this.#drawnLines = 1
+  #onWork(event: Exclude<WorkEvent, { kind: Message }>): void {
+    switch (event.kind) {
+      case 'layers':
+        this.#onLayers(event)
+        return
+      case 'layer':
+        this.#onLayer(event)
+        return
+      case 'file':
+        this.#onPart(event.address, { ...event, doneBytes: event.receivedBytes, totalBytes: undefined })
+        return
+      case 'work':
+        this.#onPart(event.what, event)
+        return
+      case 'blobs':
+        for (const { digest, totalBytes } of event.blobs)
+          this.#output.board.set(digest, { label: shortDigest(digest), totalBytes })
+        this.#output.beginWork()
+        return
+      case 'sending':
+        this.#set(event.digest, {
+          label: shortDigest(event.digest),
+          state: 'active',
+          doneBytes: event.sentBytes,
+          totalBytes: event.totalBytes,
+        })
+        return
+      case 'blob':
+        this.#onBlob(event)
     }
   }
 
-  #onLayer(event: LayerEvent): void {
-    this.#layers.set(event.index, event)
-    const { state } = event.progress
-    if (this.#output.isLive) this.#draw(state !== 'fetching')
-    else if (state === 'waiting') this.#output.note(`${label(event)} waiting for another process`)
-    else if (state === 'done') this.#output.note(`${label(event)} fetched`)
-    else if (state === 'lazy') this.#output.note(`${label(event)} ready, its data comes when it is read`)
-    else if (state === 'exists') this.#output.note(`${label(event)} already here`)
+  #set(key: string, change: Partial<Task>): Task {
+    const task = this.#output.board.set(key, change)
+    this.#output.beginWork()
+    if (task.state === 'active' && performance.now() - this.#lastLineMs >= PLAIN_MS) {
+      const { doneBytes, totalBytes } = this.#output.board.totals
+      const of = totalBytes === undefined ? '' : ` of ${formatBytes(totalBytes)}`
+      this.#line(`${formatBytes(doneBytes)}${of}${speedText(this.#output.board.speed)}`, false)
+    }
+    return task
   }
 
-  #draw(syncEarly: boolean): void {
-    const now = performance.now()
-    if (!syncEarly && now - this.#lastDrawMs < REDRAW_MS) return
-    this.#lastDrawMs = now
-    const events = [...this.#layers.values()].toSorted((a, b) => a.index - b.index)
-    // More lines than a screen has could not be redrawn: finished layers make room.
-    const hidden = Math.max(0, events.length - MAX_LINES)
-    const shown =
-      hidden === 0
-        ? events
-        : events.filter(({ progress }) => progress.state === 'fetching').slice(0, MAX_LINES)
-    const lines = shown.map((event) => `${label(event)} ${describe(event)}`)
-    if (hidden > 0)
-      lines.push(`${events.filter(isFinished).length} of ${events[0]?.count ?? 0} layers are here`)
-    this.#erase()
-    this.#output.draw(lines.map((line) => `${this.#fit(line)}\n`).join(''))
-    this.#drawnLines = lines.length
+  /** The layers of one more image. Those of the image before it are done. */
+  #onLayers({ layers }: EventOf<'layers'>): void {
+    this.#output.board.clear()
+    for (const { digest, index, totalBytes } of layers) {
+      this.#count.set(digest, `${index + 1}/${layers.length}`)
+      this.#output.board.set(digest, { label: shortDigest(digest), totalBytes, state: 'queued', doneBytes: 0 })
+    }
+    this.#output.beginWork()
   }
 
-  /** A line that the terminal wraps could not be redrawn. */
-  #fit(line: string): string {
-    return line.slice(0, this.#output.columns)
-  }
-
-  #erase(): void {
-    if (this.#drawnLines > 0) this.#output.draw(`\u001b[${this.#drawnLines}A\u001b[J`)
-  }
-}
-
-function isFinished({ progress }: LayerEvent): boolean {
-  return progress.state !== 'waiting' && progress.state !== 'fetching'
-}
-
-function label({ index, count, digest }: LayerEvent): string {
-  return `layer ${String(index + 1).padStart(String(count).length)}/${count} ${shortDigest(digest)}`
-}
-
-function describe({ progress }: LayerEvent): string {
-  switch (progress.state) {
-    case 'waiting':
-      return 'waiting for another process'
-    case 'exists':
-      return 'already here'
-    case 'done':
-      return 'done'
-    case 'lazy':
-      return `ready, ${formatBytes(progress.totalBytes)} come when they are read`
-    case 'fetching': {
-      const share = progress.totalBytes === 0 ? 1 : progress.receivedBytes / progress.totalBytes
-      const filled = Math.round(share * BAR_WIDTH)
-      const bar = `${'='.repeat(filled)}${' '.repeat(BAR_WIDTH - filled)}`
-      return `[${bar}] ${formatBytes(progress.receivedBytes)} of ${formatBytes(progress.totalBytes)}`
+  #onLayer(event: EventOf<'layer'>): void {
+    const { digest, progress, index, count } = event
+    const name = `layer ${this.#count.get(digest) ?? `${index + 1}/${count}`} ${shortDigest(digest)}`
+    const label = shortDigest(digest)
+    switch (progress.state) {
+      case 'waiting': {
+        const { holderPid } = progress
+        this.#set(digest, { label, state: 'waiting', holderPid })
+        const who = holderPid === undefined ? 'another process' : `process ${holderPid}`
+        this.#line(`${name} waiting for ${who}`, false)
+        return
+      }
+      case 'exists':
+        this.#set(digest, { label, state: 'here' })
+        return
+      case 'fetching': {
+        const { receivedBytes: doneBytes, totalBytes } = progress
+        this.#set(digest, { label, state: 'active', doneBytes, totalBytes })
+        return
+      }
+      case 'lazy': {
+        const come = `ready, ${formatBytes(progress.totalBytes)} come when they are read`
+        this.#set(digest, { label, state: 'done', remark: come, doneBytes: 0, totalBytes: 0 })
+        this.#line(`${name} ready, its data comes when it is read`, false)
+        return
+      }
+      case 'done': {
+        const task = this.#finish(digest, label)
+        this.#line(`${name} fetched${resultText(task)}`, false)
+      }
     }
   }
+
+  #onPart(
+    what: string,
+    { kind, doneBytes, totalBytes, isDone }: Pick<EventOf<'work'>, 'doneBytes' | 'totalBytes' | 'isDone'> & {
+      readonly kind: 'file' | 'work'
+    },
+  ): void {
+    const label = toAscii(redact(what))
+    if (!isDone) {
+      this.#set(what, { label, state: 'active', doneBytes, totalBytes })
+      return
+    }
+    this.#output.board.set(what, { label, doneBytes, totalBytes: doneBytes })
+    const task = this.#finish(what, label)
+    if (kind === 'file') this.#line(`fetched ${redact(what)}${resultText(task)}`, true)
+    else this.#line(`${what}${resultText(task)}`, false)
+  }
+
+  #onBlob({ digest, route }: EventOf<'blob'>): void {
+    const label = shortDigest(digest)
+    const remark = ROUTES[route]
+    const isSent = route === 'uploaded' || route === 'copied' || route === 'packed'
+    if (isSent) {
+      this.#output.board.set(digest, { remark })
+      const task = this.#finish(digest, label)
+      this.#line(`blob ${label} ${remark}${resultText(task)}`, false)
+    } else {
+      this.#set(digest, { label, state: route === 'exists' ? 'here' : 'done', remark, totalBytes: 0, doneBytes: 0 })
+      this.#line(`blob ${label} ${remark}`, false)
+    }
+  }
+
+  #finish(key: string, label: string): Task {
+    const before = this.#output.board.set(key, { label })
+    const doneBytes = before.totalBytes ?? before.doneBytes
+    this.#transferred += doneBytes
+    return this.#set(key, { state: 'done', doneBytes })
+  }
+
+  /** Writes one line about the whole, if something was transferred. Returns the line's text. */
+  summarize(verb: string): void {
+    const { board } = this.#output
+    const { here, finished } = board.totals
+    const hasShown = this.#output.progress === 'tty' ? this.#output.endWork() : finished > 0
+    if (!hasShown || this.#transferred === 0) return
+    const elapsedMs = performance.now() - board.startedMs
+    const speed = speedText((this.#transferred / Math.max(1, elapsedMs)) * 1000)
+    const kept = here === 0 ? '' : `, ${here} already here`
+    this.#line(`${verb} ${formatBytes(this.#transferred)} in ${formatDuration(elapsedMs)}${speed}${kept}`, true)
+  }
 }
+
+type Message = 'note' | 'eager' | 'other-platform' | 'retry' | 'resolved' | 'digest' | 'resolving'
+const MESSAGES: ReadonlySet<string> = new Set<Message>([
+  'note',
+  'eager',
+  'other-platform',
+  'retry',
+  'resolved',
+  'digest',
+  'resolving',
+])
+
+function isMessage(event: WorkEvent): event is Extract<WorkEvent, { kind: Message }> {
+  return MESSAGES.has(event.kind)
+}
+
+/** How a blob got into the registry. */
+const ROUTES = {
+  exists: 'already there',
+  mounted: 'mounted from another repository',
+  copied: 'copied from its source registry',
+  uploaded: 'uploaded',
+  packed: 'recompressed and uploaded',
+  'left out': 'not uploaded: a foreign layer',
+} as const
+
+/** Returns the key of an event that comes often, and that a later one replaces. */
+function keyOf(event: WorkEvent): string | undefined {
+  if (event.kind === 'layer' && event.progress.state === 'fetching') {
+    const { receivedBytes, totalBytes } = event.progress
+    return receivedBytes === totalBytes ? undefined : event.digest
+  }
+  if (event.kind === 'sending') return event.sentBytes === event.totalBytes ? undefined : event.digest
+  if (event.kind === 'file') return event.isDone ? undefined : event.address
+  return event.kind === 'work' && !event.isDone ? event.what : undefined
+}
+
+function speedText(speed: number | undefined): string {
+  return speed === undefined ? '' : `, ${formatBytes(Math.max(0, Math.round(speed)))}/s`
+}
+
+function resultText({ doneBytes, startedMs, endedMs }: Task): string {
+  const seconds =
+    startedMs === undefined || endedMs === undefined ? '' : ` in ${formatDuration(endedMs - startedMs)}`
+  return `, ${formatBytes(doneBytes)}${seconds}`
+}
+

@@ -3,7 +3,7 @@ import type { ConfigurationInput } from '../config/index.ts'
 import type { Loam } from '../app/index.ts'
 import { cancelable } from '../errors/index.ts'
 import type { Host } from './host.ts'
-import { Output } from './output.ts'
+import { Output, PROGRESS_MODES, type ProgressMode } from './output.ts'
 
 /** The options that every command accepts, before or after its name. */
 export interface GlobalOptions {
@@ -12,6 +12,7 @@ export interface GlobalOptions {
   readonly config?: string
   readonly json?: boolean
   readonly quiet?: boolean
+  readonly progress?: ProgressMode
   /** Settings that were given as flags. */
   readonly settings?: Readonly<Record<string, string>>
 }
@@ -41,6 +42,12 @@ export function addGlobalOptions(command: Command): Command {
     )
     .option('--json', 'write results and errors as JSON')
     .option('-q, --quiet', 'write no progress')
+    .addOption(
+      new Option(
+        '--progress <how>',
+        'show progress as a drawing (tty), lines (plain), lines of JSON (json) or not (none) (default: auto)',
+      ).choices(PROGRESS_MODES),
+    )
 }
 
 /** Returns the settings that the command's flags give. */
@@ -61,13 +68,19 @@ export async function withSession<T>(
     return await cancelable(signal, 'run the command', async () => {
       await using loam = await host.openLoam({ ...configurationInput(host, options), signal })
       for (const warning of loam.store.configuration.warnings) output.warn(warning)
-      return await act({ host, output, loam, signal, letSignalsPass: release })
+      const letSignalsPass = () => {
+        output.endWork()
+        release()
+      }
+      return await act({ host, output, loam, signal, letSignalsPass })
     })
   } finally {
+    output.endWork()
     release()
   }
 }
 
 export function outputOf(host: Host, options: GlobalOptions): Output {
-  return new Output(host, { json: options.json ?? false, quiet: options.quiet ?? false })
+  const { json = false, quiet = false, progress } = options
+  return new Output(host, { json, quiet, progress })
 }

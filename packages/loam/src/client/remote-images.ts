@@ -18,11 +18,13 @@ import type {
   PulledImage,
   PullImageOptions,
   PushedImage,
+  PushEvent,
   PushImageOptions,
   UntaggedName,
 } from '../images/index.ts'
 import { absolute, absoluteImage, sourceOf, type RemoteFetchOptions, toImageFields } from './requests.ts'
 import type { ImageAddress } from '../sources/index.ts'
+import type { PullEvent } from '../stores/index.ts'
 import type { Transport } from './transport.ts'
 
 type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
@@ -153,7 +155,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     return this.#transport.call('images.push', request, {
       signal,
       onEvent: (event) => {
-        if (event.kind === 'blob' || event.kind === 'digest') onPush?.(event)
+        if (isPushEvent(event)) onPush?.(event)
         else onEvent?.(event)
       },
     })
@@ -183,4 +185,9 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     const request = { ...toImageFields(options), image: absoluteImage(text), path, layer }
     return this.#transport.call('images.contents', request, { signal })
   }
+}
+
+/** Returns whether an event is one of a push, and not of what is fetched for it. */
+function isPushEvent(event: PullEvent | PushEvent): event is PushEvent {
+  return ['blob', 'blobs', 'sending', 'digest'].includes(event.kind)
 }

@@ -6,8 +6,8 @@ const MAX_ROUNDS = 5
 
 export interface LeaseOptions {
   readonly signal?: AbortSignal | undefined
-  /** Called when another process or caller is building the same thing. */
-  readonly onWait?: () => void
+  /** Called when another process or caller is building the same thing, with the process, if it is known. */
+  readonly onWait?: (holderPid: number | undefined) => void
   /** Shares the work among callers of this process: it continues if the caller that began it leaves. Undefined: each caller works for itself. */
   readonly flights?: SingleFlight
 }

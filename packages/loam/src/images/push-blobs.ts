@@ -39,6 +39,7 @@ export interface PushTarget {
 export interface BlobPusherOptions {
   readonly image: ImageOptions
   readonly onBlob: (digest: Digest, route: BlobRoute) => void
+  readonly onSent: (digest: Digest, sentBytes: number, totalBytes: number) => void
 }
 
 /** Marks an error as "not available at any known location", unlike a failed transfer. */
@@ -86,13 +87,13 @@ export class BlobPusher {
     }
     const own = this.#openOwn(blob, layer)
     if (own !== undefined) {
-      await client.putBlob(reference, blob, own, signal)
+      await client.putBlob(reference, blob, this.#counted(own, blob), signal)
       return 'uploaded'
     }
     using held = await this.#holdRetained(blob)
     if (held !== undefined) {
       const open = () => Readable.from(verified(createReadStream(held.path), blob))
-      await client.putBlob(reference, blob, open, signal)
+      await client.putBlob(reference, blob, this.#counted(open, blob), signal)
       return 'uploaded'
     }
     await this.#withOrigin(`blob ${blob.digest}`, origins, async (source) => {
@@ -105,9 +106,23 @@ export class BlobPusher {
         begun = undefined
         return Readable.from(verified(stream, blob))
       }
-      await client.putBlob(reference, blob, open, signal)
+      await client.putBlob(reference, blob, this.#counted(open, blob), signal)
     })
     return 'copied'
+  }
+
+  /** Reports the bytes of a blob as they are read. An upload that is repeated begins again. */
+  #counted(open: () => Readable, { digest, sizeBytes }: Descriptor): () => Readable {
+    return () => {
+      let sentBytes = 0
+      const report = (bytes: number) => {
+        sentBytes += bytes
+        this.#options.onSent(digest, sentBytes, sizeBytes)
+      }
+      report(0)
+      const source = open()
+      return Readable.from(counting(source, report)).once('close', () => source.destroy())
+    }
   }
 
   /** Returns other repositories of the same registry that have served the blob. */
@@ -166,7 +181,8 @@ export class BlobPusher {
       const digest = await layers.trees.hashFile(path, signal)
       const blob = { mediaType, digest, sizeBytes: statSync(path).size }
       const isThere = await client.hasBlob(reference, digest, signal)
-      if (!isThere) await client.putBlob(reference, blob, () => createReadStream(path), signal)
+      const open = this.#counted(() => createReadStream(path), blob)
+      if (!isThere) await client.putBlob(reference, blob, open, signal)
       this.#done.add(digest)
       this.#options.onBlob(digest, isThere ? 'exists' : 'packed')
       return blob
@@ -231,6 +247,16 @@ export class BlobPusher {
 /** Returns whether a blob must not be distributed and has addresses of its own. */
 function isForeign({ mediaType, urls = [] }: Descriptor): boolean {
   return urls.length > 0 && isForeignLayerType(mediaType)
+}
+
+async function* counting(
+  source: AsyncIterable<Buffer>,
+  report: (bytes: number) => void,
+): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    yield chunk
+    report(chunk.length)
+  }
 }
 
 async function* resume(head: IteratorResult<Buffer>, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {

@@ -30,6 +30,27 @@ export type PushEvent =
       /** How the blob got there. */
       readonly route: BlobRoute
     }
+  | {
+      /** The blobs of a manifest are known. Events of each of them follow. */
+      readonly kind: 'blobs'
+      /** Config and layers. */
+      readonly blobs: readonly {
+        /** Digest of the blob. */
+        readonly digest: Digest
+        /** Its size. */
+        readonly totalBytes: number
+      }[]
+    }
+  | {
+      /** A blob is being uploaded. */
+      readonly kind: 'sending'
+      /** Digest of the blob. */
+      readonly digest: Digest
+      /** Bytes that were given to the connection. */
+      readonly sentBytes: number
+      /** Size of the blob. */
+      readonly totalBytes: number
+    }
   | DigestChange
 
 /** The pushed manifest or index has another digest than the requested one. */
@@ -124,7 +145,9 @@ class ImagePush {
     this.#to = to
     this.#options = options
     const onBlob = (digest: Digest, route: BlobRoute) => options.onPush?.({ kind: 'blob', digest, route })
-    this.#blobs = new BlobPusher(services, to, { image: options, onBlob })
+    const onSent = (digest: Digest, sentBytes: number, totalBytes: number) =>
+      options.onPush?.({ kind: 'sending', digest, sentBytes, totalBytes })
+    this.#blobs = new BlobPusher(services, to, { image: options, onBlob, onSent })
   }
 
   async run({ record, targetDigest }: PushedSubject): Promise<PushedImage> {
@@ -167,6 +190,12 @@ class ImagePush {
     this.#options.onPush?.({ kind: 'digest', from, to, reason })
   }
 
+  #announce(blobs: readonly Descriptor[]): void {
+    if (blobs.length === 0) return
+    const all = blobs.map(({ digest, sizeBytes }) => ({ digest, totalBytes: sizeBytes }))
+    this.#options.onPush?.({ kind: 'blobs', blobs: all })
+  }
+
   /** Uploads an index with all documents and blobs that it refers to, and then itself under the tag. @throws with `isGone` if a part of it is not available anywhere */
   async #pushIndex(digest: Digest): Promise<void> {
     const origins = this.#services.metadata.origins.list(digest)
@@ -188,6 +217,7 @@ class ImagePush {
     const { signal } = this.#options
     const { manifests, blobs } = listReferences(bytes, `manifest ${digest}`)
     const layers = this.#services.metadata.images.find(digest)?.layers ?? []
+    this.#announce(blobs)
     for (const blob of blobs) {
       const layer = layers.find(({ blobDigest }) => blobDigest === blob.digest)
       await this.#blobs.push(blob, [...origins, ...this.#services.metadata.origins.list(blob.digest)], layer)
@@ -214,6 +244,7 @@ class ImagePush {
       throw new LoamError('DOCUMENT_INVALID', `push ${record.digest}: it is an index`)
     // Every image needs a readable config, whichever source it comes from.
     blobs.get(record.configDigest, 'config')
+    this.#announce([manifest.config, ...manifest.layers])
     await this.#blobs.push(manifest.config, origins)
     const layers: Descriptor[] = []
     for (const [index, layer] of manifest.layers.entries()) {

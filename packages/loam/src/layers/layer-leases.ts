@@ -17,8 +17,14 @@ export type LayerProgress =
       readonly totalBytes: number
     }
   | {
-      /** It waits for others, or was in the store already. */
-      readonly state: 'waiting' | 'exists'
+      /** It was in the store already. */
+      readonly state: 'exists'
+    }
+  | {
+      /** It waits for others that fetch it. */
+      readonly state: 'waiting'
+      /** The process that does; undefined if it is not known. */
+      readonly holderPid: number | undefined
     }
   | {
       /** It is in the store now. */
@@ -168,8 +174,8 @@ export class LayerLeases {
       }
       await this.#make(diffId, failure, bring, signal)
     }
-    const onWait = () => {
-      tell({ state: 'waiting' })
+    const onWait = (holderPid: number | undefined) => {
+      tell({ state: 'waiting', holderPid })
     }
     return leaseOrMake(lockPath(paths, 'layer', diffId), () => isReady(diffId), make, {
       signal: options.signal,
@@ -223,8 +229,8 @@ export class LayerLeases {
         await fetch({ lazyIndex, ...layer }, { ...options, signal, onProgress: tell })
       }
       const isThere = () => isReady(diffId) || partial.find(diffId) !== undefined
-      const onWait = () => {
-        tell({ state: 'waiting' })
+      const onWait = (holderPid: number | undefined) => {
+        tell({ state: 'waiting', holderPid })
       }
       return leaseOrMake(lockPath(paths, 'layer', diffId), isThere, make, {
         signal: options.signal,

@@ -2,6 +2,7 @@ import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrno, throwIfAborted, LoamError } from '../errors/index.ts'
 import { libc } from './libc.ts'
+import { findLockHolder } from './lock-holder.ts'
 
 const LOCK_SH = 1
 const LOCK_EX = 2
@@ -13,8 +14,8 @@ export interface LockOptions {
   /** Any number of shared locks may be held at once, or one exclusive lock. Exclusive by default. */
   readonly shared?: boolean
   readonly signal?: AbortSignal | undefined
-  /** Called once, before waiting, if the lock is held by another holder. */
-  readonly onWait?: () => void
+  /** Called once, before waiting, if the lock is held by another holder, with the process that holds it, if it is known. */
+  readonly onWait?: (holderPid: number | undefined) => void
 }
 
 /**
@@ -53,7 +54,7 @@ export class FileLock implements Disposable {
       const lock = FileLock.tryAcquire(path, options)
       if (lock !== undefined) return lock
       if (isNeedless()) return undefined
-      if (tries === 0) options.onWait?.()
+      if (tries === 0) options.onWait?.(findLockHolder(path))
       await sleep(waitMs)
       waitMs = Math.min(waitMs * 2, LAST_WAIT_MS)
     }

@@ -24,6 +24,14 @@ export async function leaseLayers(
     options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
   // An image may have the same layer twice; it is fetched once.
   const positions = [...new Map(layers.map((layer, index) => [layer.diffId, { layer, index }])).values()]
+  options.onEvent?.({
+    kind: 'layers',
+    layers: positions.map(({ layer, index }) => ({
+      digest: layer.blobDigest,
+      index,
+      totalBytes: layer.blobBytes,
+    })),
+  })
   const results = await Promise.allSettled(
     positions.map(async ({ layer, index }) => {
       try {

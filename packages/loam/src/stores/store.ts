@@ -58,6 +58,31 @@ export type PullEvent =
       readonly hostPlatform: string
     }
   | {
+      /** The layers of the image are known. Events of each of them follow. */
+      readonly kind: 'layers'
+      /** Each layer once, base first. */
+      readonly layers: readonly {
+        /** Digest of its blob. */
+        readonly digest: Digest
+        /** Position in the image, base first. */
+        readonly index: number
+        /** Size of its blob in bytes. */
+        readonly totalBytes: number
+      }[]
+    }
+  | {
+      /** Progress of work with files: a layer is packed or verified, an output is written. */
+      readonly kind: 'work'
+      /** What is done, as a short phrase. */
+      readonly what: string
+      /** Bytes that were read or written. */
+      readonly doneBytes: number
+      /** All bytes; undefined if that is not known. */
+      readonly totalBytes: number | undefined
+      /** Whether it is complete. */
+      readonly isDone: boolean
+    }
+  | {
       /** The progress of a layer. */
       readonly kind: 'layer'
       /** Digest of its blob. */

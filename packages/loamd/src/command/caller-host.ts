@@ -37,12 +37,16 @@ export class CallerHost implements Host {
   readonly #options: CallerHostOptions
   readonly #interrupted = new AbortController()
   #pending: Pending | undefined
+  /** Size of the terminal of standard error. */
+  #terminal: { readonly columns: number | undefined; readonly rows: number | undefined }
   /** Words that open the same store. */
   #storeWords: readonly string[] = []
 
   constructor(options: CallerHostOptions) {
     const { request, userId, channel } = options
     const { env, cwd, terminals, columns } = request
+    const terminal = () => this.#terminal
+    this.#terminal = { columns: columns[1], rows: request.rows }
     this.#options = options
     this.env = env
     this.cwd = cwd
@@ -58,7 +62,12 @@ export class CallerHost implements Host {
     }
     this.stderr = {
       isTerminal: terminals[2],
-      columns: columns[1],
+      get columns() {
+        return terminal().columns
+      },
+      get rows() {
+        return terminal().rows
+      },
       get isBehind() {
         return channel.isBehind
       },
@@ -74,7 +83,8 @@ export class CallerHost implements Host {
 
   /** Handles a message of the client. */
   accept(message: ClientMessage): void {
-    if (!('signal' in message)) this.#pending?.accept(message)
+    if ('size' in message) this.#terminal = { columns: message.size[0], rows: message.size[1] }
+    else if (!('signal' in message)) this.#pending?.accept(message)
     else if (Object.hasOwn(constants.signals, message.signal)) this.#interrupted.abort(message.signal)
   }
 

@@ -4,6 +4,7 @@
  *
  *   client: request              daemon: {"out": text}    to standard output
  *           {"signal": name}             {"err": text}    to standard error
+ *           {"size": [columns, rows]}                     of the terminal, when it has changed
  *           {"answer": line}             {"ask": text}    ask the user at the terminal, and answer
  *           {"status": number}           {"run": …}       start this program in the foreground, and send its status
  *           {"failed": text}             {"self": reason} run the command line yourself: the daemon has done nothing of it
@@ -25,6 +26,8 @@ export interface CommandRequest {
   readonly terminals: readonly [boolean, boolean, boolean]
   /** Widths of standard output and error. */
   readonly columns: readonly [number | undefined, number | undefined]
+  /** Height of the terminal of standard error. */
+  readonly rows: number | undefined
   /** Bounding set of its capabilities, as in /proc/self/status. */
   readonly capabilities: string | undefined
 }
@@ -32,6 +35,7 @@ export interface CommandRequest {
 /** A message of a client while its command runs. */
 export type ClientMessage =
   | { readonly signal: string }
+  | { readonly size: readonly [number | undefined, number | undefined] }
   | { readonly answer: string }
   | { readonly status: number }
   | { readonly failed: string }
@@ -64,7 +68,7 @@ export interface SelfReason {
 export function parseRequest(line: string): CommandRequest | undefined {
   const value = parseObject(line)
   if (value === undefined) return undefined
-  const { version, args, cwd, env, surroundings, terminals, columns, capabilities } = value
+  const { version, args, cwd, env, surroundings, terminals, columns, rows, capabilities } = value
   if (typeof version !== 'string' || typeof cwd !== 'string' || typeof surroundings !== 'string')
     return undefined
   if (!isTexts(args) || !isObject(env) || !isTexts(Object.values(env))) return undefined
@@ -77,6 +81,7 @@ export function parseRequest(line: string): CommandRequest | undefined {
     surroundings,
     terminals: [terminals[0] === true, terminals[1] === true, terminals[2] === true],
     columns: [widthOf(columns[0]), widthOf(columns[1])],
+    rows: widthOf(rows),
     capabilities:
       typeof capabilities === 'string' && /^[0-9a-f]{1,16}$/.test(capabilities) ? capabilities : undefined,
   }
@@ -86,8 +91,9 @@ export function parseRequest(line: string): CommandRequest | undefined {
 export function parseClientMessage(line: string): ClientMessage | undefined {
   const value = parseObject(line)
   if (value === undefined) return undefined
-  const { signal, answer, status, failed } = value
+  const { signal, answer, status, failed, size } = value
   if (typeof signal === 'string') return { signal }
+  if (Array.isArray(size)) return { size: [widthOf(size[0]), widthOf(size[1])] }
   if (typeof answer === 'string') return { answer }
   if (typeof failed === 'string') return { failed }
   return Number.isInteger(status) ? { status: Number(status) } : undefined

@@ -44,7 +44,7 @@ export function addExport(program: Command, host: Host): void {
     .action(async (name: string, output: string, flags: Flags) => {
       const toStandardOutput = isStandardOutput(output, host.cwd)
       await withSession(host, flags, async ({ loam, output: terminal, signal }) => {
-        const progress = new PullProgress(terminal)
+        const progress = new PullProgress(terminal, `write ${output}`)
         await loam.export(name, {
           ...toImageOptions(flags),
           format: flags.format,

@@ -18,13 +18,14 @@ and --appc_store_dir. They are not changed. Images that cannot be imported are r
     )
     .action(async (flags: NamingFlags & GlobalOptions & { fromMesos: string }) => {
       await withSession(host, flags, async ({ loam, output, signal }) => {
-        const progress = new PullProgress(output)
+        const progress = new PullProgress(output, 'import images')
         const report = await loam.images.importMesos({
           workDir: flags.fromMesos,
           replace: flags.replace,
           signal,
           onEvent: progress.onEvent,
         })
+        progress.summarize('imported')
         output.result(report, () => [
           ...report.images.map(({ name, digest }) => `image ${name} ${digest}`),
           ...report.failed.map(({ what, reason }) => `failed ${what}: ${reason}`),

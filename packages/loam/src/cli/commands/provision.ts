@@ -59,7 +59,7 @@ export function addProvision(program: Command, host: Host): void {
         throw new LoamError('USAGE', `provision ${image}: --container-info also names an image`)
       const asked = container ?? toContainer(requireImage(image))
       await withSession(host, flags, async ({ loam, output, signal }) => {
-        const progress = new PullProgress(output)
+        const progress = new PullProgress(output, 'create the root filesystem')
         const { rootfs, volumes, hostMounts } = await loam.containers.provisionContainer(asked, {
           ...toImageOptions(flags),
           ...toLazyOptions(flags),

@@ -35,6 +35,7 @@ IMAGE is a reference, or a source in the notation of skopeo and podman:
           signal,
           onEvent: progress.onEvent,
         })
+        progress.summarize('fetched')
         output.result({ name: pulled.name, digest: pulled.digest, image: pulled.image }, () => pulled.digest)
       })
     })

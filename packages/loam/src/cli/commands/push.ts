@@ -1,6 +1,4 @@
 import type { Command } from 'commander'
-import type { PushEvent } from '../../images/index.ts'
-import { shortDigest } from '../format.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
@@ -11,15 +9,6 @@ interface Flags extends PullFlags, GlobalOptions {
   readonly replaceIndex?: boolean
   readonly index?: boolean
 }
-
-const ROUTES = {
-  exists: 'already there',
-  mounted: 'mounted from another repository',
-  copied: 'copied from its source registry',
-  uploaded: 'uploaded',
-  packed: 'recompressed and uploaded',
-  'left out': 'not uploaded: a foreign layer',
-} as const
 
 export function addPush(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('push <image> [reference]')))
@@ -39,9 +28,6 @@ An unmodified image keeps its digest, and an index keeps its platforms. --platfo
       await withSession(host, flags, async ({ loam, output, signal }) => {
         const { allPlatforms, replaceIndex, index } = flags
         const progress = new PullProgress(output)
-        const onPush = (event: PushEvent) => {
-          output.note(describePush(event))
-        }
         const pushed = await loam.push(image, {
           ...toImageOptions(flags),
           to,
@@ -49,16 +35,11 @@ An unmodified image keeps its digest, and an index keeps its platforms. --platfo
           replaceIndex,
           index,
           signal,
-          onPush,
+          onPush: progress.onEvent,
           onEvent: progress.onEvent,
         })
+        progress.summarize('pushed')
         output.result(pushed, () => pushed.digest)
       })
     })
-}
-
-/** Returns one line about an event of a push. */
-export function describePush(event: PushEvent): string {
-  if (event.kind === 'digest') return `the digest changes: ${event.from} → ${event.to} (${event.reason})`
-  return `blob ${shortDigest(event.digest)} ${ROUTES[event.route]}`
 }

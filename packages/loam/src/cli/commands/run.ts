@@ -63,7 +63,7 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
       const words = container === undefined || image === undefined ? command : [image, ...command]
       const asked = requireImage(container === undefined ? image : container.image)
       await withSession(host, flags, async ({ loam, output, signal, letSignalsPass }) => {
-        const progress = new PullProgress(output)
+        const progress = new PullProgress(output, 'create the root filesystem')
         host.exitStatus = await loam.run(asked, {
           ...toImageOptions(flags),
           ...toLazyOptions(flags),

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { imageIn, type PushEvent } from '../../images/index.ts'
+import { imageIn } from '../../images/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import {
@@ -14,7 +14,6 @@ import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
-import { describePush } from './push.ts'
 
 /** Commands on containerd's snapshots in this store. */
 export function addSnapshot(program: Command, host: Host): void {
@@ -165,11 +164,8 @@ function addCommit(parent: Command, host: Host): void {
         flags: PullFlags & NamingFlags & GlobalOptions & { base?: string; push?: boolean },
       ) => {
         await withSession(host, flags, async ({ loam, output, signal }) => {
-          const progress = new PullProgress(output)
+          const progress = new PullProgress(output, `commit ${key}`)
           const options = { ...toImageOptions(flags), signal, onEvent: progress.onEvent }
-          const onPush = (event: PushEvent) => {
-            output.note(describePush(event))
-          }
           const isContainer =
             !(await loam.snapshots.has(key)) && (await loam.containers.find(key)) !== undefined
           const committer = isContainer ? loam.images : loam.snapshots
@@ -178,7 +174,7 @@ function addCommit(parent: Command, host: Host): void {
             base: flags.base,
             replace: flags.replace,
           })
-          const pushed = flags.push === true ? await loam.push(name, { ...options, onPush }) : undefined
+          const pushed = flags.push === true ? await loam.push(name, { ...options, onPush: progress.onEvent }) : undefined
           const { notes } = progress
           output.result({ ...committed, pushed, notes }, () => pushed?.digest ?? committed.digest)
         })

@@ -39,7 +39,7 @@ without a root filesystem it is an existing folder of this machine, or a relativ
     .action(async (pairs: readonly string[], flags: Flags) => {
       const volumes = pairs.map((pair) => ({ ...parsePair(pair), isReadOnly: flags.readOnly }))
       await withSession(host, flags, async ({ loam, output, signal }) => {
-        const progress = new PullProgress(output)
+        const progress = new PullProgress(output, 'mount the image')
         const made = await loam.containers.provisionVolumes(volumes, {
           ...toImageOptions(flags),
           id: flags.id,
