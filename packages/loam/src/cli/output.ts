@@ -162,8 +162,7 @@ export class Output {
   /** Writes a line that also matters to a user who does not watch. */
   warn(text: string): void {
     if (this.progress === 'json') this.event({ kind: 'warning', text })
-    else if (!this.json)
-      this.#writeError(`${this.#styled(['yellow'], 'loam: warning:')} ${redact(text)}\n`)
+    else if (!this.json) this.#writeError(`${this.#styled(['yellow'], 'loam: warning:')} ${redact(text)}\n`)
   }
 
   /** Writes an error: one line and a hint, or one JSON object. */

@@ -142,7 +142,12 @@ export class PullProgress {
     this.#output.board.clear()
     for (const { digest, index, totalBytes } of layers) {
       this.#count.set(digest, `${index + 1}/${layers.length}`)
-      this.#output.board.set(digest, { label: shortDigest(digest), totalBytes, state: 'queued', doneBytes: 0 })
+      this.#output.board.set(digest, {
+        label: shortDigest(digest),
+        totalBytes,
+        state: 'queued',
+        doneBytes: 0,
+      })
     }
     this.#output.beginWork()
   }
@@ -182,7 +187,12 @@ export class PullProgress {
 
   #onPart(
     what: string,
-    { kind, doneBytes, totalBytes, isDone }: Pick<EventOf<'work'>, 'doneBytes' | 'totalBytes' | 'isDone'> & {
+    {
+      kind,
+      doneBytes,
+      totalBytes,
+      isDone,
+    }: Pick<EventOf<'work'>, 'doneBytes' | 'totalBytes' | 'isDone'> & {
       readonly kind: 'file' | 'work'
     },
   ): void {
@@ -206,7 +216,13 @@ export class PullProgress {
       const task = this.#finish(digest, label)
       this.#line(`blob ${label} ${remark}${resultText(task)}`, false)
     } else {
-      this.#set(digest, { label, state: route === 'exists' ? 'here' : 'done', remark, totalBytes: 0, doneBytes: 0 })
+      this.#set(digest, {
+        label,
+        state: route === 'exists' ? 'here' : 'done',
+        remark,
+        totalBytes: 0,
+        doneBytes: 0,
+      })
       this.#line(`blob ${label} ${remark}`, false)
     }
   }
@@ -227,7 +243,10 @@ export class PullProgress {
     const elapsedMs = performance.now() - board.startedMs
     const speed = speedText((this.#transferred / Math.max(1, elapsedMs)) * 1000)
     const kept = here === 0 ? '' : `, ${here} already here`
-    this.#line(`${verb} ${formatBytes(this.#transferred)} in ${formatDuration(elapsedMs)}${speed}${kept}`, true)
+    this.#line(
+      `${verb} ${formatBytes(this.#transferred)} in ${formatDuration(elapsedMs)}${speed}${kept}`,
+      true,
+    )
   }
 }
 
@@ -276,4 +295,3 @@ function resultText({ doneBytes, startedMs, endedMs }: Task): string {
     startedMs === undefined || endedMs === undefined ? '' : ` in ${formatDuration(endedMs - startedMs)}`
   return `, ${formatBytes(doneBytes)}${seconds}`
 }
-

@@ -78,7 +78,7 @@ describe('an image with lazy indexes', { timeout: 120_000 }, () => {
       assert.ok(blocks * 512 >= size)
     }
     const pulled = ok(world.loam('pull', name))
-    assert.equal([...pulled.stderr.matchAll(/already here/g)].length, image.layers.length)
+    assert.doesNotMatch(pulled.stderr, /fetched/)
     ok(world.loam('fsck'))
     ok(world.loam('destroy', 'lazy'))
     assert.deepEqual(world.rootfsMounts(), [])

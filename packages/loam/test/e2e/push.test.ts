@@ -77,7 +77,8 @@ describe('push', () => {
   const push = async (loam: Loam, image: string, to: string, more: object = {}) => {
     const routes: string[] = []
     const onPush = (event: PushEvent) => {
-      routes.push(event.kind === 'blob' ? event.route : 'changed')
+      if (event.kind === 'blob') routes.push(event.route)
+      else if (event.kind === 'digest') routes.push('changed')
     }
     return { routes, pushed: await loam.push(image, { to, onPush, ...more }) }
   }

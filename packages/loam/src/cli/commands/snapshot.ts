@@ -174,7 +174,8 @@ function addCommit(parent: Command, host: Host): void {
             base: flags.base,
             replace: flags.replace,
           })
-          const pushed = flags.push === true ? await loam.push(name, { ...options, onPush: progress.onEvent }) : undefined
+          const pushed =
+            flags.push === true ? await loam.push(name, { ...options, onPush: progress.onEvent }) : undefined
           const { notes } = progress
           output.result({ ...committed, pushed, notes }, () => pushed?.digest ?? committed.digest)
         })

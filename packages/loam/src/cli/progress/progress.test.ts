@@ -80,7 +80,7 @@ test('where there is no room for all layers, those that are fetched are shown', 
 /** A terminal that wraps lines when it becomes narrower, as the usual ones do. Each row is a text, and whether the next one continues it. */
 class FakeTerminal {
   columns: number
-  rows: string[][] = [[]]
+  rows: string[] = ['']
   #row = 0
 
   constructor(columns: number) {
@@ -90,13 +90,9 @@ class FakeTerminal {
   resize(columns: number): void {
     this.columns = columns
     const before = this.rows.slice(0, this.#row)
-    this.rows = before.flatMap((row) => {
-      const text = row.join('')
-      if (text === '') return [[]]
-      return (text.match(new RegExp(`.{1,${columns}}`, 'g')) ?? []).map((part) => [...part])
-    })
+    this.rows = before.flatMap((row) => row.match(new RegExp(`.{1,${columns}}`, 'g')) ?? [''])
     this.#row = this.rows.length
-    this.rows.push([])
+    this.rows.push('')
   }
 
   write(text: string): void {
@@ -107,19 +103,19 @@ class FakeTerminal {
   #apply(token: string): void {
     if (token === '\n') {
       this.#row += 1
-      this.rows[this.#row] ??= []
+      this.rows[this.#row] ??= ''
     } else if (token.endsWith('A') && token.startsWith('\u001b')) {
       this.#row = Math.max(0, this.#row - Number(token.slice(2, -1)))
     } else if (token === '\u001b[J') {
       this.rows.length = this.#row + 1
-      this.rows[this.#row] = []
+      this.rows[this.#row] = ''
     } else if (!token.startsWith('\u001b') && token !== '\r') {
-      this.rows[this.#row] = [...token]
+      this.rows[this.#row] = token
     }
   }
 
   get screen(): string[] {
-    return this.rows.map((row) => row.join('')).filter((text) => text !== '')
+    return this.rows.filter((row) => row !== '')
   }
 }
 

@@ -93,10 +93,7 @@ function drawActive({ doneBytes, totalBytes }: Task, label: string, width: numbe
 function drawSum(board: ProgressBoard, hidden: number, width: number): string {
   const { tasks, finished, here, doneBytes, totalBytes } = board.totals
   const counted = `${finished} of ${tasks} done`
-  const more = [
-    hidden === 0 ? [] : `${hidden} not shown`,
-    here === 0 ? [] : `${here} already here`,
-  ].flat()
+  const more = [hidden === 0 ? [] : `${hidden} not shown`, here === 0 ? [] : `${here} already here`].flat()
   const speed = speedOf(board)
   if (totalBytes === undefined) {
     const done = formatBytes(doneBytes)
