@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { addCompletion } from './commands/completion.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
@@ -80,6 +81,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addStatus,
     addEvents,
     addUi,
+    addCompletion,
   ]
   for (const add of adders) add(program, host)
   program.addHelpText(
