@@ -17,6 +17,8 @@ export interface SpanRequest {
   readonly window: Buffer
   /** Size of the span, decompressed. */
   readonly lengthBytes: number
+  /** Memory for the result, of its size or more. Undefined: new memory. */
+  readonly output?: Buffer | undefined
 }
 
 /** CRC-32 and size after each gzip member. */
@@ -28,7 +30,8 @@ export function canInflateSpans(): boolean {
 }
 
 /**
- * Decompresses one span. It computes in this thread: some 1 ms for each MiB. The result is not verified: its sha256 is in the index.
+ * Decompresses one span. It computes in this thread: some 1 ms for each MiB. The result may be part of `bytes` or `output`. It is not verified: its sha256 is
+ * in the index.
  * @throws COMPRESSION_INVALID
  */
 export function inflateSpan(request: SpanRequest): Buffer {
@@ -37,7 +40,7 @@ export function inflateSpan(request: SpanRequest): Buffer {
     switch (compression) {
       case 'none':
         if (bytes.length < lengthBytes) throw endsEarly()
-        return Buffer.from(bytes.subarray(0, lengthBytes))
+        return bytes.subarray(0, lengthBytes)
       case 'gzip':
         return canUseIsal() ? inflateWithIsal(request) : inflateWithZlib(request)
       case 'zstd':
@@ -72,11 +75,11 @@ function tryIsal(): boolean {
 let stream: RawInflate | undefined
 
 /** As `inflateSpan` for gzip, without ISA-L. @throws RangeError */
-export function inflateWithZlib({ bytes, bit, window, lengthBytes }: SpanRequest): Buffer {
+export function inflateWithZlib({ bytes, bit, window, lengthBytes, output: given }: SpanRequest): Buffer {
   stream ??= new RawInflate('raw')
   const inflater = stream
   inflater.beginAt(bytes, bit, window)
-  const output = Buffer.allocUnsafeSlow(lengthBytes)
+  const output = memoryFor(lengthBytes, given)
   let trailerBytes = TRAILER_BYTES
   for (let filled = 0; filled < lengthBytes; ) {
     const count = inflater.inflate(output.subarray(filled))
@@ -94,10 +97,10 @@ export function inflateWithZlib({ bytes, bit, window, lengthBytes }: SpanRequest
 }
 
 /** As `inflateSpan` for gzip, with ISA-L. @throws RangeError */
-export function inflateWithIsal({ bytes, bit, window, lengthBytes }: SpanRequest): Buffer {
+export function inflateWithIsal({ bytes, bit, window, lengthBytes, output: given }: SpanRequest): Buffer {
   using inflater = new IsalInflater()
   inflater.beginAt(bytes, bit, window)
-  const output = Buffer.allocUnsafeSlow(lengthBytes)
+  const output = memoryFor(lengthBytes, given)
   let trailerBytes = TRAILER_BYTES
   for (let filled = 0; filled < lengthBytes; ) {
     const count = inflater.inflate(output.subarray(filled))
@@ -112,10 +115,10 @@ export function inflateWithIsal({ bytes, bit, window, lengthBytes }: SpanRequest
   return output
 }
 
-function inflateFrames({ bytes, lengthBytes }: SpanRequest): Buffer {
+function inflateFrames({ bytes, lengthBytes, output: given }: SpanRequest): Buffer {
   using inflater = new ZstdInflater()
   inflater.input(bytes)
-  const output = Buffer.allocUnsafeSlow(lengthBytes)
+  const output = memoryFor(lengthBytes, given)
   for (let filled = 0; filled < lengthBytes; ) {
     const before = inflater.leftBytes
     const count = inflater.inflate(output.subarray(filled))
@@ -126,6 +129,10 @@ function inflateFrames({ bytes, lengthBytes }: SpanRequest): Buffer {
     } else if (count === 0 && inflater.leftBytes === before) throw endsEarly()
   }
   return output
+}
+
+function memoryFor(lengthBytes: number, given: Buffer | undefined): Buffer {
+  return given?.subarray(0, lengthBytes) ?? Buffer.allocUnsafeSlow(lengthBytes)
 }
 
 function endsEarly(): RangeError {

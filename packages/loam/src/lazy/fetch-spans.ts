@@ -1,6 +1,7 @@
 import { decompress } from '../compression/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { ImageSource } from '../sources/index.ts'
+import type { SharedBytes, SharedMemory } from './shared-memory.ts'
 import { lengthOf, type ServedLayer, sumOf } from './served-layer.ts'
 import type { SpanJob, SpanOutcome, SpanPlace } from './span-jobs.ts'
 
@@ -12,6 +13,7 @@ export interface FetchOptions {
   readonly from: number
   readonly to: number
   readonly run: (job: SpanJob) => Promise<SpanOutcome>
+  readonly memory: SharedMemory
   readonly onSpan: (span: number, outcome: SpanOutcome) => void
   readonly signal: AbortSignal
   /** Called when the source cannot send a part of the blob. Undefined: the blob is fetched to its end, in order. */
@@ -39,13 +41,19 @@ export async function fetchSpans(
   }
 }
 
-async function doJob(span: number, job: SpanJob, { run, onSpan }: FetchOptions): Promise<void> {
-  onSpan(span, await run(job))
+async function doJob(
+  span: number,
+  job: SpanToDo['job'],
+  { run, onSpan, memory }: FetchOptions,
+): Promise<void> {
+  const outcome = await run(job)
+  memory.give(job.bytes)
+  onSpan(span, outcome)
 }
 
 interface SpanToDo {
   readonly span: number
-  readonly job: SpanJob
+  readonly job: SpanJob & { readonly bytes: SharedBytes }
 }
 
 /** Each span can be decompressed as soon as its bytes are here, by itself. */
@@ -55,7 +63,7 @@ async function* randomJobs(
   options: FetchOptions,
 ): AsyncGenerator<SpanToDo> {
   const { spans, index, compression } = layer
-  const { from, to, signal, onWhole } = options
+  const { from, to, signal, onWhole, memory } = options
   const blobBytes = layer.source.blob.sizeBytes
   const start = spans.blobStarts[from] ?? 0
   // Its last bits may be in the first byte of the next span.
@@ -69,7 +77,8 @@ async function* randomJobs(
       const blobStart = spans.blobStarts[span] ?? 0
       window.drop(blobStart)
       if (layer.present[span] === 1) continue
-      const bytes = window.copy(endOf(span) - blobStart)
+      const bytes = memory.take(endOf(span) - blobStart)
+      window.copy(bytes)
       yield {
         span,
         job: {
@@ -102,7 +111,8 @@ async function* streamJobs(
     for (; span < spans.count && (spans.tarStarts[span + 1] ?? 0) <= window.end; span += 1) {
       window.drop(spans.tarStarts[span] ?? 0)
       if (layer.present[span] === 1) continue
-      const bytes = window.copy(lengthOf(spans, span))
+      const bytes = options.memory.take(lengthOf(spans, span))
+      window.copy(bytes)
       yield { span, job: { kind: 'write', bytes, ...placeOf(layer, span) } }
     }
     if (span === spans.count) return
@@ -163,16 +173,14 @@ class ByteWindow {
     }
   }
 
-  /** Returns a copy of the first bytes, which may be given away. */
-  copy(length: number): Uint8Array<ArrayBuffer> {
-    const bytes = new Uint8Array(length)
+  /** Copies the first bytes. */
+  copy(target: Uint8Array): void {
     let at = 0
     for (const chunk of this.#chunks) {
-      if (at === length) break
-      const part = chunk.subarray(0, length - at)
-      bytes.set(part, at)
+      if (at === target.length) break
+      const part = chunk.subarray(0, target.length - at)
+      target.set(part, at)
       at += part.length
     }
-    return bytes
   }
 }

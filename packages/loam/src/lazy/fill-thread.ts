@@ -15,6 +15,7 @@ const READ_BYTES = 1 << 20
 /** The limits were checked when the layer was described. */
 const LIMITS = { ...DEFAULT_LAYER_LIMITS, tarBytes: Number.MAX_SAFE_INTEGER, ratio: Number.MAX_SAFE_INTEGER }
 
+let memory = Buffer.allocUnsafeSlow(0)
 const indexes = new Map<Digest, LazyIndex>()
 
 const port = parentPort
@@ -28,15 +29,14 @@ function run(job: SpanJob): SpanOutcome {
       case 'fill': {
         const { compression, bit, lengthBytes } = job
         const window = indexOf(job.index).window(job.span)
-        return write(
-          job,
-          inflateSpan({ compression, bytes: Buffer.from(job.bytes.buffer), bit, window, lengthBytes }),
-        )
+        const bytes = toBuffer(job.bytes)
+        const output = memoryFor(lengthBytes)
+        return write(job, inflateSpan({ compression, bytes, bit, window, lengthBytes, output }))
       }
       case 'write':
-        return write(job, job.bytes)
+        return write(job, toBuffer(job.bytes))
       case 'check': {
-        const bytes = Buffer.allocUnsafeSlow(job.lengthBytes)
+        const bytes = memoryFor(job.lengthBytes)
         readFully(job.fd, bytes, job.tarStart)
         return isRight(bytes, job.sum) ? { kind: 'here' } : { kind: 'wrong', why: 'its sum differs' }
       }
@@ -50,9 +50,19 @@ function run(job: SpanJob): SpanOutcome {
   }
 }
 
+function toBuffer({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, length)
+}
+
+/** Returns the memory of this thread, for one use at a time. New memory for each span would cost as much as decompressing it. */
+function memoryFor(lengthBytes: number): Buffer {
+  if (memory.length < lengthBytes) memory = Buffer.allocUnsafeSlow(lengthBytes)
+  return memory.subarray(0, lengthBytes)
+}
+
 function write(
   { fd, tarStart, sum }: { readonly fd: number; readonly tarStart: number; readonly sum: Uint8Array },
-  bytes: Uint8Array,
+  bytes: Buffer,
 ): SpanOutcome {
   if (!isRight(bytes, sum)) return { kind: 'wrong', why: 'its sum differs' }
   for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, tarStart + at)
@@ -73,7 +83,7 @@ function readFully(fd: number, bytes: Uint8Array, position: number): void {
 
 function verify({ fd, tarBytes, algorithm, index }: Extract<SpanJob, { kind: 'verify' }>): SpanOutcome {
   const sum = createHash(algorithm)
-  const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  const buffer = memoryFor(READ_BYTES)
   for (let at = 0; at < tarBytes; ) {
     const bytes = buffer.subarray(0, Math.min(READ_BYTES, tarBytes - at))
     readFully(fd, bytes, at)

@@ -4,7 +4,7 @@
  *               gets twice as many spans as before, up to MAX_RUN
  *   profile     spans that were read first when the layer was cold before; layers take turns
  *   background  forward from the last demand, then around; layers that somebody waits for as a whole before the others
- * One slot is kept for demand.
+ * Demand has slots of its own, so that what is fetched ahead never delays it by more than its share of the line.
  */
 
 /** Most spans of one request. */
@@ -17,6 +17,15 @@ export interface Run {
   readonly from: number
   readonly to: number
   readonly reason: 'demand' | 'profile' | 'background'
+  /** Whether a reader jumped to it: what follows is not likely to be read next. */
+  readonly isJump: boolean
+}
+
+/** Most runs at once. */
+export interface Slots {
+  readonly demand: number
+  /** Of profiles and the background. */
+  readonly ahead: number
 }
 
 /** Whether nothing has to be done for a span: it is here, or a run has taken it. */
@@ -41,12 +50,12 @@ interface LayerPlan {
 /** The order in which spans are fetched. The spans of a run are taken; one that did not arrive is given back by `lose`. */
 export class Scheduler {
   readonly #plans = new Map<string, LayerPlan>()
-  readonly #slots: number
+  readonly #slots: Slots
   #turn = 0
   #cursor: { readonly layer: string; readonly span: number } | undefined
-  #running = 0
+  readonly #running = { demand: 0, ahead: 0 }
 
-  constructor(slots: number) {
+  constructor(slots: Slots) {
     this.#slots = slots
   }
 
@@ -90,17 +99,21 @@ export class Scheduler {
     if (plan !== undefined) plan.isPaused = isPaused
   }
 
-  /** Returns the next run, whose slot is used until `end`; undefined if there is nothing to do or no slot for it. */
-  next(): Run | undefined {
-    if (this.#running >= this.#slots) return undefined
-    const run = this.#nextDemand() ?? this.#nextAhead()
-    if (run !== undefined) this.#running += 1
+  /** Returns the next run, whose slot is used until `end`; undefined if there is nothing to do or no slot for it. Without `mayFetchAhead` on demand only. */
+  next(mayFetchAhead: boolean): Run | undefined {
+    const demand = this.#hasSlot('demand') ? this.#nextDemand() : undefined
+    const run = demand ?? (mayFetchAhead && this.#hasSlot('ahead') ? this.#nextAhead() : undefined)
+    if (run !== undefined) this.#running[kindOf(run)] += 1
     return run
   }
 
+  #hasSlot(kind: keyof Slots): boolean {
+    return this.#running[kind] < this.#slots[kind]
+  }
+
   /** Frees the slot of a run. */
-  end(): void {
-    this.#running -= 1
+  end(run: Pick<Run, 'reason'>): void {
+    this.#running[kindOf(run)] -= 1
   }
 
   /** Gives back a span that a run has taken and not brought. A reader that waits for it has to want it again. */
@@ -129,7 +142,7 @@ export class Scheduler {
     const run = takeRun(plan, from, (span) => span < end || plan.wanted.has(span))
     plan.next = run.to
     this.#cursor = { layer: plan.layer, span: run.to }
-    return { ...run, reason: 'demand' }
+    return { ...run, reason: 'demand', isJump: plan.ahead === 1 }
   }
 
   #oldestDemand(): LayerPlan | undefined {
@@ -145,8 +158,7 @@ export class Scheduler {
   }
 
   #nextAhead(): Run | undefined {
-    const isKeptForDemand = this.#slots > 1 && this.#running >= this.#slots - 1
-    return isKeptForDemand ? undefined : (this.#nextOfProfile() ?? this.#nextInBackground())
+    return this.#nextOfProfile() ?? this.#nextInBackground()
   }
 
   #nextOfProfile(): Run | undefined {
@@ -157,7 +169,7 @@ export class Scheduler {
     // The next layer has its turn.
     this.#plans.delete(plan.layer)
     this.#plans.set(plan.layer, plan)
-    return { ...run, reason: 'profile' }
+    return { ...run, reason: 'profile', isJump: false }
   }
 
   #nextInBackground(): Run | undefined {
@@ -167,7 +179,7 @@ export class Scheduler {
     const after = plan.states.indexOf(OPEN, start)
     const run = takeRun(plan, after < 0 ? plan.states.indexOf(OPEN) : after, () => true)
     this.#cursor = { layer: plan.layer, span: run.to }
-    return { ...run, reason: 'background' }
+    return { ...run, reason: 'background', isJump: false }
   }
 
   /** The plan with the highest priority; among these that of the last run, and otherwise the first. */
@@ -179,7 +191,15 @@ export class Scheduler {
   }
 }
 
-function takeRun(plan: LayerPlan, from: number, isPart: (span: number) => boolean): Omit<Run, 'reason'> {
+function kindOf({ reason }: Pick<Run, 'reason'>): keyof Slots {
+  return reason === 'demand' ? 'demand' : 'ahead'
+}
+
+function takeRun(
+  plan: LayerPlan,
+  from: number,
+  isPart: (span: number) => boolean,
+): Omit<Run, 'reason' | 'isJump'> {
   let to = from
   while (to - from < MAX_RUN && plan.states[to] === OPEN && isPart(to)) {
     take(plan, to)

@@ -5,14 +5,19 @@ import { recordSpan, SPAN_HERE } from '../layers/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { fetchSpans, placeOf } from './fetch-spans.ts'
 import { FillThreads } from './fill-threads.ts'
-import { Scheduler } from './scheduler.ts'
+import { type Run, Scheduler } from './scheduler.ts'
+import { SharedMemory } from './shared-memory.ts'
 import { lengthOf, type ServedLayer } from './served-layer.ts'
 import type { SpanJob, SpanOutcome } from './span-jobs.ts'
 import type { WaitingRead, WaitingReads } from './waiting-reads.ts'
 import { report } from './report.ts'
 
-/** Requests at once, of which one is kept for spans that readers wait for. */
-const SLOTS = 3
+/** Requests at once. */
+const SLOTS = { demand: 4, ahead: 2 }
+/** How long nothing is fetched ahead while what a reader has jumped to is fetched, at most: the line should be free for it. */
+const DURING_JUMP_MS = 200
+/** And how long afterwards: the reader is likely to jump again. */
+const AFTER_JUMP_MS = 30
 const MAX_TRIES = 3
 const FIRST_BACKOFF_MS = 100
 const MAX_BACKOFF_MS = 5_000
@@ -68,8 +73,11 @@ export class SpanFiller {
   readonly #options: SpanFillerOptions
   readonly #scheduler = new Scheduler(SLOTS)
   readonly #threads = new FillThreads()
+  readonly #memory = new SharedMemory()
   readonly #layers = new Map<DiffId, Filling>()
   #fullUntilMs = 0
+  #aheadFromMs = 0
+  #goOn: NodeJS.Timeout | undefined
   bytesOnDemand = 0
   bytesAhead = 0
   refusedReads = 0
@@ -167,19 +175,35 @@ export class SpanFiller {
   }
 
   #pump(): void {
-    for (let run = this.#scheduler.next(); run !== undefined; run = this.#scheduler.next()) {
-      const { layer: diffId, from, to, reason } = run
-      const filling = this.#find(diffId)
-      if (filling === undefined) {
-        this.#scheduler.end()
-        continue
-      }
-      const filled = this.#fill(filling, { from, to, isDemand: reason === 'demand' })
-      this.#track(filling, filled, () => {
-        this.#scheduler.end()
-        this.#pump()
-      })
+    for (let run = this.#next(); run !== undefined; run = this.#next()) this.#begin(run)
+  }
+
+  #begin(run: Run): void {
+    const { layer, from, to, reason, isJump } = run
+    const filling = this.#find(layer)
+    if (filling === undefined) {
+      this.#scheduler.end(run)
+      return
     }
+    if (isJump) this.#holdBack(DURING_JUMP_MS)
+    const filled = this.#fill(filling, { from, to, isDemand: reason === 'demand' })
+    this.#track(filling, filled, () => {
+      this.#scheduler.end(run)
+      if (isJump) this.#holdBack(AFTER_JUMP_MS)
+      this.#pump()
+    })
+  }
+
+  #next(): Run | undefined {
+    return this.#scheduler.next(performance.now() >= this.#aheadFromMs)
+  }
+
+  /** Fetches nothing ahead for a while. */
+  #holdBack(ms: number): void {
+    this.#aheadFromMs = performance.now() + ms
+    clearTimeout(this.#goOn)
+    // One more, since a timer may be early by the clock that the time was taken from.
+    this.#goOn = setTimeout(() => this.#pump(), ms + 1)
   }
 
   #track({ runs }: Filling, run: Promise<void>, onEnd: () => void): void {
@@ -210,7 +234,7 @@ export class SpanFiller {
           inOrder.abort()
         }
         await this.#options.withSource(layer, filling.failures, async (source) =>
-          fetchSpans(source, layer, { ...part, run, onSpan, signal, onWhole }),
+          fetchSpans(source, layer, { ...part, run, memory: this.#memory, onSpan, signal, onWhole }),
         )
       }
     } catch (error) {
@@ -256,7 +280,11 @@ export class SpanFiller {
     }
     const run = async (job: SpanJob) => this.#threads.run(job, true)
     const fetch = async (source: ImageSource) =>
-      fetchSpans(source, layer, { from, to, run, onSpan, signal: filling.stop.signal })
+      fetchSpans(source, layer, {
+        ...{ from, to, run, onSpan },
+        memory: this.#memory,
+        signal: filling.stop.signal,
+      })
     const filled = this.#checkClaims(layer, from, to, { run, onSpan })
       .then(async () => this.#options.withSource(layer, filling.failures, fetch))
       .catch((error: unknown) => {

@@ -1,5 +1,6 @@
 /* What the threads that fill do; each answer has the number of its job. */
 import type { SpanCompression } from '../compression/index.ts'
+import type { SharedBytes } from './shared-memory.ts'
 import type { Digest, DigestAlgorithm } from '../image/index.ts'
 
 /** The file of a lazy index. */
@@ -23,8 +24,8 @@ export interface SpanPlace {
 interface FillJob extends SpanPlace {
   readonly kind: 'fill'
   readonly span: number
-  /** Bytes of the blob, given away. */
-  readonly bytes: Uint8Array<ArrayBuffer>
+  /** Bytes of the blob, in memory that threads share. */
+  readonly bytes: SharedBytes
   readonly bit: number
   readonly compression: SpanCompression
   /** The lazy index, which has the window. */
@@ -39,7 +40,7 @@ interface CheckJob extends SpanPlace {
 /** Writes a span that is decompressed already, after it was verified. */
 interface WriteJob extends SpanPlace {
   readonly kind: 'write'
-  readonly bytes: Uint8Array<ArrayBuffer>
+  readonly bytes: SharedBytes
 }
 
 /** Hashes the whole tar, and compares the skeleton of the index with it. */

@@ -25,6 +25,9 @@ import {
 } from './sparse.ts'
 
 const BLOCK = 512
+const CHECKSUM_START = 148
+const CHECKSUM_END = 156
+const BLANK = 32
 const MAX_META_BYTES = 1 << 20
 const MAX_GLOBAL_RECORDS = 100
 const XATTR_PREFIX = 'SCHILY.xattr.'
@@ -202,13 +205,7 @@ export class TarReader {
   }
 
   #isZeroBlock(block: Buffer): boolean {
-    let sum = 0
-    let signedSum = 0
-    for (let index = 0; index < BLOCK; index += 1) {
-      const byte = index >= 148 && index < 156 ? 32 : (block[index] ?? 0)
-      sum += byte
-      signedSum += byte > 127 ? byte - 256 : byte
-    }
+    const sum = sumOfHeader(block)
     if (sum === 8 * 32 && block.every((byte) => byte === 0)) {
       this.#zeroBlocks += 1
       if (this.#zeroBlocks === 2) {
@@ -220,8 +217,8 @@ export class TarReader {
     }
     if (this.#zeroBlocks > 0) throw this.#invalid('a header follows a lone zero block')
     const stated = readNumber(block, 148, 8, 'checksum')
-    // Some old archivers summed signed bytes.
-    if (stated !== sum && stated !== signedSum) throw this.#invalid('the header checksum is wrong')
+    if (stated !== sum && stated !== signedSumOfHeader(block, sum))
+      throw this.#invalid('the header checksum is wrong')
     return false
   }
 
@@ -405,6 +402,24 @@ function copyField(block: Buffer, start: number, length: number): Buffer {
 function untilNul(bytes: Buffer): Buffer {
   const end = bytes.indexOf(0)
   return end < 0 ? bytes : bytes.subarray(0, end)
+}
+
+/** Returns the sum of a header's bytes, where its checksum counts as eight blanks. */
+function sumOfHeader(block: Buffer): number {
+  let sum = 8 * BLANK
+  for (let index = 0; index < CHECKSUM_START; index += 1) sum += block[index] ?? 0
+  for (let index = CHECKSUM_END; index < BLOCK; index += 1) sum += block[index] ?? 0
+  return sum
+}
+
+/** Returns the same sum of signed bytes, which some old archivers wrote. */
+function signedSumOfHeader(block: Buffer, sum: number): number {
+  let negative = 0
+  for (let index = 0; index < BLOCK; index += 1) {
+    const isCounted = index < CHECKSUM_START || index >= CHECKSUM_END
+    if (isCounted && (block[index] ?? 0) > 127) negative += 1
+  }
+  return sum - 256 * negative
 }
 
 function padding(bytes: number): number {

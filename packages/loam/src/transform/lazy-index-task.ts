@@ -7,6 +7,7 @@ import { isStoredOnBlocks } from '../erofs/index.ts'
 import { writeFile, writeImageFile } from './image-file.ts'
 import { ingestLayer } from './ingest.ts'
 import type { DescribedLayer, LayerTask } from './layer-task.ts'
+import type { TreeCache } from './tree-cache.ts'
 
 /** Makes the lazy index of a blob, in a new file. Returns false if it cannot have one. On failure an incomplete file may be left. @throws as `ingestLayer` */
 export async function makeLazyIndex(
@@ -54,11 +55,10 @@ export function writeLazyIndex(target: string, index: readonly Buffer[]): void {
 }
 
 /** Writes the metadata image of a layer from its lazy index, and describes the layer. @throws LAZY_INDEX_INVALID, TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT */
-export function describeLayer({
-  indexPath,
-  metaPath,
-  limits,
-}: Extract<LayerTask, { kind: 'skeleton' }>): DescribedLayer {
+export function describeLayer(
+  { indexPath, metaPath, limits }: Extract<LayerTask, { kind: 'skeleton' }>,
+  trees: TreeCache,
+): DescribedLayer {
   const index = readLazyIndex(readFileSync(indexPath), limits)
   const { blob, diffId, tarBytes, access, spans } = index
   const builder = new LayerTreeBuilder(limits)
@@ -69,6 +69,7 @@ export function describeLayer({
   for (const _piece of readSkeleton(index.skeletonPieces(), tarBytes, reader)) {
     // The reader has it.
   }
+  trees.keep(diffId, builder.tree)
   const layer = { diffId, tarPath: '', tarBytes }
   writeImageFile(builder.tree, metaPath, { contents: 'layer', data: 'tar', layers: [layer], as: 'cached' })
   const summary = summarizeLayer(builder.tree, builder.leftOutXattrs)

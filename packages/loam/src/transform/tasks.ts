@@ -61,7 +61,7 @@ export async function runTask(
     case 'chunked-index':
       return makeChunkedIndex(task, source)
     case 'skeleton':
-      return describeLayer(task)
+      return describeLayer(task, trees)
     case 'measure':
       return diskUsage(task.folder, {
         check: () => {
