@@ -46,7 +46,7 @@ export class FillThreads {
       this.#running.set(this.#lastId, next)
       this.#jobOf.set(worker, this.#lastId)
       const request: ThreadRequest = { id: this.#lastId, job: next.job }
-      worker.postMessage(request)
+      worker.postMessage(request, [])
     }
   }
 

@@ -103,7 +103,8 @@ export class Scheduler {
   next(mayFetchAhead: boolean): Run | undefined {
     const demand = this.#hasSlot('demand') ? this.#nextDemand() : undefined
     const run = demand ?? (mayFetchAhead && this.#hasSlot('ahead') ? this.#nextAhead() : undefined)
-    if (run !== undefined) this.#running[kindOf(run)] += 1
+    const kind = run === undefined ? undefined : kindOf(run)
+    if (kind !== undefined) this.#running[kind] += 1
     return run
   }
 
@@ -113,7 +114,8 @@ export class Scheduler {
 
   /** Frees the slot of a run. */
   end(run: Pick<Run, 'reason'>): void {
-    this.#running[kindOf(run)] -= 1
+    const kind = kindOf(run)
+    this.#running[kind] -= 1
   }
 
   /** Gives back a span that a run has taken and not brought. A reader that waits for it has to want it again. */
