@@ -91,6 +91,11 @@ export class Daemon implements AsyncDisposable {
       })
     const report = await loam.recover()
     for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
+    for (const what of report.poisoned)
+      log.warn('recover', {
+        what,
+        error: 'it may have shown wrong data while nothing served its partial layers',
+      })
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
     const imageSocketPath = join(values.state, IMAGE_SERVICE_SOCKET)
     const { socket_group: group } = values

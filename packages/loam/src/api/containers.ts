@@ -77,6 +77,7 @@ const RecoverySchema = matching<RecoveryReport>()(
   v.object({
     kept: list(v.string()),
     restored: list(v.string()),
+    poisoned: list(v.string()),
     undone: list(v.string()),
     swept: list(v.string()),
     quarantined: list(failure),

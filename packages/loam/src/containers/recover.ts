@@ -1,5 +1,7 @@
 import type { LayerStack } from '../backends/index.ts'
 import type { AdditionalStores } from '../exports/index.ts'
+import { throwIfAborted, toLoamError } from '../errors/index.ts'
+import { readMountTable } from '../linux/index.ts'
 import { parseContainerId, type RootfsRecord } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
 import { type FetchOptions, type ImageServices, createRefetch } from '../images/index.ts'
@@ -23,6 +25,7 @@ export async function recoverStore(
 
 async function recoverAll(services: RecoverServices, options: RecoverOptions): Promise<RecoveryReport> {
   const { provisioner, metadata, stores } = services
+  const lazy = await resumeLazily(services, options)
   const report = await provisioner.recover({
     known: options.known?.map(parseContainerId),
     signal: options.signal,
@@ -38,8 +41,26 @@ async function recoverAll(services: RecoverServices, options: RecoverOptions): P
   return {
     ...report,
     restored: [...report.restored, ...shared.restored, ...additional.restored],
-    failed: [...report.failed, ...shared.failed, ...additional.failed, ...failed],
+    poisoned: lazy.poisoned,
+    failed: [...lazy.failed, ...report.failed, ...shared.failed, ...additional.failed, ...failed],
     swept: [...report.swept, ...swept],
+  }
+}
+
+/** Before anything is remounted: what was shown while nothing served it must not stay mounted. */
+async function resumeLazily(
+  { layers }: Pick<ImageServices, 'layers'>,
+  { signal }: RecoverOptions,
+): Promise<Pick<RecoveryReport, 'poisoned' | 'failed'>> {
+  try {
+    const unmounted = await layers.partial.resume(signal)
+    const mounted = new Set(readMountTable().map(({ target }) => target))
+    // Those that are mounted again were reported before.
+    return { poisoned: unmounted.filter((path) => !mounted.has(path)), failed: [] }
+  } catch (error) {
+    throwIfAborted(signal, 'recover')
+    const { message } = toLoamError(error, 'serve partial layers')
+    return { poisoned: [], failed: [{ what: 'partial layers', reason: message }] }
   }
 }
 

@@ -25,6 +25,11 @@ export interface LayerFiller {
    * data that does not come
    */
   readonly complete: (diffId: DiffId, options: CompleteOptions) => Promise<void>
+  /**
+   * Serves partial layers that are mounted already. Returns the mount points that were unmounted, since nobody served the layers for a while: what
+   * they showed may have been wrong. @throws LAZY_*
+   */
+  readonly resume: (diffIds: readonly DiffId[], signal?: AbortSignal) => Promise<readonly string[]>
   /** Stops serving layers, which nothing mounts: afterwards nothing holds their files. */
   readonly forget: (diffIds: readonly DiffId[]) => Promise<void>
 }

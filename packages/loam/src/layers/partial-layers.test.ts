@@ -57,6 +57,10 @@ class Store implements AsyncDisposable {
           writeFileSync(this.path('layer.tar'), tar)
           await metadata.layers.complete(diffId, newArtifactRecord(diffId, 'tar', bootId))
         },
+        resume: async () => {
+          this.asked.push('resume')
+          return ['/poisoned']
+        },
         forget: async (diffIds) => {
           this.asked.push('forget')
           await this.filler.forget?.(diffIds)

@@ -257,6 +257,21 @@ export class PartialLayers {
     throw new LoamError('LAZY_INDEX_INVALID', `use the lazy index ${digest}: it was denied: ${denial}`)
   }
 
+  /**
+   * Serves the partial layers that root filesystems and snapshots show, unless that is done: the processes that did may have been killed. Returns the
+   * mount points that were unmounted because they may have shown wrong data. @throws the errors of `LayerFiller.resume`
+   */
+  async resume(signal?: AbortSignal): Promise<readonly string[]> {
+    const { lazy, metadata, paths } = this.#options
+    const isShown = (diffId: DiffId) => metadata.layers.isShown(diffId) && this.find(diffId) !== undefined
+    const shown = metadata.layers.partials().flatMap(({ diffId }) => (isShown(diffId) ? [diffId] : []))
+    if (lazy === undefined || shown.length === 0) return []
+    using leases = new DisposableStack()
+    for (const diffId of shown)
+      leases.use(await FileLock.acquire(lockPath(paths, 'layer', diffId), { shared: true, signal }))
+    return lazy.filler.resume(shown.filter(isShown), signal)
+  }
+
   async #serveNew(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {
     try {
       await this.serve([diffId], signal)

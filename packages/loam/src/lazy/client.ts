@@ -17,6 +17,8 @@ import {
 /** How long a handler may take to start; a machine under load needs seconds to load it. */
 const START_LIMIT_MS = 30_000
 const LOOK_AGAIN_MS = 20
+/** After the end of a handler, until another one is started unless it starts by itself. */
+const HOLD_AGAIN_MS = 2_000
 /** How often a request is repeated whose handler has ended before it answered. */
 const MAX_TRIES = 10
 
@@ -49,6 +51,11 @@ export class HandlerClient implements LayerFiller {
     this.prepare()
   }
 
+  async resume(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<readonly string[]> {
+    await this.serve(diffIds, signal)
+    return (await this.status(signal))?.poisoned ?? []
+  }
+
   prepare(): void {
     if (this.#hold !== undefined || this.#isPreparing || this.#isReleased) return
     this.#isPreparing = true
@@ -74,6 +81,10 @@ export class HandlerClient implements LayerFiller {
     socket.on('error', () => undefined)
     socket.once('close', () => {
       this.#hold = undefined
+      // It was killed. The next one finds out what nobody served meanwhile.
+      setTimeout(() => {
+        this.prepare()
+      }, HOLD_AGAIN_MS).unref()
     })
     socket.resume()
     socket.write(`${JSON.stringify(request)}\n`)

@@ -27,6 +27,8 @@ export interface RecoveryReport {
   readonly kept: readonly string[]
   /** Remounted after a reboot or an unmount by someone else. */
   readonly restored: readonly string[]
+  /** Unmounted, because they may have shown wrong data while nothing served their partial layers; those that could be are among `restored`. */
+  readonly poisoned: readonly string[]
   /** Removed: unfinished root filesystems, and those of unknown containers. */
   readonly undone: readonly string[]
   /** Folders and mounts without a row. */
@@ -43,6 +45,7 @@ export type RestoreStack = (rootfs: RootfsRecord) => Promise<LayerStack>
 interface MutableReport {
   readonly kept: string[]
   readonly restored: string[]
+  readonly poisoned: string[]
   readonly undone: string[]
   readonly swept: string[]
   readonly quarantined: { what: string; reason: string }[]
@@ -84,6 +87,7 @@ class Recovery {
   readonly #report: MutableReport = {
     kept: [],
     restored: [],
+    poisoned: [],
     undone: [],
     swept: [],
     quarantined: [],

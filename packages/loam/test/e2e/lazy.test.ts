@@ -172,6 +172,21 @@ describe('partial layers', { timeout: 120_000 }, () => {
     assert.equal(await content, 'top')
   })
 
+  test('what may have shown wrong data, since all that served it was killed, is unmounted and named by a recovery, and shown again', async () => {
+    await using registry = await GatedRegistry.start()
+    using world = new LazyWorld()
+    const rootfs = await provision(world, registry)
+    const before = world.mounts().filter((path) => path !== rootfs)
+    world.endHandlers()
+    const recover = async () => JSON.parse(ok(await world.loamAsync('--json', 'recover')).stdout)
+    const { poisoned, restored, failed } = await recover()
+    assert.deepEqual([poisoned.toSorted(), restored, failed], [[rootfs, ...before].toSorted(), [rootfs], []])
+    assert.deepEqual((await recover()).poisoned, [])
+    const content = read(join(rootfs, 'etc/config'))
+    registry.isOpen = true
+    assert.equal(await content, 'top')
+  })
+
   test('a partial layer that nothing uses is removed while its registry is gone, and nothing of it stays open', async () => {
     await using registry = await GatedRegistry.start()
     using world = new LazyWorld()

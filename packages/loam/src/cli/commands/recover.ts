@@ -26,6 +26,10 @@ alone. Safe to repeat.`,
         const known = flags.known?.split(',').filter((id) => id !== '')
         const report = await loam.recover({ ...toFetchOptions(flags), known, signal })
         output.result(report, () => [
+          ...report.poisoned.map(
+            (path) =>
+              `unmounted ${path}: it may have shown wrong data while nothing served its partial layers`,
+          ),
           ...report.restored.map((path) => `restored ${path}`),
           ...report.undone.map((path) => `undone ${path}`),
           ...report.swept.map((path) => `swept ${path}`),
