@@ -43,7 +43,7 @@ const ACCEPT_LIMIT_MS = 30_000
 const NO_USER = 65_534
 /** Options of `run` and of every command that take no value, without dashes; a test compares them with cli/. */
 const FLAGS =
-  'read_only pull lazy eager keep tty t json quiet q help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
+  'read_only pull lazy eager keep rm detach d interactive i tty t json quiet q help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
 const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
 const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version
@@ -104,26 +104,34 @@ function findStranger(socket) {
   }
 }
 
-/** Finds the words for Loam itself: for `run`, those before the image. */
+/** Finds the words for Loam itself: for `run` and `exec`, those before the image or the container. */
 function findOwnWords() {
   const end = args.indexOf('--')
   const words = end < 0 ? args : args.slice(0, end)
-  const index = nextWord(words, 0)
+  let index = nextWord(words, 0, false)
+  if (words[index] === 'container' && ['run', 'exec'].includes(words[index + 1])) index += 1
   const name = words[index]
-  if (name !== 'run') return { own: words, command: name, isRun: false }
-  return { own: words.slice(0, nextWord(words, index + 1)), command: name, isRun: true }
+  if (name !== 'run' && name !== 'exec') return { own: words, command: name, isRun: false }
+  return { own: words.slice(0, nextWord(words, index + 1, name === 'run')), command: name, isRun: true }
 }
 
 /** Returns the index of the next word that is neither an option nor the value of one. */
-function nextWord(words, from) {
+function nextWord(words, from, ofRun) {
   let index = from
-  while (index < words.length && words[index][0] === '-') index += takesNext(words[index]) ? 2 : 1
+  while (index < words.length && words[index][0] === '-') index += takesNext(words[index], ofRun) ? 2 : 1
   return index
 }
 
-function takesNext(word) {
-  const name = word.replace(/^-+(?:no[-_])?/, '').replaceAll('-', '_')
-  return !word.includes('=') && !FLAGS.split(' ').includes(name)
+function takesNext(word, ofRun) {
+  if (word.includes('=')) return false
+  const flags = FLAGS.split(' ')
+  if (word[1] !== '-') {
+    // Short options may be one word, and a value may follow in the same: -it, -itu root, -uroot. For `run`, -h is the host name.
+    const letters = word.slice(1).split('')
+    const first = letters.findIndex((letter) => !flags.includes(letter) || (ofRun && letter === 'h'))
+    return first >= 0 && first === letters.length - 1
+  }
+  return !flags.includes(word.replace(/^-+(?:no[-_])?/, '').replaceAll('-', '_'))
 }
 
 /** A name may have dashes in place of underscores. The last one of several values counts. */

@@ -265,6 +265,12 @@ export const CONTAINER_CONVERSATIONS = {
       capDrop: texts,
       securityOpts: texts,
       pidsLimit: v.optional(v.pipe(v.number(), v.safeInteger())),
+      /** Maximum memory in bytes. */
+      memoryBytes: v.optional(count),
+      /** Maximum number of processors, 0.5 for half of one. */
+      cpus: v.optional(v.number()),
+      /** `PATH[:OPTIONS]`, as in podman. */
+      tmpfs: texts,
       /** Bounding set of the client: CapBnd of /proc/self/status. */
       capabilities: v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not a set of capabilities')),
     }),

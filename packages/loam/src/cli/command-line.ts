@@ -31,8 +31,18 @@ export function commandIndex(program: Command, args: readonly string[]): number 
 }
 
 function takesNext(program: Command, arg: string): boolean {
+  // In front of a command's name it asks for help; `run` has another one.
+  if (arg === '-h') return false
+  return takesNextBy(arg, (word) => findOption(program, word) ?? findInCommands(program, word))
+}
+
+/** Returns whether the value of an option is the next word. Short options may be one word: `-itu root`, and the value may follow: `-uroot`. */
+function takesNextBy(arg: string, find: (word: string) => Option | undefined): boolean {
   if (arg.includes('=')) return false
-  return (findOption(program, arg) ?? findInCommands(program, arg))?.required ?? false
+  if (arg.startsWith('--')) return find(arg)?.required ?? false
+  const letters = arg.slice(1).split('')
+  const first = letters.findIndex((letter) => find(`-${letter}`)?.required === true)
+  return first >= 0 && first === letters.length - 1
 }
 
 function findInCommands(program: Command, arg: string): Option | undefined {
@@ -46,29 +56,28 @@ function findOption(command: Command, arg: string): Option | undefined {
   )
 }
 
-/** Returns the words that may be options of Loam itself: for `run`, those before the image. bin/loam.cjs does the same. */
+/** Returns the words that may be options of Loam itself: for `run` and `exec`, those before the image or container. bin/loam.cjs does the same. */
 export function ownWords(program: Command, args: readonly string[]): readonly string[] {
   const own = args.slice(0, imageIndex(program, args))
   const end = own.indexOf('--')
   return end < 0 ? own : own.slice(0, end)
 }
 
-/** Returns the words that may name files of the caller: all but those that `run` passes to a container. */
+/** Returns the words that may name files of the caller: all but those that `run` or `exec` passes to a container. */
 export function hostWords(program: Command, args: readonly string[]): readonly string[] {
   return args.slice(0, imageIndex(program, args) + 1)
 }
 
-/** Returns the index of the image of `run`; the number of words for other commands. */
+/** Returns the index of the image of `run`, or the container of `exec`; the number of words for other commands. */
 function imageIndex(program: Command, args: readonly string[]): number {
   let index = commandIndex(program, args)
-  if (args[index] !== 'run') return args.length
-  const run = program.commands.find((command) => command.name() === 'run') ?? program
+  if (args[index] !== 'run' && args[index] !== 'exec') return args.length
+  const run = program.commands.find((command) => command.name() === args[index]) ?? program
   for (index += 1; index < args.length; index += 1) {
     const arg = args[index] ?? ''
     if (arg === '--') return index + 1
     if (!arg.startsWith('-')) return index
-    const option = findOption(run, arg) ?? findOption(program, arg)
-    if (!arg.includes('=') && option?.required === true) index += 1
+    if (takesNextBy(arg, (word) => findOption(run, word) ?? findOption(program, word))) index += 1
   }
   return args.length
 }

@@ -28,6 +28,9 @@ const USAGE_CODES: readonly ErrorCode[] = [
   'BACKEND_UNKNOWN',
 ]
 
+/** Commands with the statuses of a process in a container. */
+const PROCESS_COMMANDS: readonly string[] = ['run', 'exec']
+
 /** Runs the command line as this process, and sets the exit status. Never throws. */
 export async function main(args: readonly string[], version: string): Promise<void> {
   endWithoutHandlers()
@@ -79,7 +82,7 @@ function isJson(program: Command, words: readonly string[]): boolean {
 
 /** The command is the first word that is neither an option nor an option's value. */
 function isRun(program: Command, words: readonly string[]): boolean {
-  return words[commandIndex(program, words)] === 'run'
+  return PROCESS_COMMANDS.includes(words[commandIndex(program, words)] ?? '')
 }
 
 function exitStatus(error: LoamError, isRunCommand: boolean): number {

@@ -147,6 +147,13 @@ export class Output {
     else this.#writeOutput(`${path}\n`)
   }
 
+  /** Writes text of a process as it is; a terminal gets it escaped, except for the ends of lines and tabs. */
+  raw(text: string): void {
+    if (text === '') return
+    const { stdout } = this.#host
+    stdout.write(stdout.isTerminal ? text.split(/([\n\t]|\r\n)/).map((part) => (/^[\r\n\t]+$/.test(part) ? part : visible(part))).join('') : text)
+  }
+
   /** Writes a line for a user who watches. */
   note(text: string): void {
     if (this.progress === 'json') this.event({ kind: 'note', text })

@@ -28,6 +28,10 @@ import { addUi } from './commands/ui.ts'
 import { addUnexport } from './commands/unexport.ts'
 import { addUntag } from './commands/untag.ts'
 import { addVolume } from './commands/volume.ts'
+import { addExec } from './commands/exec.ts'
+import { addLogs } from './commands/logs.ts'
+import { addRm } from './commands/rm.ts'
+import { addKill, addStart, addStop } from './commands/stop.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
 import { addSettingOptions, settingsOf } from './setting-options.ts'
@@ -60,6 +64,12 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addProvision,
     addVolume,
     addRun,
+    addExec,
+    addLogs,
+    addStop,
+    addKill,
+    addStart,
+    addRm,
     addDestroy,
     addPs,
     addImages,

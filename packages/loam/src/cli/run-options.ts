@@ -31,16 +31,15 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
     key: 'refresh',
     help: 'resolve the name at its source, even if the image is in the store',
   },
-  { flags: '--keep', key: 'keep', help: 'keep the container after the process exits' },
   {
-    flags: '--env <key[=value]>',
+    flags: '-e, --env <key[=value]>',
     key: 'env',
     help: 'environment variable; KEY alone passes on the current value; repeatable',
     isRepeated: true,
   },
-  { flags: '--workdir <dir>', key: 'workingDir', help: "working directory (default: the image's)" },
+  { flags: '-w, --workdir <dir>', key: 'workingDir', help: "working directory (default: the image's)" },
   {
-    flags: '--user <user[:group]>',
+    flags: '-u, --user <user[:group]>',
     key: 'user',
     help: "user name or number (default: the image's)",
   },
@@ -55,6 +54,13 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
     key: 'entrypoint',
     help: "program to run instead of the image's entrypoint; '' for none",
   },
+  {
+    flags: '--tmpfs <path[:options]>',
+    key: 'tmpfs',
+    help: 'file system in memory, for example /run:size=64m; repeatable',
+    isRepeated: true,
+  },
+  { flags: '-h, --hostname <name>', key: 'hostname', help: "host name (default: the container's ID)" },
   { flags: '--shell <line>', key: 'shell', help: 'shell command line to run with /bin/sh -c' },
 ]
 
@@ -89,23 +95,19 @@ const CONFINEMENT_OPTIONS: readonly RunOption[] = [
     help: 'maximum number of processes, -1 for no limit (default: 2048)',
     parse: parseCount,
   },
+  {
+    flags: '-m, --memory <size>',
+    key: 'memoryBytes',
+    help: 'maximum memory, for example 512m (default: no limit)',
+    parse: parseSize,
+  },
+  {
+    flags: '--cpus <number>',
+    key: 'cpus',
+    help: 'maximum number of processors, for example 0.5 (default: no limit)',
+    parse: parseCpus,
+  },
 ]
-
-/** Options of podman and docker that Loam does not have, and their replacements. */
-export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
-  '--privileged':
-    'Grant what the process needs instead: --cap-add ALL --security-opt seccomp=unconfined --security-opt no-new-privileges=false, and --mount for files.',
-  '--device': 'Loam does not pass host devices to containers.',
-  '--publish': 'Loam does not forward ports; --network host shares the network of this machine.',
-  '-p': 'Loam does not forward ports; --network host shares the network of this machine.',
-  '--net': 'Use --network none or --network host.',
-  '--detach': '`loam run` stays in the foreground; append & or use a service manager.',
-  '-d': '`loam run` stays in the foreground; append & or use a service manager.',
-  '--pid': 'A container always has its own PID namespace.',
-  '--ipc': 'A container always has its own IPC namespace.',
-  '--uts': 'A container always has its own UTS namespace.',
-  '--cgroupns': 'A container always has its own cgroup namespace.',
-}
 
 /** Adds the options of `loam run` that describe its process. */
 export function addRunOptions(command: Command): Command {
@@ -124,6 +126,11 @@ function toOption({ flags, help, isRepeated, parse }: RunOption): Option {
   if (isRepeated === true) return repeated(flags, help)
   const option = new Option(flags, help)
   return parse === undefined ? option : option.argParser(parse)
+}
+
+function parseCpus(text: string): number {
+  if (!/^\d{1,5}(?:\.\d{1,9})?$/.test(text)) throw new InvalidArgumentError('Give a number, for example 1.5.')
+  return Number(text)
 }
 
 function parseCount(text: string): number {

@@ -1,6 +1,6 @@
 import type { Command, CommanderError } from 'commander'
 import { LoamError } from '../errors/index.ts'
-import { OTHER_RUN_OPTIONS } from './run-options.ts'
+import { OTHER_RUN_OPTIONS } from './other-options.ts'
 
 /** Commands that are never suggested for a mistyped word. */
 const DESTRUCTIVE: readonly string[] = ['destroy', 'rmi', 'prune', 'gc', 'recover']

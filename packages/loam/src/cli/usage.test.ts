@@ -30,6 +30,7 @@ function program(): Command {
   for (const name of NAMES) loam.command(name).option('--root <dir>').option('--json')
   for (const command of loam.commands.filter((each) => ['pull', 'run'].includes(each.name())))
     command.option('--insecure <host>').option('--pull')
+  loam.commands.find((each) => each.name() === 'run')?.option('-u, --user <user>').option('-i').option('-t')
   addSettingOptions(loam)
   return loam
 }
@@ -64,6 +65,10 @@ describe('a command line', () => {
       ['--json run x', '--json run', undefined],
       ['pull --json x', 'pull --json x', undefined],
       ['put -- - x', 'put', 'put -- - x'],
+      ['run -it x --json', 'run -it', 'run -it x'],
+      ['run -itu root x --json', 'run -itu root', 'run -itu root x'],
+      ['run -itu0 x --json', 'run -itu0', 'run -itu0 x'],
+      ['run -u 0 x --json', 'run -u 0', 'run -u 0 x'],
       ['--json', '--json', undefined],
     ] as const) {
       assert.equal(ownWords(program(), line.split(' ')).join(' '), own, line)

@@ -13,6 +13,7 @@ type RunFields = Omit<RequestOf<Conversations['containers.run']>, 'image' | 'cap
 export function toRunFields(options: RemoteRunOptions): RunFields {
   const { command, commandInfo, entrypoint, shell, env, workingDir, user, mounts, volumes } = options
   const { hostMounts, hostname, keep, terminal, network, capAdd, capDrop, securityOpts, pidsLimit } = options
+  const { memoryBytes, cpus, tmpfs } = options
   return {
     command,
     commandInfo,
@@ -34,6 +35,9 @@ export function toRunFields(options: RemoteRunOptions): RunFields {
       option.replace(/^seccomp=(?!unconfined$)(.+)$/, (_all, path: string) => `seccomp=${resolve(path)}`),
     ),
     pidsLimit,
+    memoryBytes,
+    cpus,
+    tmpfs,
   }
 }
 

@@ -10,7 +10,6 @@ import {
   ownerInRoot,
   readFileInRoot,
   toContainerOwner,
-  toHostId,
 } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
@@ -26,6 +25,7 @@ import {
   mergeEnv,
   type Network,
   parseMount,
+  parseTmpfs,
   programOf,
   resetEntrypoint,
   type ResolvedUser,
@@ -33,11 +33,12 @@ import {
   type RuntimeMount,
   variablesOf,
 } from '../runtime/index.ts'
+import { isSignal, STOP_SIGNAL } from './signals.ts'
 import { findCommand } from './find-command.ts'
 import type { HostMount, RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
 import type { Settings } from '../config/index.ts'
-import { rootfsInBundle } from './user-namespace.ts'
+import { inNamespace, rootfsInBundle } from './user-namespace.ts'
 import { containerPath as pathInContainer } from './volumes.ts'
 
 /** The parts of a bundle. */
@@ -89,6 +90,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     ...input.volumes.map(mountOfVolume),
     ...(options.hostMounts ?? []).map((mount) => mountOfHost(mount, sandboxDirectory)),
     ...(options.mounts ?? []).map(parseMount),
+    ...(options.tmpfs ?? []).map(parseTmpfs),
   ]
   const program = programOf(commandInfo) ?? argv[0]
   const path = findCommand(program, { rootfsPath: rootfs.rootfsPath, env, cwd, mounts })
@@ -112,10 +114,15 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     ],
     confinement,
     cgroup: cgroupOf(bundlePath),
+    annotations: annotationsOf(run),
   })
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
     mode: 0o600,
   })
+}
+
+function annotationsOf({ stopSignal }: RunConfig): Record<string, string> {
+  return isSignal(stopSignal) ? { [STOP_SIGNAL]: stopSignal } : {}
 }
 
 /** The owner of a file with the IDs of the container. */
@@ -127,21 +134,6 @@ function ownerInContainer(
   const owner = ownerInRoot(rootfsPath, path)
   if (owner === undefined || idMapping === undefined) return owner
   return toContainerOwner(idMapping, owner)
-}
-
-/** Returns a user without the additional groups that a user namespace does not have. @throws USER_NOT_FOUND if it does not have the user or its group */
-function inNamespace(user: ResolvedUser, { uids, gids }: IdMapping): ResolvedUser {
-  const { uid, gid, additionalGids } = user
-  const unknown = [
-    ...(toHostId(uids, uid) === undefined ? [`user ${uid}`] : []),
-    ...(toHostId(gids, gid) === undefined ? [`group ${gid}`] : []),
-  ]
-  if (unknown.length > 0) {
-    throw new LoamError('USER_NOT_FOUND', `run as ${unknown.join(' and ')}: not in the user namespace`, {
-      hint: 'Map more IDs, or choose another user by --user.',
-    })
-  }
-  return { ...user, additionalGids: additionalGids.filter((each) => toHostId(gids, each) !== undefined) }
 }
 
 function commandOf(
@@ -199,9 +191,7 @@ function mountOfVolume({ rootfs, containerPath, isReadOnly }: ProvisionedVolume)
   }
 }
 
-/** @throws USAGE for a path that does not exist: runtimes would create a directory on this machine */
 function mountOfHost({ hostPath, target, isReadOnly }: HostMount, sandboxDirectory: string): RuntimeMount {
-  if (!existsSync(hostPath)) throw new LoamError('USAGE', `mount ${hostPath} at ${target}: it does not exist`)
   return {
     destination: pathInContainer(target, sandboxDirectory),
     type: 'bind',

@@ -17,6 +17,7 @@ import {
   nameForOthers,
   typeOf,
 } from '../images/index.ts'
+import { loamProgram } from '../lazy/index.ts'
 import { type RootedPath, isRoot, createDirectories, searchPath } from '../linux/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type RecoveryReport, rootfsIdMapping } from '../provisioner/index.ts'
@@ -28,6 +29,7 @@ import {
   type UnexportOptions,
 } from './additional-store.ts'
 import { writeBundle } from './bundle.ts'
+import { startBundle } from './detached-run.ts'
 import { describeProvisioned } from './describe-provisioned.ts'
 import type { MesosContainer } from './mesos-container.ts'
 import {
@@ -48,6 +50,7 @@ import type {
 } from './requests.ts'
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
 import { findOriginal } from './original-image.ts'
+import { ContainerProcesses, logPath } from './processes.ts'
 import { planRun } from './run-plan.ts'
 import {
   openState,
@@ -292,6 +295,10 @@ export class Containers {
       if (idMapping !== undefined)
         openForNamespace(paths, { bundle, rootfsPath: rootfs.rootfsPath, idMapping })
       options.onStart?.(containerId)
+      if (options.detach === true) {
+        await this.#startDetached(paths, containerId, options)
+        return 0
+      }
       const status = await runBundle(
         paths,
         { id: containerId, keep: options.keep ?? false },
@@ -304,6 +311,24 @@ export class Containers {
       await this.#endRun(paths, containerId, options).catch(() => undefined)
       throw error
     }
+  }
+
+  async #startDetached(paths: RuntimePaths, id: ContainerId, options: RunImageOptions): Promise<void> {
+    const { root, state } = this.#services.configuration.values
+    const words = ['--quiet', '--root', root, '--state', state, 'destroy', id]
+    await startBundle(paths, {
+      id,
+      log: logPath(this.#services.provisioner, id),
+      keepsInput: options.keepsInput ?? false,
+      remove: options.remove === true ? [...loamProgram(), ...words] : undefined,
+      start: options.starter?.start,
+      signal: options.signal,
+    })
+  }
+
+  /** Operations on the processes of containers. */
+  get processes(): ContainerProcesses {
+    return new ContainerProcesses(this.#services, this.runtimePaths())
   }
 
   async #endRun(paths: RuntimePaths, id: ContainerId, options: RunImageOptions): Promise<void> {

@@ -3,9 +3,9 @@ import { resolve } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   boundingCapabilities,
-  canLimitPids,
   hostPlatform,
   kernelRelease,
+  limitControllers,
   readRegular,
 } from '../linux/index.ts'
 import {
@@ -27,7 +27,7 @@ export function hostRights(
     capabilities,
     uid: process.geteuid?.() ?? 0,
     gid: process.getegid?.() ?? 0,
-    canLimitPids: canLimitPids(),
+    limits: limitControllers(),
   }
 }
 

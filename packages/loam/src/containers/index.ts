@@ -7,8 +7,13 @@ export {
   parseMesosContainer,
 } from './mesos-container.ts'
 export { findRuntime, type RuntimePaths } from './oci-runtime.ts'
+export type { ContainerProcess } from './process-state.ts'
+export { ContainerProcesses } from './processes.ts'
 export type {
   DestroyOptions,
+  ExecOptions,
+  LogOptions,
+  StopOptions,
   HostMount,
   MountedVolume,
   ImageVolume,

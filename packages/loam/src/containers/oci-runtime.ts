@@ -13,6 +13,7 @@ import {
   searchPath,
 } from '../linux/index.ts'
 
+import { waitForMonitor } from './monitor-files.ts'
 import type { ProgramStart, RunStarter, StartedContainer } from './requests.ts'
 
 /** The directory of the runtime's state, in one state directory of Loam. */
@@ -28,7 +29,7 @@ export function bundlePath(paths: RuntimePaths, id: string): string {
 }
 
 /** Runtimes do not support nested containers, and use an ID as the name of a directory. No ID of Loam begins with a dot. */
-function runtimeId(id: string): string {
+export function runtimeId(id: string): string {
   return id.includes('/') ? `.${createHash('sha256').update(id).digest('hex')}` : id
 }
 
@@ -52,35 +53,49 @@ export async function runBundle(
   { id, keep }: StartedContainer,
   start: RunStarter['start'] = async ({ file, args, env }) => runForeground(file, args, { env }),
 ): Promise<number | undefined> {
-  createDirectories(runtimeRoot(paths))
-  const log = join(bundlePath(paths, id), 'runtime.log')
-  const status = await start(runtimeProgram(paths, id, log), { id, keep })
-  const failure = status === 0 || status === undefined ? undefined : readFailure(log)
-  if (failure !== undefined) {
-    throw new LoamError(
-      codeOfFailure(failure),
-      `run ${id}: ${paths.runtime} could not start the process (${failure})`,
-      { hint: hintOfFailure(failure) },
-    )
-  }
+  const status = await start(runtimeProgram(paths, id), { id, keep })
+  const failure = status === 0 || status === undefined ? undefined : readFailure(runtimeLog(paths, id))
+  if (failure !== undefined) throw startFailed(paths, id, failure)
   return status
 }
 
+/** Returns the error for a process that the runtime could not start. */
+export function startFailed({ runtime }: RuntimePaths, id: string, failure: string): LoamError {
+  return new LoamError(
+    codeOfFailure(failure),
+    `run ${id}: ${runtime} could not start the process (${failure})`,
+    { hint: hintOfFailure(failure) },
+  )
+}
+
 /** The runtime reports its errors on standard error, too; its log has them without the process's own output in between. */
-function runtimeProgram(paths: RuntimePaths, id: string, log: string): ProgramStart {
-  const args = [
-    '--root',
-    runtimeRoot(paths),
-    '--log',
-    log,
-    '--log-format',
-    'json',
-    'run',
-    '--bundle',
-    bundlePath(paths, id),
-    runtimeId(id),
-  ]
-  return { file: findRuntime(paths), args, env: runtimeEnvironment(paths) }
+function runtimeLog(paths: RuntimePaths, id: string): string {
+  return join(bundlePath(paths, id), 'runtime.log')
+}
+
+/** Returns the program that runs a container's bundle; `options` are those of the runtime's `run`. */
+export function runtimeProgram(
+  paths: RuntimePaths,
+  id: string,
+  options: readonly string[] = [],
+): ProgramStart {
+  createDirectories(runtimeRoot(paths))
+  const log = ['--log', runtimeLog(paths, id), '--log-format', 'json']
+  return runtimeCall(paths, [...log, 'run', ...options, '--bundle', bundlePath(paths, id), runtimeId(id)])
+}
+
+/** Returns the call of the runtime with the state of this store. */
+export function runtimeCall(paths: RuntimePaths, args: readonly string[]): ProgramStart {
+  return {
+    file: findRuntime(paths),
+    args: ['--root', runtimeRoot(paths), ...args],
+    env: runtimeEnvironment(paths),
+  }
+}
+
+/** Returns whether the runtime knows a container: its process runs, or was killed with its starter. */
+export function isKnownToRuntime(paths: RuntimePaths, id: string): boolean {
+  return existsSync(join(runtimeRoot(paths), runtimeId(id)))
 }
 
 /**
@@ -101,7 +116,7 @@ function hintOfFailure(message: string): string | undefined {
 }
 
 /** The runtime logs only its own errors, and no errors of the process. */
-function readFailure(log: string): string | undefined {
+export function readFailure(log: string): string | undefined {
   if (!existsSync(log)) return undefined
   for (const line of readFileSync(log, 'utf8').split('\n')) {
     if (!line.includes('"level":"error"')) continue
@@ -117,11 +132,11 @@ function readFailure(log: string): string | undefined {
 
 /** Kills and removes a container of the runtime with its bundle. A container that does not exist is not an error. */
 export async function removeRuntimeContainer(paths: RuntimePaths, id: string): Promise<void> {
-  if (existsSync(join(runtimeRoot(paths), runtimeId(id)))) {
-    await runProgram(findRuntime(paths), ['--root', runtimeRoot(paths), 'delete', '--force', runtimeId(id)], {
-      env: runtimeEnvironment(paths),
-    })
+  if (isKnownToRuntime(paths, id)) {
+    const { file, args, env } = runtimeCall(paths, ['delete', '--force', runtimeId(id)])
+    await runProgram(file, args, { env })
   }
+  await waitForMonitor(bundlePath(paths, id))
   await removeTree(bundlePath(paths, id))
 }
 

@@ -107,6 +107,40 @@ export interface RunStarter {
   readonly start: (program: ProgramStart, container: StartedContainer) => Promise<number | undefined>
 }
 
+/** How to run a further process in a running container. */
+export interface ExecOptions {
+  /** `KEY=VALUE`, or `KEY` for the value in the environment that the store was opened with, in addition to those of the container's process. */
+  readonly env?: readonly string[] | undefined
+  /** Working directory. Undefined: that of the container's process. */
+  readonly workingDir?: string | undefined
+  /** `name`, `uid`, `name:group` or `uid:gid`. Undefined: that of the container's process. */
+  readonly user?: string | undefined
+  /** Give the process a terminal; the standard streams must be one. */
+  readonly terminal?: boolean | undefined
+  /** Called right before the process is started. */
+  readonly onStart?: ((id: string) => void) | undefined
+  /** Starter of the OCI runtime. Undefined: this process. */
+  readonly starter?: RunStarter | undefined
+}
+
+/** How to stop a container. */
+export interface StopOptions {
+  /** How long to wait until the process is killed, in milliseconds. Undefined: 10,000. */
+  readonly timeoutMs?: number | undefined
+  /** Stops waiting; the process may still end. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Which part of the output of a detached process to read. */
+export interface LogOptions {
+  /** Only the last lines. Undefined: all. */
+  readonly tail?: number | undefined
+  /** Wait for more output until the process has ended. */
+  readonly follow?: boolean | undefined
+  /** Ends the output. */
+  readonly signal?: AbortSignal | undefined
+}
+
 /** How to run a process in a new root filesystem. */
 export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptions {
   /** Command and arguments. Empty: the image's. */
@@ -125,12 +159,23 @@ export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptio
   readonly user?: string | undefined
   /** Mounts in the syntax of `--mount`. */
   readonly mounts?: readonly string[] | undefined
+  /** File systems in memory: `PATH`, or `PATH:size=64m,mode=1777`, in the syntax of `--tmpfs`. */
+  readonly tmpfs?: readonly string[] | undefined
   /** Images to mount in addition to `mounts`. */
   readonly volumes?: readonly ImageVolume[] | undefined
   /** Paths of this machine to mount in addition to `mounts`. */
   readonly hostMounts?: readonly HostMount[] | undefined
   /** Host name. Undefined: the container's ID. */
   readonly hostname?: string | undefined
+  /**
+   * Run the process in the background: `run` returns 0 when it has started, and the container stays when it has ended, until it is destroyed or
+   * `remove` says so. Its output is kept for `logs`.
+   */
+  readonly detach?: boolean | undefined
+  /** Remove a detached container when its process has ended. */
+  readonly remove?: boolean | undefined
+  /** Keep the standard input of a detached process open, without data. Undefined: it is empty. */
+  readonly keepsInput?: boolean | undefined
   /** Keep the root filesystem afterwards. */
   readonly keep?: boolean | undefined
   /** Give the process a terminal; the standard streams must be one. */

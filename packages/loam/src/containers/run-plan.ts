@@ -1,8 +1,9 @@
+import { existsSync } from 'node:fs'
 import { posix } from 'node:path'
 import type { StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { findMountsShowing, followHostPath, readMountTable } from '../linux/index.ts'
-import { checkHostname, type Confinement, parseMount, planConfinement, readEnv } from '../runtime/index.ts'
+import { checkHostname, type Confinement, parseMount, parseTmpfs, planConfinement, readEnv } from '../runtime/index.ts'
 import { checkNamespace, hostRights, readSeccompProfile } from './host-rights.ts'
 import type { ImageVolume, RunImageOptions } from './requests.ts'
 import { splitMounts } from './volumes.ts'
@@ -29,7 +30,10 @@ export interface RunSurroundings {
 /** Plans a run before anything is pulled or created, with notes for the user. @throws USAGE */
 export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: RunSurroundings): RunPlan {
   const { volumes, mounts } = splitMounts(options.mounts ?? [])
+  ;(options.tmpfs ?? []).forEach(parseTmpfs)
   const binds = mounts.map(parseMount).filter(({ type }) => type === 'bind')
+  for (const { source, destination } of binds) checkExists(source, destination)
+  for (const { hostPath, target } of options.hostMounts ?? []) checkExists(hostPath, target)
   checkSources(
     [...binds.map(({ source }) => source), ...(options.hostMounts ?? []).map(({ hostPath }) => hostPath)],
     paths,
@@ -41,6 +45,14 @@ export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: R
   if (confinement.network.kind === 'namespace') checkNamespace(confinement.network.path)
   for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
   return { volumes: [...volumes, ...(options.volumes ?? [])], mounts, env, confinement }
+}
+
+/** Runtimes would create a directory on this machine. @throws USAGE */
+function checkExists(hostPath: string, target: string): void {
+  if (existsSync(hostPath)) return
+  throw new LoamError('USAGE', `mount ${hostPath} at ${target}: it does not exist`, {
+    hint: 'Create it, or check its name.',
+  })
 }
 
 /**

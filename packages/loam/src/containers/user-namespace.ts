@@ -10,8 +10,10 @@ import {
   isRoot,
   mountAt,
   parseIdMapping,
+  toHostId,
   unmountAll,
 } from '../linux/index.ts'
+import type { ResolvedUser } from '../runtime/index.ts'
 import type { RuntimePaths } from './oci-runtime.ts'
 import type { UserNamespace } from './requests.ts'
 
@@ -73,6 +75,21 @@ export function openForNamespace(
   chownSync(bundle, 0, hostRoot(idMapping).gid)
   chmodSync(bundle, 0o710)
   for (const path of [dirname(bundle), state]) chmodSync(path, PASSABLE)
+}
+
+/** Returns a user without the additional groups that a user namespace does not have. @throws USER_NOT_FOUND if it does not have the user or its group */
+export function inNamespace(user: ResolvedUser, { uids, gids }: IdMapping): ResolvedUser {
+  const { uid, gid, additionalGids } = user
+  const unknown = [
+    ...(toHostId(uids, uid) === undefined ? [`user ${uid}`] : []),
+    ...(toHostId(gids, gid) === undefined ? [`group ${gid}`] : []),
+  ]
+  if (unknown.length > 0) {
+    throw new LoamError('USER_NOT_FOUND', `run as ${unknown.join(' and ')}: not in the user namespace`, {
+      hint: 'Map more IDs, or choose another user by --user.',
+    })
+  }
+  return { ...user, additionalGids: additionalGids.filter((each) => toHostId(gids, each) !== undefined) }
 }
 
 /** Returns notes on IDs of this machine that other users have: they can reach the files of a container with these IDs. */

@@ -82,6 +82,7 @@ const TABLE = {
   ROOTFS_UNMOUNTED: 'failed_precondition',
   CONTAINER_EXISTS: 'already_exists',
   CONTAINER_NOT_FOUND: 'not_found',
+  CONTAINER_NOT_RUNNING: 'failed_precondition',
   DESTROY_FAILED: 'internal',
   VOLUMES_FAILED: 'internal',
   VOLUME_EXISTS: 'already_exists',

@@ -7,6 +7,11 @@ import { lazyPaths } from './lazy-paths.ts'
 
 /** The program `loam`, seen from a module of the sources and from a bundle. */
 const PROGRAM = extname(import.meta.url) === '.ts' ? '../../bin/loam.cjs' : '../bin/loam.cjs'
+/** Returns the words that start the command `loam` again, for a process that outlives this one. */
+export function loamProgram(): readonly string[] {
+  return [process.execPath, fileURLToPath(new URL(PROGRAM, import.meta.url))]
+}
+
 /** Where credentials, certificates and proxies are found. */
 const VARIABLES = [
   'XDG_*',
@@ -50,7 +55,7 @@ export async function startHandler({ values, userId, env, cwd }: HandlerCaller):
   renameSync(own, paths.configuration)
   await startDetached(
     process.execPath,
-    [...NODE_OPTIONS, fileURLToPath(new URL(PROGRAM, import.meta.url)), 'lazyd', '--state', values.state],
+    [...NODE_OPTIONS, ...loamProgram().slice(1), 'lazyd', '--state', values.state],
     {
       env: {
         ...MALLOC,

@@ -141,7 +141,7 @@ export {
   nowMicroseconds,
   readBootId,
 } from './system.ts'
-export { boundingCapabilities, canLimitPids } from './rights.ts'
+export { boundingCapabilities, type LimitController, limitControllers } from './rights.ts'
 export { UnattachedMount } from './unattached-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
 export { TrustedDirectory } from './trusted-directory.ts'

@@ -10,12 +10,18 @@ export function boundingCapabilities(): bigint {
 /** As in user_namespaces(7). */
 const ALL_USERS = /^\s*0\s+0\s+4294967295\s*$/
 
-/** Returns whether this process may create a cgroup with a limit of processes: it is root of the machine, and the controller exists. */
-export function canLimitPids(): boolean {
-  if (!isRoot() || !ALL_USERS.test(readFileSync('/proc/self/uid_map', 'utf8'))) return false
+/** A controller of cgroups(7) that limits what the processes of a group take. */
+export type LimitController = 'pids' | 'memory' | 'cpu'
+
+const LIMIT_CONTROLLERS: readonly LimitController[] = ['pids', 'memory', 'cpu']
+
+/** Returns the controllers with which this process may limit a new cgroup: it is root of the machine, and the controller exists. */
+export function limitControllers(): readonly LimitController[] {
+  if (!isRoot() || !ALL_USERS.test(readFileSync('/proc/self/uid_map', 'utf8'))) return []
   const [groups, controllers] = ['/sys/fs/cgroup', '/sys/fs/cgroup/cgroup.controllers']
-  if (!existsSync(controllers)) return isWritable(`${groups}/pids`)
-  return readFileSync(controllers, 'utf8').trim().split(' ').includes('pids') && isWritable(groups)
+  if (!existsSync(controllers)) return LIMIT_CONTROLLERS.filter((name) => isWritable(`${groups}/${name}`))
+  const known = readFileSync(controllers, 'utf8').trim().split(' ')
+  return isWritable(groups) ? LIMIT_CONTROLLERS.filter((name) => known.includes(name)) : []
 }
 
 function isWritable(path: string): boolean {

@@ -212,6 +212,11 @@ export class Provisioner {
     }
   }
 
+  /** Returns the folder of a container in the store; it is removed with the container. */
+  folderOf(id: ContainerId): string {
+    return this.#containerPath(id)
+  }
+
   /** Nested containers are in the folder of their parent. */
   #containerPath(id: ContainerId): string {
     return join(

@@ -21,9 +21,9 @@ const ROOT: HostRights = {
   capabilities: EVERY_CAPABILITY,
   uid: 0,
   gid: 0,
-  canLimitPids: true,
+  limits: ['pids', 'memory', 'cpu'],
 }
-const USER: HostRights = { ...ROOT, uid: 1000, gid: 1001, canLimitPids: false }
+const USER: HostRights = { ...ROOT, uid: 1000, gid: 1001, limits: [] }
 const noProfile = (path: string): SeccompProfile => assert.fail(path)
 const plan = (options: ConfinementOptions, host = ROOT) => planConfinement(options, host, noProfile)
 const isUsage = (error: unknown) => isLoamError(error, 'USAGE')
@@ -52,6 +52,7 @@ function configOf(options: ConfinementOptions, { host = ROOT, uid = 0 } = {}) {
     mounts: [],
     confinement: plan(options, host),
     idMapping: undefined,
+    annotations: {},
     cgroup: 'loam-1',
   })
   return config as {
@@ -128,7 +129,7 @@ describe('a container', () => {
     for (const none of [0, -1]) assert.equal(limit(none), undefined)
     for (const wrong of [-2, 1.5, Number.NaN, 2 ** 23]) assert.throws(() => limit(wrong), isUsage, `${wrong}`)
     // The kernel never applies a limit of users to root.
-    const alone = { ...ROOT, canLimitPids: false }
+    const alone = { ...ROOT, limits: [] }
     assert.equal(limit(undefined, alone), undefined)
     assert.match(plan({}, alone).notes[0] ?? '', /the number of processes is not limited/)
     assert.throws(() => limit(5, alone), isUsage)

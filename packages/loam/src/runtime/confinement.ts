@@ -3,6 +3,7 @@
  * before anything is pulled or created. runtime-config.ts writes it into the configuration.
  */
 import { LoamError } from '../errors/index.ts'
+import type { LimitController } from '../linux/index.ts'
 import { type CapabilitySets, mergeCapabilities } from './capabilities.ts'
 import { type Network, parseNetwork } from './network.ts'
 import { createSeccomp, type RuntimeSeccomp, type SeccompProfile, type SeccompTarget } from './seccomp.ts'
@@ -21,6 +22,10 @@ export interface ConfinementOptions {
   readonly securityOpts?: readonly string[] | undefined
   /** Maximum number of processes; 0 or -1: no limit. Undefined: 2048, as in podman. */
   readonly pidsLimit?: number | undefined
+  /** Maximum memory in bytes, at least 4 MiB; what goes beyond it is killed by the kernel. Undefined: no limit. */
+  readonly memoryBytes?: number | undefined
+  /** Maximum processor time, as a number of processors: 0.5 for half of one. Undefined: no limit. */
+  readonly cpus?: number | undefined
 }
 
 /** The user who runs containers, and the rights that containers may get from it. */
@@ -32,8 +37,8 @@ export interface HostRights {
   readonly capabilities: readonly string[]
   readonly uid: number
   readonly gid: number
-  /** Whether it may create a cgroup with a limit of processes (cgroups(7), "pids"). */
-  readonly canLimitPids: boolean
+  /** The controllers that it may limit a cgroup with (cgroups(7)). */
+  readonly limits: readonly LimitController[]
 }
 
 export interface Confinement {
@@ -44,6 +49,10 @@ export interface Confinement {
   readonly noNewPrivileges: boolean
   /** `group` counts the container's processes, `user` those of its user in its namespace. Undefined: no limit. */
   readonly pidsLimit: { readonly by: 'group' | 'user'; readonly count: number } | undefined
+  /** Maximum memory in bytes. Undefined: no limit. */
+  readonly memoryBytes: number | undefined
+  /** Maximum number of processors. Undefined: no limit. */
+  readonly cpus: number | undefined
   /** The user and group on this machine that root in the container is mapped to, if they are not root. */
   readonly owner: { readonly uid: number; readonly gid: number } | undefined
   /** Notes for the user. */
@@ -71,19 +80,21 @@ export function planConfinement(
     noNewPrivileges,
     owner: host.uid === 0 ? undefined : { uid: host.uid, gid: host.gid },
     ...planPids(options.pidsLimit, host),
+    memoryBytes: planLimit(options.memoryBytes, MEMORY_LIMIT, host),
+    cpus: planLimit(options.cpus, CPU_LIMIT, host),
   }
 }
 
 /** @throws USAGE for an invalid limit, and for a requested limit that cannot be enforced */
 function planPids(
   asked: number | undefined,
-  { uid, canLimitPids }: HostRights,
+  { uid, limits }: HostRights,
 ): Pick<Confinement, 'pidsLimit' | 'notes'> {
   const count = asked ?? DEFAULT_PIDS_LIMIT
   if (!Number.isInteger(count) || count < -1 || count > MAX_PIDS)
     throw invalidLimit(count, `expected 1 to ${MAX_PIDS}, or 0 or -1 for no limit`)
   if (count <= 0) return { pidsLimit: undefined, notes: [] }
-  if (canLimitPids) return { pidsLimit: { by: 'group', count }, notes: [] }
+  if (limits.includes('pids')) return { pidsLimit: { by: 'group', count }, notes: [] }
   // The kernel counts by user in each user namespace, but never limits root.
   if (uid !== 0) {
     const notes = [`without root, RLIMIT_NPROC enforces the limit of ${count} processes`]
@@ -94,6 +105,51 @@ function planPids(
     pidsLimit: undefined,
     notes: ['the cgroup controller pids is not available: the number of processes is not limited'],
   }
+}
+
+/** A limit that only a cgroup can enforce. */
+interface GroupLimit {
+  readonly controller: LimitController
+  readonly what: string
+  readonly option: string
+  readonly min: number
+  readonly max: number
+}
+
+/** A runtime itself needs some MiB in the group before it starts the process; the least that docker takes is 6 MiB, podman's 4. */
+const MEMORY_LIMIT: GroupLimit = {
+  controller: 'memory',
+  what: 'memory',
+  option: '--memory',
+  min: 4 << 20,
+  max: Number.MAX_SAFE_INTEGER,
+}
+const CPU_LIMIT: GroupLimit = {
+  controller: 'cpu',
+  what: 'processors',
+  option: '--cpus',
+  min: 0.01,
+  max: 65_536,
+}
+
+/** @throws USAGE for an invalid limit, and for one that cannot be enforced */
+function planLimit(
+  asked: number | undefined,
+  { controller, what, option, min, max }: GroupLimit,
+  { uid, limits }: HostRights,
+): number | undefined {
+  if (asked === undefined) return undefined
+  if (!(asked >= min && asked <= max))
+    throw new LoamError('USAGE', `limit ${what} to ${asked}: expected at least ${min}`)
+  if (limits.includes(controller)) return asked
+  const why =
+    uid === 0 ? `the cgroup controller ${controller} is not available` : 'without root there is no cgroup'
+  throw new LoamError('USAGE', `limit ${what} to ${asked}: ${why}`, {
+    hint:
+      uid === 0
+        ? `Leave out ${option}, or enable the controller on this machine.`
+        : `Leave out ${option}, run Loam as root, or set the limit outside: systemd-run --user --scope.`,
+  })
 }
 
 function invalidLimit(count: number, why: string): LoamError {

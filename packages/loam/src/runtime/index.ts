@@ -20,6 +20,7 @@ export {
   type ImageMount,
   parseImageMount,
   parseMount,
+  parseTmpfs,
   type RuntimeMount,
 } from './mounts.ts'
 export { checkHostname, type Network } from './network.ts'

@@ -22,6 +22,8 @@ export interface RuntimeConfigInput {
   readonly confinement: Confinement
   /** The user namespace that the container gets. Undefined: none, or one of the user who is not root. */
   readonly idMapping: IdMapping | undefined
+  /** Notes for programs that read the configuration. */
+  readonly annotations: Readonly<Record<string, string>>
   /** Name of the container's cgroup, beneath this process's own; unique on this machine. */
   readonly cgroup: string
 }
@@ -57,6 +59,7 @@ export function createRuntimeConfig(input: RuntimeConfigInput): Record<string, u
     ociVersion: '1.0.2',
     root: { path: input.rootfsPath, readonly: input.isReadOnly },
     hostname: input.hostname,
+    annotations: input.annotations,
     process: createProcess(input),
     mounts: [...kernelMounts({ ...input.confinement, idMapping: input.idMapping }), ...input.mounts],
     linux: createLinux(input),
@@ -89,16 +92,21 @@ function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Rec
   }
 }
 
+/** Of the kernel's scheduler, in microseconds: its default. */
+const CPU_PERIOD_US = 100_000
+
 function nprocLimit(count: number): Record<string, unknown> {
   return { type: 'RLIMIT_NPROC', hard: count, soft: count }
 }
 
 function createLinux({ confinement, cgroup, idMapping }: RuntimeConfigInput): Record<string, unknown> {
-  const { network, owner, pidsLimit, seccomp } = confinement
+  const { network, owner, pidsLimit, memoryBytes, cpus, seccomp } = confinement
   return {
     resources: {
       devices: [{ allow: false, access: 'rwm' }],
       ...(pidsLimit?.by === 'group' ? { pids: { limit: pidsLimit.count } } : {}),
+      ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes } }),
+      ...(cpus === undefined ? {} : { cpu: { period: CPU_PERIOD_US, quota: Math.round(cpus * CPU_PERIOD_US) } }),
     },
     namespaces: [
       ...['pid', 'ipc', 'uts', 'mount', 'cgroup'].map((type) => ({ type })),

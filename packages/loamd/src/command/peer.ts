@@ -3,7 +3,7 @@ import { peerGroups, peerUser } from 'loamfs/internal'
 import type { CommandRequest, SelfReason } from './messages.ts'
 
 /** Commands whose outcome belongs to the user who runs them: a process, and files. */
-const OF_CALLER = ['run', 'export', 'diff']
+const OF_CALLER = ['run', 'exec', 'start', 'cp', 'export', 'diff']
 
 /** User and groups of a process. */
 export interface Rights {

@@ -10,6 +10,8 @@ import {
 } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { parseCommandInfo } from '../../runtime/index.ts'
+import { addContainerFlags, type ContainerFlags, toContainerOptions } from '../container-flags.ts'
+import { checkTerminal } from '../terminal-option.ts'
 import { addRunOptions, toRunOptions } from '../run-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import {
@@ -19,17 +21,17 @@ import {
 } from '../user-namespace-options.ts'
 import type { Host } from '../host.ts'
 
-interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags {
+interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags, ContainerFlags {
   readonly tty?: boolean
   readonly commandInfo?: string
   readonly containerInfo?: string
+  readonly hostname?: string
 }
 
 export function addRun(program: Command, host: Host): void {
+  const run = program.command('run [image] [command...]').helpOption('--help', 'show help for a command')
   addUserNamespaceOptions(
-    addRunOptions(
-      addLazyOptions(addPullOptions(addGlobalOptions(program.command('run [image] [command...]')))),
-    ),
+    addContainerFlags(addRunOptions(addLazyOptions(addPullOptions(addGlobalOptions(run))))),
   )
     .description('run a process in a new root filesystem created from an image')
     .passThroughOptions()
@@ -43,8 +45,9 @@ export function addRun(program: Command, host: Host): void {
       'after',
       `
   loam run busybox -- echo hello
-  loam run --env TERM=dumb --user nobody debian:12 id
-  loam run --mount type=bind,source=$PWD,target=/work,readonly alpine ls /work
+  loam run -it --rm -e TERM=dumb -u nobody debian:12 id
+  loam run -v $PWD:/work:ro -w /work alpine ls
+  loam run -d --name web -m 512m --cpus 0.5 nginx && loam logs -f web
   loam run --mount type=image,source=busybox,target=/data debian:12 ls /data
   loam run --network host alpine wget -O - http://localhost:8080
 
@@ -62,24 +65,38 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
       // With a container from a file, all words are the command.
       const words = container === undefined || image === undefined ? command : [image, ...command]
       const asked = requireImage(container === undefined ? image : container.image)
+      const own = toContainerOptions(flags, host)
       await withSession(host, flags, async ({ loam, output, signal, letSignalsPass }) => {
         const progress = new PullProgress(output, 'create the root filesystem')
+        let started = ''
         host.exitStatus = await loam.run(asked, {
           ...toImageOptions(flags),
           ...toLazyOptions(flags),
           ...toRunOptions({ ...flags }),
+          ...own,
           userNamespace: toUserNamespace(flags),
           command: words[0] === '--' ? words.slice(1) : words,
           commandInfo: flags.commandInfo === undefined ? undefined : parseCommandInfo(flags.commandInfo),
           volumes: container?.volumes,
-          hostMounts: container?.hostMounts,
-          hostname: container?.hostname,
-          terminal: flags.tty ?? (host.stdin.isTerminal && host.stdout.isTerminal),
+          hostMounts: [...(container?.hostMounts ?? []), ...(own.hostMounts ?? [])],
+          hostname: flags.hostname ?? container?.hostname,
+          terminal: terminalOf(flags, host),
           signal,
           onEvent: progress.onEvent,
-          onStart: letSignalsPass,
+          onStart: (id) => {
+            started = id
+            letSignalsPass()
+          },
           starter: host.starter,
         })
+        if (flags.detach === true) output.result({ id: started }, () => started)
       })
     })
+}
+
+/** Returns whether the process gets a terminal: if it was asked for, and otherwise if there is one. @throws USAGE */
+function terminalOf({ tty, detach }: Flags, { stdin, stdout }: Host): boolean {
+  if (detach === true) return false
+  checkTerminal(tty, stdin)
+  return tty ?? (stdin.isTerminal && stdout.isTerminal)
 }

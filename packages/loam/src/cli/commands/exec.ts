@@ -1,0 +1,58 @@
+import type { Command } from 'commander'
+import type { Host } from '../host.ts'
+import { repeated } from '../image-options.ts'
+import { readEnvFiles } from '../env-file.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { checkTerminal } from '../terminal-option.ts'
+
+interface Flags extends GlobalOptions {
+  readonly env?: readonly string[]
+  readonly envFile?: readonly string[]
+  readonly user?: string
+  readonly workdir?: string
+  readonly tty?: boolean
+}
+
+export function addExec(program: Command, host: Host): void {
+  addGlobalOptions(program.command('exec <container> <command...>'))
+    .description('run a further process in a running container')
+    .passThroughOptions()
+    .option('-i, --interactive', 'accepted: the process always has the standard input of `loam exec`')
+    .option('-t, --tty', 'allocate a terminal (default: if the standard streams are one)')
+    .addOption(
+      repeated(
+        '-e, --env <key[=value]>',
+        'environment variable; KEY alone passes on the current value; repeatable',
+      ),
+    )
+    .addOption(repeated('--env-file <file>', 'file of environment variables, NAME=VALUE lines; repeatable'))
+    .option('-u, --user <user[:group]>', "user name or number (default: that of the container's process)")
+    .option('-w, --workdir <dir>', "working directory (default: that of the container's process)")
+    .addHelpText(
+      'after',
+      `
+  loam exec web ps
+  loam exec -it -u root web sh
+
+The process is confined as the container's first one. Statuses are those of \`loam run\`.`,
+    )
+    .action(async (container: string, command: readonly string[], flags: Flags) => {
+      const { env = [], envFile = [], tty, user, workdir } = flags
+      checkTerminal(tty, host.stdin)
+      const variables = [...readEnvFiles(envFile, host), ...env]
+      await withSession(host, flags, async ({ loam, letSignalsPass }) => {
+        host.exitStatus = await loam.containers.processes.exec(
+          container,
+          command[0] === '--' ? command.slice(1) : command,
+          {
+            env: variables,
+            user,
+            workingDir: workdir,
+            terminal: tty ?? (host.stdin.isTerminal && host.stdout.isTerminal),
+            onStart: letSignalsPass,
+            starter: host.starter,
+          },
+        )
+      })
+    })
+}

@@ -1,0 +1,32 @@
+import type { Command } from 'commander'
+import { LoamError } from '../../errors/index.ts'
+import { forEach } from '../for-each.ts'
+import type { Host } from '../host.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+interface Flags extends GlobalOptions {
+  readonly force?: boolean
+  readonly ignore?: boolean
+}
+
+export function addRm(program: Command, host: Host): void {
+  addGlobalOptions(program.command('rm <container...>'))
+    .description('remove containers that do not run; `loam destroy` does not ask')
+    .option('-f, --force', 'also kill their processes; a container that does not exist is not an error')
+    .option('-i, --ignore', 'a container that does not exist is not an error')
+    .addHelpText('after', '\n  loam rm web\n  loam rm -f web database')
+    .action(async (ids: readonly string[], flags: Flags) => {
+      const { force = false } = flags
+      await withSession(host, flags, async ({ loam, output, signal }) => {
+        await forEach(ids, output, { ignore: flags.ignore ?? force }, async (id) => {
+          const { status } = await loam.containers.processes.find(id)
+          if (!force && status !== 'exited' && status !== 'none') {
+            throw new LoamError('USAGE', `remove ${id}: its process is ${status}`, {
+              hint: `Stop it first: loam stop ${id}; or add --force.`,
+            })
+          }
+          await loam.destroy(id, { signal })
+        })
+      })
+    })
+}

@@ -1,0 +1,68 @@
+import { type Command, Option } from 'commander'
+import type { RunImageOptions } from '../containers/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { readEnvFiles } from './env-file.ts'
+import type { Host } from './host.ts'
+import { repeated } from './image-options.ts'
+import { parseVolume } from './volume-option.ts'
+
+/** Options of `loam run` that are spelled as in podman and mean several things of the library. */
+export interface ContainerFlags {
+  readonly id?: string
+  readonly name?: string
+  readonly rm?: boolean
+  readonly keep?: boolean
+  readonly detach?: boolean
+  readonly tty?: boolean
+  readonly interactive?: boolean
+  readonly env?: readonly string[]
+  readonly envFile?: readonly string[]
+  readonly volume?: readonly string[]
+  readonly network?: string
+  readonly net?: string
+}
+
+export function addContainerFlags(command: Command): Command {
+  return command
+    .option('--name <id>', 'the same as --id')
+    .option(
+      '-d, --detach',
+      'run in the background and print the ID; the container stays until `loam rm`, or with --rm until its process ends',
+    )
+    .option('-i, --interactive', 'keep standard input open with --detach; without it the process always has it')
+    .option('--rm', 'remove the container when its process has ended (default without --detach)')
+    .addOption(new Option('--keep', 'keep the container after the process exits').conflicts('rm'))
+    .addOption(
+      repeated(
+        '-v, --volume <host:target[:ro]>',
+        'path of this machine to mount, as --mount type=bind; repeatable',
+      ),
+    )
+    .addOption(repeated('--env-file <file>', 'file of environment variables, NAME=VALUE lines; repeatable'))
+    .addOption(new Option('--net <mode>', 'the same as --network').hideHelp())
+}
+
+/** Returns the library's options for the flags. Reads files from the caller's directory. @throws USAGE, SOURCE_NOT_FOUND */
+export function toContainerOptions(
+  flags: ContainerFlags,
+  host: Pick<Host, 'cwd' | 'env'>,
+): Partial<RunImageOptions> {
+  const { id, name, network, net, env = [], envFile = [], volume = [], keep, detach } = flags
+  if (id !== undefined && name !== undefined && id !== name)
+    throw new LoamError('USAGE', `run: --id ${id} and --name ${name} are the same option`)
+  if (detach === true && flags.tty === true) {
+    throw new LoamError('USAGE', 'run --detach --tty: a process in the background has no terminal', {
+      hint: 'Leave out -t: -di keeps its standard input open, and `loam exec -it` gives a terminal.',
+    })
+  }
+  return {
+    id: id ?? name,
+    network: network ?? net,
+    env: [...readEnvFiles(envFile, host), ...env],
+    hostMounts: volume.map((text) => parseVolume(text, host.cwd)),
+    keep,
+    detach,
+    remove: flags.rm,
+    keepsInput: flags.interactive,
+  }
+}

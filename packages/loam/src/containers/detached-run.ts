@@ -1,0 +1,91 @@
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LoamError, throwIfAborted } from '../errors/index.ts'
+import { createDirectories, findProgram, isRoot, runForeground, searchPath } from '../linux/index.ts'
+import { MONITOR_FILES, readMonitor } from './monitor-files.ts'
+import { bundlePath, readFailure, runtimeProgram, type RuntimePaths, startFailed } from './oci-runtime.ts'
+import type { RunStarter } from './requests.ts'
+
+/** Starts the monitor in a session of its own, where the signals of a terminal do not reach it, and returns at once. */
+const LAUNCH = 'setsid sh -c "$@" </dev/null >/dev/null 2>&1 &'
+/** Under systemd the monitor gets a scope, so that the end of the caller's service or session does not kill it. */
+const IN_SCOPE = 'systemd-run --scope --collect --quiet sh -c "$@" || sh -c "$@"'
+/**
+ * The monitor: it writes the status to another name first, so that the file is whole when it exists. Descriptor 3 keeps the pipe open, from which the
+ * process reads. The monitor itself always ends with 0, so that it is not started twice.
+ */
+const MONITOR = `
+cd "$1" || exit 0
+exec >>"$2" 2>&1
+remove=$3 keepsInput=$4
+shift 4
+if [ -n "$keepsInput" ]; then mkfifo -m 600 ${MONITOR_FILES.stdin}; exec 3<>${MONITOR_FILES.stdin} <&3; fi
+"$@" 3>&-
+echo $? >exit.new
+mv exit.new ${MONITOR_FILES.exit}
+cd /
+[ -z "$remove" ] || sh -c "$remove" >/dev/null 2>&1
+exit 0
+`
+const POLL_MS = 5
+/** Exists where systemd is the first process (sd_booted(3)). */
+const SYSTEMD = '/run/systemd/system'
+
+/** How to start a bundle in the background. */
+export interface DetachedStart {
+  readonly id: string
+  /** File that the output of the process is appended to. */
+  readonly log: string
+  /** Whether standard input stays open, without data; otherwise it is empty. */
+  readonly keepsInput: boolean
+  /** Program that removes the container when the process has ended. Undefined: the container stays. */
+  readonly remove: readonly string[] | undefined
+  readonly start: RunStarter['start'] | undefined
+  readonly signal: AbortSignal | undefined
+}
+
+/** Starts the process of a bundle, and returns when it runs. It outlives this process. @throws as `runBundle`, CANCELED */
+export async function startBundle(
+  paths: RuntimePaths,
+  { id, log, keepsInput, remove, start, signal }: DetachedStart,
+): Promise<void> {
+  if (findProgram('setsid', searchPath(paths.env)) === undefined) {
+    throw new LoamError('RUNTIME_FAILED', `run ${id} in the background: there is no setsid`, {
+      hint: 'Install util-linux, or run it in the foreground.',
+    })
+  }
+  const bundle = bundlePath(paths, id)
+  const at = (name: string) => join(bundle, name)
+  for (const name of [MONITOR_FILES.exit, MONITOR_FILES.pid, MONITOR_FILES.stdin, 'runtime.log'])
+    rmSync(at(name), { force: true })
+  writeFileSync(at(MONITOR_FILES.mark), remove === undefined ? 'keep' : 'remove')
+  createDirectories(join(log, '..'))
+  writeFileSync(log, '', { flag: 'a', mode: 0o600 })
+  const runtime = runtimeProgram(paths, id, ['--pid-file', at(MONITOR_FILES.pid)])
+  const words = [bundle, log, remove?.map(quote).join(' ') ?? '', keepsInput ? 'yes' : '']
+  const monitor = [MONITOR, 'loam-monitor', ...words, runtime.file, ...runtime.args]
+  const launch = hasScopes(runtime.env) ? [IN_SCOPE, 'loam', ...monitor] : monitor
+  const program = { file: '/bin/sh', args: ['-c', LAUNCH, 'loam', ...launch], env: runtime.env }
+  const run = start ?? (async ({ file, args, env }) => runForeground(file, args, { env }))
+  const status = await run(program, { id, keep: true })
+  if (status !== 0) throw new LoamError('RUNTIME_FAILED', `run ${id}: its monitor could not be started`)
+  while (!existsSync(at(MONITOR_FILES.pid))) {
+    const state = readMonitor(bundle)
+    if (state?.exitStatus !== undefined && state.pid === undefined) {
+      const failure = readFailure(at('runtime.log'))
+      throw startFailed(paths, id, failure ?? `it ended with status ${state.exitStatus}`)
+    }
+    throwIfAborted(signal, `run ${id}`)
+    await sleep(POLL_MS)
+  }
+}
+
+function hasScopes(env: Readonly<Record<string, string>>): boolean {
+  return isRoot() && existsSync(SYSTEMD) && findProgram('systemd-run', searchPath(env)) !== undefined
+}
+
+/** Quotes a word for a shell. */
+function quote(word: string): string {
+  return `'${word.replaceAll("'", String.raw`'\''`)}'`
+}

@@ -1,0 +1,136 @@
+// A further process in a running container: the configuration of its first process, with what the user asks for.
+import { randomBytes } from 'node:crypto'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join, posix } from 'node:path'
+import { LoamError } from '../errors/index.ts'
+import { parseStrictJson } from '../image/index.ts'
+import { type IdMapping, readFileInRoot, runForeground } from '../linux/index.ts'
+import type { ProvisionedRootfs } from '../provisioner/index.ts'
+import { checkWords, readEnv, type ResolvedUser, resolveUser } from '../runtime/index.ts'
+import { findCommand } from './find-command.ts'
+import {
+  bundlePath,
+  codeOfFailure,
+  readFailure,
+  runtimeCall,
+  runtimeId,
+  type RuntimePaths,
+} from './oci-runtime.ts'
+import type { ExecOptions } from './requests.ts'
+import { inNamespace } from './user-namespace.ts'
+
+/** The status for a starter that was killed: no process is left to read it. */
+const STARTER_GONE = 128 + 9
+
+/** The container of a further process. */
+export interface ExecContainer {
+  readonly id: string
+  readonly rootfs: Pick<ProvisionedRootfs, 'rootfsPath'>
+  readonly idMapping: IdMapping | undefined
+  /** Environment that `env` takes values from. */
+  readonly ownEnv: Readonly<Record<string, string | undefined>>
+}
+
+/** The parts of a bundle's process that are read; the others are passed on. */
+interface BundleProcess {
+  readonly env: readonly string[]
+  readonly cwd: string
+  readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids?: readonly number[] }
+  readonly capabilities: Readonly<Record<string, readonly string[]>>
+}
+
+/** Runs a process in a running container, with the standard streams of the starter. Returns its exit status. @throws as `run` */
+export async function execInContainer(
+  paths: RuntimePaths,
+  container: ExecContainer,
+  command: readonly string[],
+  options: ExecOptions,
+): Promise<number> {
+  const { id } = container
+  const bundle = bundlePath(paths, id)
+  const name = `exec-${randomBytes(6).toString('hex')}`
+  const [file, log] = [join(bundle, `${name}.json`), join(bundle, `${name}.log`)]
+  try {
+    writeFileSync(file, JSON.stringify(createProcess(bundle, container, command, options)), { mode: 0o600 })
+    const words = ['--log', log, '--log-format', 'json', 'exec', '--process', file, runtimeId(id)]
+    const program = runtimeCall(paths, words)
+    options.onStart?.(id)
+    const start = options.starter?.start ?? (async (call) => runForeground(call.file, call.args, call))
+    const status = await start(program, { id, keep: true })
+    const failure = status === 0 || status === undefined ? undefined : readFailure(log)
+    if (failure !== undefined) {
+      throw new LoamError(codeOfFailure(failure), `exec in ${id}: ${paths.runtime}: ${failure}`)
+    }
+    return status ?? STARTER_GONE
+  } finally {
+    for (const path of [file, log]) rmSync(path, { force: true })
+  }
+}
+
+function createProcess(
+  bundle: string,
+  { id, rootfs: { rootfsPath }, idMapping, ownEnv }: ExecContainer,
+  command: readonly string[],
+  options: ExecOptions,
+): Record<string, unknown> {
+  const base = readProcessOf(bundle, id)
+  const asked = options.user === undefined ? undefined : userOf(options.user, rootfsPath, idMapping)
+  const { uid, gid, additionalGids = [] } = asked ?? base.user
+  // Without root a process has no other groups.
+  const user = base.user.additionalGids === undefined ? { uid, gid } : { uid, gid, additionalGids }
+  const env = mergeVariables(base.env, [
+    ...(options.terminal === true ? ['TERM=xterm'] : []),
+    ...(asked === undefined ? [] : [`HOME=${asked.home}`]),
+    ...readEnv(options.env ?? [], ownEnv),
+  ])
+  const cwd = posix.join('/', options.workingDir ?? base.cwd)
+  checkWords(command, env)
+  // Mounts of the container are not visible here: a program that is not in the root filesystem may be in one of them.
+  const mounts = readMounts(bundle)
+  findCommand(command[0], { rootfsPath, env, cwd, mounts })
+  const { bounding = [], ambient = [] } = base.capabilities
+  const isRootUser = user.uid === 0
+  const own = isRootUser ? bounding : ambient
+  const kept = isRootUser ? [] : ambient
+  return {
+    ...base,
+    terminal: options.terminal ?? false,
+    user,
+    args: command,
+    env,
+    cwd,
+    capabilities: { bounding, effective: own, permitted: own, inheritable: kept, ambient: kept },
+  }
+}
+
+function userOf(user: string, rootfsPath: string, idMapping: IdMapping | undefined): ResolvedUser {
+  const text = (path: string) => readFileInRoot(rootfsPath, path)?.toString('utf8')
+  const found = resolveUser(user, { passwd: text('/etc/passwd'), group: text('/etc/group') })
+  const own = idMapping === undefined ? found : inNamespace(found, idMapping)
+  return { ...own, additionalGids: [...new Set([own.gid, ...own.additionalGids])] }
+}
+
+/** A later variable replaces an earlier one in its place. */
+function mergeVariables(base: readonly string[], more: readonly string[]): string[] {
+  const merged = new Map([...base, ...more].map((entry) => [entry.slice(0, entry.indexOf('=')), entry]))
+  return [...merged.values()]
+}
+
+/** The bundle was written by Loam. @throws INTERNAL for anything else */
+function readProcessOf(bundle: string, id: string): BundleProcess {
+  const config = readConfig(bundle)
+  if ('process' in config && typeof config.process === 'object' && config.process !== null)
+    return config.process as BundleProcess
+  throw new LoamError('INTERNAL', `exec in ${id}: its bundle has no process`)
+}
+
+function readMounts(bundle: string): { readonly destination: string }[] {
+  const config = readConfig(bundle)
+  return 'mounts' in config ? (config.mounts as { readonly destination: string }[]) : []
+}
+
+/** Reads the configuration of a bundle, which Loam has written. */
+export function readConfig(bundle: string): object {
+  const config = parseStrictJson(readFileSync(join(bundle, 'config.json')), 'config.json')
+  return typeof config === 'object' && config !== null ? config : {}
+}

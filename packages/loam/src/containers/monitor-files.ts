@@ -1,0 +1,61 @@
+/*
+ * What the monitor of a detached process leaves in its bundle. The monitor is a shell in a session of its own, which starts the OCI
+ * runtime, waits for it, and writes the process's exit status:
+ *
+ *   monitor       written before the monitor starts: `keep`, or `remove` for a container that is removed with its process
+ *   process.pid   written by the runtime when the process runs
+ *   exit          written by the monitor when the process has ended: its exit status
+ *   stdin         pipe that nothing is written to, for a process whose standard input stays open
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isErrno } from '../errors/index.ts'
+
+const POLL_MS = 10
+/** The monitor writes its last file as soon as the process has ended. */
+const MAX_WAIT_MS = 2000
+
+/** The names of the files. */
+export const MONITOR_FILES = { mark: 'monitor', pid: 'process.pid', exit: 'exit', stdin: 'stdin' } as const
+
+/** The state of a detached process, by the files in its bundle. */
+export interface MonitorState {
+  /** Whether the container is removed with its process. */
+  readonly removes: boolean
+  /** The first process of the container, as seen on this machine. Undefined: it has not started. */
+  readonly pid: number | undefined
+  /** Undefined: it has not ended, or its monitor was killed. */
+  readonly exitStatus: number | undefined
+}
+
+/** Reads the files of a bundle; undefined if it has no monitor. */
+export function readMonitor(bundle: string): MonitorState | undefined {
+  const mark = read(join(bundle, MONITOR_FILES.mark))
+  if (mark === undefined) return undefined
+  // The status is written after the process ID: a process that has ended had started.
+  const exitStatus = numberIn(join(bundle, MONITOR_FILES.exit))
+  return { removes: mark === 'remove', pid: numberIn(join(bundle, MONITOR_FILES.pid)), exitStatus }
+}
+
+/** Waits for the last file of a monitor whose process was killed, so that nothing appears in a bundle that is being removed. */
+export async function waitForMonitor(bundle: string): Promise<void> {
+  const end = performance.now() + MAX_WAIT_MS
+  const isAtWork = () =>
+    existsSync(join(bundle, MONITOR_FILES.mark)) && !existsSync(join(bundle, MONITOR_FILES.exit))
+  while (isAtWork() && performance.now() < end) await sleep(POLL_MS)
+}
+
+function numberIn(path: string): number | undefined {
+  const text = read(path)
+  return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}

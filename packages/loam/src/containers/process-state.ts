@@ -1,0 +1,71 @@
+import { existsSync } from 'node:fs'
+import { isLoamError, LoamError } from '../errors/index.ts'
+import { parseStrictJson } from '../image/index.ts'
+import { runProgram } from '../linux/index.ts'
+import { readMonitor } from './monitor-files.ts'
+import { bundlePath, isKnownToRuntime, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
+
+/** The process of a container. */
+export interface ContainerProcess {
+  /** ID of the container. */
+  readonly id: string
+  /**
+   * `created`: it is being started; `running`, `paused`; `exited`: it has ended; `none`: the container was created without a process, or
+   * its process ran in the foreground and has ended.
+   */
+  readonly status: 'created' | 'running' | 'paused' | 'exited' | 'none'
+  /** Process ID on this machine; undefined if it does not run. */
+  readonly pid: number | undefined
+  /** Exit status; undefined if it has not ended, or if the status is not known. */
+  readonly exitStatus: number | undefined
+  /** Whether it runs in the background. */
+  readonly isDetached: boolean
+}
+
+const STATUSES: readonly string[] = ['created', 'running', 'paused']
+
+/** Reads the state of a container's process. Asks the runtime only if it knows the container. */
+export async function readProcess(paths: RuntimePaths, id: string): Promise<ContainerProcess> {
+  const bundle = bundlePath(paths, id)
+  const monitor = readMonitor(bundle)
+  const isDetached = monitor !== undefined
+  const ended = (exitStatus?: number): ContainerProcess => ({
+    ...{ id, pid: undefined, exitStatus, isDetached },
+    status: isDetached || exitStatus !== undefined ? 'exited' : 'none',
+  })
+  if (monitor?.exitStatus !== undefined) return ended(monitor.exitStatus)
+  const state = isKnownToRuntime(paths, id) ? await askRuntime(paths, id) : undefined
+  if (state !== undefined) return { id, ...state, exitStatus: undefined, isDetached }
+  // It may have ended meanwhile, or its monitor is about to start the runtime.
+  const now = readMonitor(bundle)
+  if (now === undefined || now.exitStatus !== undefined || now.pid !== undefined) return ended(now?.exitStatus)
+  return { ...ended(), status: existsSync(bundle) ? 'created' : 'none' }
+}
+
+/** Returns undefined for a process that has ended. @throws RUNTIME_FAILED */
+async function askRuntime(
+  paths: RuntimePaths,
+  id: string,
+): Promise<Pick<ContainerProcess, 'status' | 'pid'> | undefined> {
+  const { file, args, env } = runtimeCall(paths, ['state', runtimeId(id)])
+  const { status: exit, stdout, stderr } = await runProgram(file, args, { env })
+  // The container may be gone by now.
+  if (exit !== 0 && !isKnownToRuntime(paths, id)) return undefined
+  if (exit !== 0) throw new LoamError('RUNTIME_FAILED', `read the state of ${id}: ${stderr.trim()}`)
+  const { status, pid } = parseState(stdout)
+  if (!STATUSES.includes(status)) return undefined
+  return { status: status as ContainerProcess['status'], pid }
+}
+
+function parseState(text: string): { readonly status: string; readonly pid: number | undefined } {
+  try {
+    const state = parseStrictJson(Buffer.from(text), 'state')
+    if (typeof state === 'object' && state !== null && 'status' in state && 'pid' in state) {
+      const { status, pid } = state
+      return { status: String(status), pid: typeof pid === 'number' && pid > 0 ? pid : undefined }
+    }
+  } catch (error) {
+    if (!isLoamError(error)) throw error
+  }
+  return { status: 'unknown', pid: undefined }
+}

@@ -1,0 +1,265 @@
+import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Activity } from '../activity/index.ts'
+import { isErrno, LoamError, throwIfAborted } from '../errors/index.ts'
+import { runProgram } from '../linux/index.ts'
+import { type ContainerId, parseContainerId } from '../metadata/index.ts'
+import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
+import { startBundle } from './detached-run.ts'
+import { execInContainer, readConfig } from './exec.ts'
+import { readMonitor } from './monitor-files.ts'
+import { bundlePath, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
+import { type ContainerProcess, readProcess } from './process-state.ts'
+import type { ExecOptions, LogOptions, RunStarter, StopOptions } from './requests.ts'
+import { parseSignal, STOP_SIGNAL } from './signals.ts'
+
+const POLL_MS = 20
+const STOP_TIMEOUT_MS = 10_000
+/** The kernel ends a killed process at once, unless it waits for a device. */
+const KILL_TIMEOUT_MS = 10_000
+const SIGKILL = 9
+/** Processes whose state is asked for at once. */
+const MAX_ASKED = 4
+const CHUNK_BYTES = 64 << 10
+
+interface ProcessServices {
+  readonly provisioner: Provisioner
+  readonly activity: Activity
+  readonly env: Readonly<Record<string, string | undefined>>
+}
+
+/** File of a detached process's output; it is removed with its container. */
+export function logPath(provisioner: Provisioner, id: ContainerId): string {
+  return join(provisioner.folderOf(id), 'output.log')
+}
+
+/** Operations on the processes of containers. All may be called concurrently, also by several processes. */
+export class ContainerProcesses {
+  readonly #services: ProcessServices
+  readonly #paths: RuntimePaths
+
+  /** @internal */
+  constructor(services: ProcessServices, paths: RuntimePaths) {
+    this.#services = services
+    this.#paths = paths
+  }
+
+  /** Lists the processes of all containers, in the order of `Containers.list`. @throws RUNTIME_FAILED */
+  async list(): Promise<ContainerProcess[]> {
+    const ids = this.#services.provisioner.list().map(({ id }) => id)
+    const found: ContainerProcess[] = []
+    for (let from = 0; from < ids.length; from += MAX_ASKED) {
+      const some = ids.slice(from, from + MAX_ASKED)
+      found.push(...(await Promise.all(some.map(async (id) => readProcess(this.#paths, id)))))
+    }
+    return found
+  }
+
+  /** Finds the process of a container. @throws CONTAINER_NOT_FOUND, RUNTIME_FAILED */
+  async find(container: string): Promise<ContainerProcess> {
+    return readProcess(this.#paths, this.#get(container, 'look at').id)
+  }
+
+  /**
+   * Runs a further process in a running container, with the standard streams of this process, and returns its exit status. The process has the
+   * user, variables, capabilities and limits of the container's first one, unless the options say otherwise.
+   * @throws CONTAINER_NOT_FOUND, CONTAINER_NOT_RUNNING, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USER_NOT_FOUND, RUNTIME_FAILED
+   */
+  async exec(container: string, command: readonly string[], options: ExecOptions = {}): Promise<number> {
+    return this.#observe('containers.exec', container, async () => {
+      const found = this.#get(container, 'exec in')
+      await this.#requireRunning(found.id, 'exec in')
+      const rootfs = this.#rootfsOf(found)
+      const idMapping = rootfsIdMapping(rootfs)
+      const subject = { id: found.id, rootfs, idMapping, ownEnv: this.#services.env }
+      return execInContainer(this.#paths, subject, command, options)
+    })
+  }
+
+  /**
+   * Starts the process of a detached container again, with the configuration and the files that it had. @throws CONTAINER_NOT_FOUND, USAGE
+   * for a container that was not detached, or that runs; ROOTFS_UNMOUNTED
+   */
+  async start(container: string, starter?: RunStarter): Promise<void> {
+    await this.#observe('containers.start', container, async () => {
+      const found = this.#get(container, 'start')
+      const { id } = found
+      const monitor = readMonitor(bundlePath(this.#paths, id))
+      if (monitor === undefined) {
+        throw new LoamError('USAGE', `start ${id}: it has no process to start again`, {
+          hint: 'Only containers of `loam run --detach` can be started again, until the machine restarts.',
+        })
+      }
+      const { status } = await readProcess(this.#paths, id)
+      if (status !== 'exited') throw new LoamError('USAGE', `start ${id}: its process is ${status}`)
+      this.#services.provisioner.requireStanding(this.#rootfsOf(found), `start ${id}`)
+      await startBundle(this.#paths, {
+        id,
+        log: logPath(this.#services.provisioner, id),
+        keepsInput: existsSync(join(bundlePath(this.#paths, id), 'stdin')),
+        remove: undefined,
+        start: starter?.start,
+        signal: undefined,
+      })
+    })
+  }
+
+  /** Sends a signal to the first process of a container: a name or a number. @throws CONTAINER_NOT_FOUND, CONTAINER_NOT_RUNNING, USAGE */
+  async kill(container: string, signal = 'SIGKILL'): Promise<void> {
+    const number = parseSignal(signal)
+    await this.#observe('containers.kill', container, async () => {
+      const { id } = this.#get(container, 'kill')
+      await this.#requireRunning(id, 'kill')
+      await this.#send(id, number)
+    })
+  }
+
+  /**
+   * Stops a container: sends the signal that its image names, SIGTERM by default, and SIGKILL when the process has not ended in time. Returns false if it
+   * did not run. @throws CONTAINER_NOT_FOUND, RUNTIME_FAILED, CANCELED
+   */
+  async stop(container: string, { timeoutMs = STOP_TIMEOUT_MS, signal }: StopOptions = {}): Promise<boolean> {
+    return this.#observe('containers.stop', container, async () => {
+      const { id } = this.#get(container, 'stop')
+      const { status } = await readProcess(this.#paths, id)
+      if (status === 'exited' || status === 'none') return false
+      const bundle = bundlePath(this.#paths, id)
+      const removes = readMonitor(bundle)?.removes === true
+      await this.#send(id, stopSignalOf(bundle))
+      if (!(await this.#waitForEnd(id, timeoutMs, signal))) {
+        await this.#send(id, SIGKILL)
+        if (!(await this.#waitForEnd(id, KILL_TIMEOUT_MS, signal)))
+          throw new LoamError('RUNTIME_FAILED', `stop ${id}: its process does not end`)
+      }
+      if (removes) await this.#waitForRemoval(id, signal)
+      return true
+    })
+  }
+
+  /**
+   * Reads the output of a detached process, standard output and error in the order of their writing. @throws CONTAINER_NOT_FOUND, USAGE for a container
+   * that was not detached
+   */
+  async *logs(container: string, { tail, follow, signal }: LogOptions = {}): AsyncIterable<Buffer> {
+    const { id } = this.#get(container, 'read the output of')
+    const fd = openLog(logPath(this.#services.provisioner, id), id)
+    try {
+      let position = tail === undefined ? 0 : startOfTail(fd, tail)
+      for (;;) {
+        // Before the output is read: what was written until the end is read after it.
+        const isOver = follow !== true || !(await this.#isActive(id))
+        for (;;) {
+          const chunk = Buffer.alloc(CHUNK_BYTES)
+          const length = readSync(fd, chunk, 0, chunk.length, position)
+          if (length === 0) break
+          position += length
+          yield chunk.subarray(0, length)
+          if (signal?.aborted === true) return
+        }
+        if (isOver || signal?.aborted === true) return
+        await sleep(10 * POLL_MS, undefined, { signal }).catch(() => undefined)
+      }
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  async #observe<Result>(operation: string, id: string, act: () => Promise<Result>): Promise<Result> {
+    return this.#services.activity.observe(operation, { id }, act)
+  }
+
+  #get(container: string, attempted: string): ContainerInfo {
+    const id = parseContainerId(container)
+    const found = this.#services.provisioner.find(id)
+    if (found !== undefined) return found
+    throw new LoamError('CONTAINER_NOT_FOUND', `${attempted} ${id}: no such container`, {
+      hint: '`loam ps` lists the containers.',
+    })
+  }
+
+  #rootfsOf({ id, rootfses }: ContainerInfo): ContainerInfo['rootfses'][number] {
+    const rootfs = rootfses.find(({ volumeTarget }) => volumeTarget === undefined)
+    if (rootfs !== undefined) return rootfs
+    throw new LoamError('CONTAINER_NOT_FOUND', `${id}: the container has no root filesystem`)
+  }
+
+  async #requireRunning(id: string, attempted: string): Promise<void> {
+    const { status, isDetached } = await readProcess(this.#paths, id)
+    if (status === 'running' || status === 'created') return
+    throw new LoamError('CONTAINER_NOT_RUNNING', `${attempted} ${id}: it does not run (${status})`, {
+      hint: isDetached
+        ? `Start it again: loam start ${id}`
+        : 'Run a process in a new container that stays: loam run --detach IMAGE sleep infinity',
+    })
+  }
+
+  async #send(id: string, signal: number): Promise<void> {
+    const { file, args, env } = runtimeCall(this.#paths, ['kill', runtimeId(id), String(signal)])
+    const { status, stderr } = await runProgram(file, args, { env })
+    // It may have ended meanwhile.
+    if (status === 0 || !(await this.#isActive(id))) return
+    throw new LoamError('RUNTIME_FAILED', `send signal ${signal} to ${id}: ${stderr.trim()}`)
+  }
+
+  async #isActive(id: string): Promise<boolean> {
+    const { status } = await readProcess(this.#paths, id)
+    return status !== 'exited' && status !== 'none'
+  }
+
+  async #waitForEnd(id: string, timeoutMs: number, signal: AbortSignal | undefined): Promise<boolean> {
+    const end = performance.now() + timeoutMs
+    for (;;) {
+      throwIfAborted(signal, `stop ${id}`)
+      if (!(await this.#isActive(id))) return true
+      if (performance.now() >= end) return false
+      await sleep(POLL_MS)
+    }
+  }
+
+  async #waitForRemoval(id: string, signal: AbortSignal | undefined): Promise<void> {
+    const end = performance.now() + KILL_TIMEOUT_MS
+    while (this.#services.provisioner.find(id) !== undefined && performance.now() < end) {
+      throwIfAborted(signal, `stop ${id}`)
+      await sleep(POLL_MS)
+    }
+  }
+}
+
+/** The bundle of a container that runs was written by Loam. */
+function stopSignalOf(bundle: string): number {
+  const config = readConfig(bundle)
+  const notes = 'annotations' in config ? (config.annotations as Readonly<Record<string, string>>) : {}
+  return parseSignal(notes[STOP_SIGNAL] ?? 'SIGTERM')
+}
+
+function openLog(path: string, id: string): number {
+  try {
+    return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error
+    throw new LoamError('USAGE', `read the output of ${id}: none was kept`, {
+      hint: 'The output of `loam run` is kept with --detach only.',
+      cause: error,
+    })
+  }
+}
+
+/** Returns the position of the last lines, reading backwards. */
+function startOfTail(fd: number, lines: number): number {
+  let end = fstatSync(fd).size
+  let missing = lines + 1
+  for (let isLast = true; end > 0; ) {
+    const start = Math.max(0, end - CHUNK_BYTES)
+    const chunk = Buffer.alloc(end - start)
+    const length = readSync(fd, chunk, 0, chunk.length, start)
+    for (let at = length - 1; at >= 0; at -= 1) {
+      if (isLast && chunk[at] !== 0x0a) missing -= 1
+      isLast = false
+      if (chunk[at] === 0x0a) missing -= 1
+      if (missing === 0) return start + at + 1
+    }
+    end = start
+  }
+  return 0
+}
