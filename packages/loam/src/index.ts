@@ -52,8 +52,13 @@ export {
   type StoreCare,
 } from './app/index.ts'
 export {
+  type ContainerProcess,
+  type ContainerProcesses,
   type Containers,
   type DestroyOptions,
+  type ExecOptions,
+  type LogOptions,
+  type StopOptions,
   type HostMount,
   type ImageVolume,
   type MesosContainer,

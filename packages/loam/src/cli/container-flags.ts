@@ -29,7 +29,10 @@ export function addContainerFlags(command: Command): Command {
       '-d, --detach',
       'run in the background and print the ID; the container stays until `loam rm`, or with --rm until its process ends',
     )
-    .option('-i, --interactive', 'keep standard input open with --detach; without it the process always has it')
+    .option(
+      '-i, --interactive',
+      'keep standard input open with --detach; without it the process always has it',
+    )
     .option('--rm', 'remove the container when its process has ended (default without --detach)')
     .addOption(new Option('--keep', 'keep the container after the process exits').conflicts('rm'))
     .addOption(

@@ -2,6 +2,7 @@ import { type Command, CommanderError } from 'commander'
 import { readTraceContext, withRequest } from '../activity/index.ts'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
 import { endWithoutHandlers } from '../linux/index.ts'
+import { translateWords } from './command-aliases.ts'
 import { commandIndex, hostWords, moveOptions, ownWords } from './command-line.ts'
 import { type Host, OwnProcessNeeded } from './host.ts'
 import { Output } from './output.ts'
@@ -46,7 +47,7 @@ export async function runCommandLine(args: readonly string[], version: string, h
   const program = createProgram(version, host, (text) => {
     help += text
   })
-  const words = moveOptions(program, args)
+  const words = moveOptions(program, translateWords(args, commandIndex(program, args)))
   await host.checkWords(hostWords(program, words))
   try {
     await within(host.env, async () => program.parseAsync([...words], { from: 'user' }))

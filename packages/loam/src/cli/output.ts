@@ -151,7 +151,14 @@ export class Output {
   raw(text: string): void {
     if (text === '') return
     const { stdout } = this.#host
-    stdout.write(stdout.isTerminal ? text.split(/([\n\t]|\r\n)/).map((part) => (/^[\r\n\t]+$/.test(part) ? part : visible(part))).join('') : text)
+    stdout.write(
+      stdout.isTerminal
+        ? text
+            .split(/([\n\t]|\r\n)/)
+            .map((part) => (/^[\r\n\t]+$/.test(part) ? part : visible(part)))
+            .join('')
+        : text,
+    )
   }
 
   /** Writes a line for a user who watches. */

@@ -32,6 +32,7 @@ import { addExec } from './commands/exec.ts'
 import { addLogs } from './commands/logs.ts'
 import { addRm } from './commands/rm.ts'
 import { addKill, addStart, addStop } from './commands/stop.ts'
+import { groupCommands } from './command-groups.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
 import { addSettingOptions, settingsOf } from './setting-options.ts'
@@ -99,6 +100,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     '\nEvery setting of `loam config` is also a flag, for example --docker_registry=/srv/images',
   )
   addHelp(program)
+  groupCommands(program)
   addSettingOptions(program)
   for (const command of [program, ...program.commands.flatMap((each) => [each, ...each.commands])]) {
     command.exitOverride((error) => {

@@ -30,7 +30,11 @@ function program(): Command {
   for (const name of NAMES) loam.command(name).option('--root <dir>').option('--json')
   for (const command of loam.commands.filter((each) => ['pull', 'run'].includes(each.name())))
     command.option('--insecure <host>').option('--pull')
-  loam.commands.find((each) => each.name() === 'run')?.option('-u, --user <user>').option('-i').option('-t')
+  loam.commands
+    .find((each) => each.name() === 'run')
+    ?.option('-u, --user <user>')
+    .option('-i')
+    .option('-t')
   addSettingOptions(loam)
   return loam
 }
@@ -124,7 +128,6 @@ describe('a mistyped command', () => {
     for (const [word, answer] of [
       ['save', /export --format oci/],
       ['load', /loam put/],
-      ['ls', /loam images/],
       ['commit', /snapshot commit/],
       ['diff', /snapshot diff/],
       ['login', /docker login/],

@@ -17,7 +17,10 @@ export function parseVolume(text: string, cwd: string): HostMount {
     new LoamError('USAGE', `parse --volume ${JSON.stringify(text)}: ${why}`, { hint })
   const [host = '', target, options = '', ...rest] = text.split(':')
   if (target === undefined)
-    throw fail('it has no path of this machine', 'Write HOST:TARGET; `--tmpfs PATH` makes an empty directory.')
+    throw fail(
+      'it has no path of this machine',
+      'Write HOST:TARGET; `--tmpfs PATH` makes an empty directory.',
+    )
   if (rest.length > 0 || host === '') throw fail('expected HOST:TARGET[:OPTIONS]')
   if (!/^[./~]/.test(host))
     throw fail('Loam has no named volumes', `Give a path of this machine: ./${host}:${target}`)

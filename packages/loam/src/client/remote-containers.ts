@@ -33,7 +33,9 @@ import type { Transport } from './transport.ts'
 type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
 
 /** Operations on the containers of a daemon's store: those of `Containers`, with the same results and errors. */
-export class RemoteContainers implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes'> {
+export class RemoteContainers
+  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes'>
+{
   readonly #transport: Transport
 
   /** @internal */

@@ -38,7 +38,8 @@ export async function readProcess(paths: RuntimePaths, id: string): Promise<Cont
   if (state !== undefined) return { id, ...state, exitStatus: undefined, isDetached }
   // It may have ended meanwhile, or its monitor is about to start the runtime.
   const now = readMonitor(bundle)
-  if (now === undefined || now.exitStatus !== undefined || now.pid !== undefined) return ended(now?.exitStatus)
+  if (now === undefined || now.exitStatus !== undefined || now.pid !== undefined)
+    return ended(now?.exitStatus)
   return { ...ended(), status: existsSync(bundle) ? 'created' : 'none' }
 }
 

@@ -3,7 +3,14 @@ import { posix } from 'node:path'
 import type { StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { findMountsShowing, followHostPath, readMountTable } from '../linux/index.ts'
-import { checkHostname, type Confinement, parseMount, parseTmpfs, planConfinement, readEnv } from '../runtime/index.ts'
+import {
+  checkHostname,
+  type Confinement,
+  parseMount,
+  parseTmpfs,
+  planConfinement,
+  readEnv,
+} from '../runtime/index.ts'
 import { checkNamespace, hostRights, readSeccompProfile } from './host-rights.ts'
 import type { ImageVolume, RunImageOptions } from './requests.ts'
 import { splitMounts } from './volumes.ts'
@@ -32,12 +39,12 @@ export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: R
   const { volumes, mounts } = splitMounts(options.mounts ?? [])
   ;(options.tmpfs ?? []).forEach(parseTmpfs)
   const binds = mounts.map(parseMount).filter(({ type }) => type === 'bind')
-  for (const { source, destination } of binds) checkExists(source, destination)
-  for (const { hostPath, target } of options.hostMounts ?? []) checkExists(hostPath, target)
   checkSources(
     [...binds.map(({ source }) => source), ...(options.hostMounts ?? []).map(({ hostPath }) => hostPath)],
     paths,
   )
+  for (const { source, destination } of binds) checkExists(source, destination)
+  for (const { hostPath, target } of options.hostMounts ?? []) checkExists(hostPath, target)
   const env = readEnv(options.env ?? [], ownEnv)
   if (options.hostname !== undefined) checkHostname(options.hostname)
   const rights = hostRights(options.starter?.capabilities)

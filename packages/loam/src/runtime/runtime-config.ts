@@ -106,7 +106,9 @@ function createLinux({ confinement, cgroup, idMapping }: RuntimeConfigInput): Re
       devices: [{ allow: false, access: 'rwm' }],
       ...(pidsLimit?.by === 'group' ? { pids: { limit: pidsLimit.count } } : {}),
       ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes } }),
-      ...(cpus === undefined ? {} : { cpu: { period: CPU_PERIOD_US, quota: Math.round(cpus * CPU_PERIOD_US) } }),
+      ...(cpus === undefined
+        ? {}
+        : { cpu: { period: CPU_PERIOD_US, quota: Math.round(cpus * CPU_PERIOD_US) } }),
     },
     namespaces: [
       ...['pid', 'ipc', 'uts', 'mount', 'cgroup'].map((type) => ({ type })),

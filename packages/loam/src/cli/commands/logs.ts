@@ -17,18 +17,16 @@ export function addLogs(program: Command, host: Host): void {
 Standard output and standard error are in one file, as the process wrote them. It has no limit, and is removed with the
 container.`,
     )
-    .action(
-      async (container: string, flags: GlobalOptions & { follow?: boolean; tail?: number | 'all' }) => {
-        await withSession(host, flags, async ({ loam, signal, output }) => {
-          const tail = flags.tail === 'all' ? undefined : flags.tail
-          const decoder = new StringDecoder('utf8')
-          const options = { tail, follow: flags.follow, signal }
-          for await (const chunk of loam.containers.processes.logs(container, options))
-            output.raw(decoder.write(chunk))
-          output.raw(decoder.end())
-        })
-      },
-    )
+    .action(async (container: string, flags: GlobalOptions & { follow?: boolean; tail?: number | 'all' }) => {
+      await withSession(host, flags, async ({ loam, signal, output }) => {
+        const tail = flags.tail === 'all' ? undefined : flags.tail
+        const decoder = new StringDecoder('utf8')
+        const options = { tail, follow: flags.follow, signal }
+        for await (const chunk of loam.containers.processes.logs(container, options))
+          output.raw(decoder.write(chunk))
+        output.raw(decoder.end())
+      })
+    })
 }
 
 function parseLines(text: string): number | 'all' {

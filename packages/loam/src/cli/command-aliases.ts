@@ -1,0 +1,35 @@
+/** Groups of docker's and podman's commands, and Loam's own commands for them. */
+const GROUPS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  image: {
+    ...{ ls: 'images', list: 'images', rm: 'rmi', remove: 'rmi', import: 'put', unmount: 'umount' },
+    ...same('pull', 'push', 'tag', 'untag', 'inspect', 'history', 'save', 'load', 'mount', 'umount', 'diff'),
+  },
+  container: {
+    ...{ ls: 'ps', list: 'ps', ps: 'ps', remove: 'rm', unmount: 'umount', create: 'provision' },
+    ...same('run', 'exec', 'logs', 'stop', 'kill', 'start', 'rm', 'cp', 'diff', 'commit', 'inspect', 'mount'),
+    ...same('umount', 'export'),
+  },
+  system: { df: 'df', info: 'doctor', events: 'events' },
+}
+/** Words of one command alone. */
+const WORDS: Readonly<Record<string, string>> = { ls: 'images', list: 'images', unmount: 'umount' }
+
+/**
+ * Returns a command line in Loam's own words: `image ls` is `images`. `index` is that of the command's name. Nothing that removes data
+ * is reached by a word that means something else elsewhere: `image prune` and `system prune` stay unknown.
+ */
+export function translateWords(args: readonly string[], index: number): readonly string[] {
+  const [first = '', second = ''] = args.slice(index)
+  const own = findIn(findIn(GROUPS, first) ?? {}, second)
+  if (own !== undefined) return [...args.slice(0, index), own, ...args.slice(index + 2)]
+  const word = findIn(WORDS, first)
+  return word === undefined ? args : [...args.slice(0, index), word, ...args.slice(index + 1)]
+}
+
+function findIn<Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined {
+  return Object.hasOwn(table, key) ? table[key] : undefined
+}
+
+function same(...names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(names.map((name) => [name, name]))
+}

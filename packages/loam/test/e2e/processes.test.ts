@@ -1,0 +1,116 @@
+// Processes in the background and in running containers, as a user of docker or podman types the commands.
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { busyboxEntries, World } from '../support/world.ts'
+
+describe('a process of loam run', () => {
+  let world: World
+  let image: string
+  const loam = (...args: readonly string[]) => world.loam('--quiet', ...args)
+  /** Runs a command that has to succeed, and returns its output. */
+  const said = (...args: readonly string[]) => {
+    const { status, stdout, stderr } = loam(...args)
+    assert.deepEqual([status, stderr], [0, ''], args.join(' '))
+    return stdout
+  }
+  const until = async (isSo: () => boolean) => {
+    while (!isSo()) await sleep(20)
+  }
+
+  before(() => {
+    world = new World()
+    const layout = join(world.folder, 'layout')
+    const applets = 'sh cat ls id pwd env hostname grep sleep true kill ps'.split(' ')
+    const tar = buildTar([
+      ...busyboxEntries(applets),
+      { name: 'etc/' },
+      { name: 'etc/passwd', data: 'root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n' },
+      { name: 'tmp/', mode: 0o1777 },
+    ])
+    const config = { Env: ['PATH=/bin'], StopSignal: 'SIGUSR1' }
+    writeOciLayout(layout, { app: buildImage({ tars: [tar], config }) })
+    image = `oci:${layout}:app`
+    world.loam('pull', image)
+  })
+  after(() => {
+    assert.deepEqual(world.mounts(), [])
+    assert.deepEqual(world.leftovers(), [])
+    world[Symbol.dispose]()
+  })
+
+  test('the options of docker and podman have their meaning', () => {
+    const work = join(world.folder, 'work')
+    mkdirSync(work)
+    writeFileSync(join(work, 'file'), 'x')
+    writeFileSync(join(work, 'env'), '# comment\nFROM_FILE=1\nBOTH=file\n')
+    const line =
+      'id -u; pwd; hostname; ls; echo $FROM_FILE $BOTH; grep -c " /run tmpfs.*size=1024k" /proc/mounts'
+    const options =
+      `-i --rm -e BOTH=flag --env-file ${work}/env -v ${work}:/work:ro -w /work -u app -h web`.split(' ')
+    const limits = '--tmpfs /run:size=1m -m 64m --cpus 0.5 --net none --name n1'.split(' ')
+    const stdout = said('run', ...options, ...limits, image, 'sh', '-c', line)
+    assert.equal(stdout, '1000\n/work\nweb\nenv\nfile\n1 flag\n1\n')
+    const missing = loam('run', '-v', `${work}/none:/x`, image, 'true')
+    assert.deepEqual([missing.status, /none at \/x: it does not exist/.test(missing.stderr)], [125, true])
+  })
+
+  test('a detached process runs on, can be entered, logs, and ends with the signal of its image', async () => {
+    const line = 'trap "echo bye; exit 3" USR1; echo ready; echo error >&2; while :; do sleep 0.05; done'
+    assert.equal(said('run', '-d', '--name', 'web', image, 'sh', '-c', line), 'web\n')
+    await until(() => said('logs', 'web') === 'ready\nerror\n')
+    const entered = loam(
+      'exec',
+      '-u',
+      'app',
+      '-e',
+      'A=1',
+      '-w',
+      '/tmp',
+      'web',
+      'sh',
+      '-c',
+      'id -u; pwd; echo $A $HOME; exit 9',
+    )
+    assert.deepEqual([entered.status, entered.stdout], [9, '1000\n/tmp\n1 /home/app\n'])
+    assert.equal(loam('exec', 'web', 'nothing').status, 127)
+    const refused = loam('rm', 'web')
+    assert.deepEqual(
+      [refused.status, /its process is running\nhint: Stop it first/.test(refused.stderr)],
+      [2, true],
+    )
+    assert.equal(said('stop', 'web'), 'web\n')
+    assert.equal(said('logs', '--tail', '1', 'web'), 'bye\n')
+    const late = loam('exec', 'web', 'true')
+    assert.deepEqual([late.status, /does not run \(exited\)/.test(late.stderr)], [125, true])
+    assert.equal(said('start', 'web'), 'web\n')
+    assert.equal(said('kill', '-s', 'KILL', 'web'), 'web\n')
+    await until(() => said('logs', '-f', 'web').split('ready').length === 3)
+    assert.equal(said('container', 'rm', 'web'), 'web\n')
+    const gone = loam('rm', 'web')
+    assert.deepEqual([gone.status, /no such container/.test(gone.stderr)], [1, true])
+    assert.equal(said('rm', '-f', 'web'), 'web\n'.slice(0, 0))
+  })
+
+  test('a detached container with --rm is removed when its process ends, and standard input stays open with -i', () => {
+    assert.equal(said('run', '-di', '--rm', '--name', 'cat', image, 'cat'), 'cat\n')
+    assert.equal(said('exec', 'cat', 'sh', '-c', 'echo in'), 'in\n')
+    assert.equal(said('stop', '-t', '0', 'cat'), 'cat\n')
+    assert.equal(existsSync(join(world.root, 'containers', 'cat')), false)
+  })
+
+  test('a detached process that cannot be started leaves nothing', () => {
+    const { status, stderr } = loam('run', '-d', '--name', 'none', image, 'nothing')
+    assert.deepEqual([status, /does not contain this program/.test(stderr)], [127, true])
+    const terminal = loam('run', '-dt', image, 'sh')
+    assert.deepEqual(
+      [terminal.status, /-di keeps its standard input open/.test(terminal.stderr)],
+      [125, true],
+    )
+    assert.equal(said('ps', '--json').trim(), '[]')
+    assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(world.root), false)
+  })
+})
