@@ -1,4 +1,5 @@
 import { LoamError } from '../errors/index.ts'
+import type { ContainerProcess } from '../containers/index.ts'
 import type { ContainerInfo, RootfsInfo } from '../provisioner/index.ts'
 import { formatAge, shortDigest } from './format.ts'
 import type { ListDefinition, ListField } from './lists.ts'
@@ -7,15 +8,20 @@ import type { ListDefinition, ListField } from './lists.ts'
 export interface ContainerRow {
   readonly container: ContainerInfo
   readonly rootfs: RootfsInfo | undefined
+  /** Undefined: its state is not known. */
+  readonly process: ContainerProcess | undefined
 }
 
 /** Returns a row for each root filesystem. */
-export function containerRows(containers: readonly ContainerInfo[]): ContainerRow[] {
-  return containers.flatMap((container): ContainerRow[] =>
-    container.rootfses.length === 0
-      ? [{ container, rootfs: undefined }]
-      : container.rootfses.map((rootfs) => ({ container, rootfs })),
-  )
+export function containerRows(
+  containers: readonly ContainerInfo[],
+  processes: readonly ContainerProcess[],
+): ContainerRow[] {
+  return containers.flatMap((container): ContainerRow[] => {
+    const process = processes.find(({ id }) => id === container.id)
+    if (container.rootfses.length === 0) return [{ container, rootfs: undefined, process }]
+    return container.rootfses.map((rootfs) => ({ container, rootfs, process }))
+  })
 }
 
 /** Returns whether a root filesystem should be mounted and is not. */
@@ -27,8 +33,16 @@ function createdAtMs({ container, rootfs }: ContainerRow): number {
   return rootfs?.createdAtMs ?? container.createdAtMs
 }
 
-function stateOf({ rootfs }: ContainerRow): string {
-  return isUnmounted(rootfs) ? 'not mounted' : (rootfs?.state ?? '-')
+/** Returns the state of the process; without one, that of the root filesystem. */
+function stateOf({ rootfs, process }: ContainerRow): string {
+  if (isUnmounted(rootfs)) return 'not mounted'
+  const hasProcess = process !== undefined && process.status !== 'none' && rootfs?.volumeTarget === undefined
+  return hasProcess ? process.status : (rootfs?.state ?? '-')
+}
+
+function statusOf(row: ContainerRow): string {
+  const { exitStatus } = row.process ?? {}
+  return stateOf(row) === 'exited' ? `exited (${exitStatus ?? 'unknown'})` : stateOf(row)
 }
 
 const FIELDS: readonly ListField<ContainerRow>[] = [
@@ -48,11 +62,11 @@ const FIELDS: readonly ListField<ContainerRow>[] = [
       rootfs === undefined ? '-' : `${rootfs.backend}${rootfs.isReadOnly ? ' (ro)' : ''}`,
     leftOut: 3,
   },
-  { name: 'State', heading: 'STATE', text: stateOf },
+  { name: 'State', heading: 'STATE', text: stateOf, isHidden: true },
+  { name: 'Status', heading: 'STATUS', text: statusOf },
   { name: 'RunningFor', heading: 'CREATED', text: (row) => formatAge(createdAtMs(row)), leftOut: 4 },
   { name: 'Rootfs', heading: 'ROOTFS', text: ({ rootfs }) => rootfs?.rootfsPath ?? '-', leftOut: 1 },
   { name: 'Names', heading: 'NAMES', text: ({ container }) => container.id, isHidden: true },
-  { name: 'Status', heading: 'STATUS', text: stateOf, isHidden: true },
   {
     name: 'CreatedAt',
     heading: 'CREATED AT',

@@ -43,7 +43,7 @@ test('a path inside a root filesystem or a snapshot is not mounted, since its co
           link,
         )
       plan(folder)
-      plan(join(folder, 'missing'))
+      assert.throws(() => plan(join(folder, 'missing')), /does not exist/)
     }
   } finally {
     rmSync(folder, { recursive: true })

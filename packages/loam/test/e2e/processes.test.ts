@@ -84,6 +84,7 @@ describe('a process of loam run', () => {
     )
     assert.equal(said('stop', 'web'), 'web\n')
     assert.equal(said('logs', '--tail', '1', 'web'), 'bye\n')
+    assert.equal(said('ps', '--format', '{{.ID}} {{.Status}}'), 'web exited (3)\n')
     const late = loam('exec', 'web', 'true')
     assert.deepEqual([late.status, /does not run \(exited\)/.test(late.stderr)], [125, true])
     assert.equal(said('start', 'web'), 'web\n')

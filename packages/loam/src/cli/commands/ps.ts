@@ -30,14 +30,18 @@ Words of templates: ${containerList([])
       await withSession(host, given, async ({ loam, output }) => {
         const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
         const containers = await loam.containers.list()
-        const all = containerRows(containers)
+        const processes = await loam.containers.processes.list()
+        const all = containerRows(containers, processes)
         if (all.some(({ rootfs }) => isUnmounted(rootfs)))
           output.note('some root filesystems are not mounted: loam recover mounts them again')
         const definition = containerList(all)
         const sort = given.latest === true ? 'created:desc' : flags.sort
         const chosen = chooseRows(all, sort === undefined ? flags : { ...flags, sort }, definition)
         const rows = given.latest === true ? chosen.slice(0, 1) : chosen
-        const shown = [...new Set(rows.map(({ container }) => container))]
+        const shown = [...new Set(rows.map(({ container }) => container))].map((each) => ({
+          ...each,
+          process: processes.find(({ id }) => id === each.id),
+        }))
         writeList({ host, output, flags }, rows, shown, definition)
       })
     })
