@@ -34,7 +34,11 @@ export type {
   PullImageOptions,
   PushImageOptions,
   PushOptions,
+  RemoteImage,
+  RemoteImageOptions,
   RemoteLayersOptions,
+  RemoteManifest,
+  RepositoryTags,
 } from './images/index.ts'
 export type { ClientExamination, NodeFinding, NodeReport } from './nodes/index.ts'
 export {

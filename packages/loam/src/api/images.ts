@@ -9,10 +9,12 @@ import type {
   PruneReport,
   PulledImage,
   PushedImage,
+  RemoteImage,
+  RepositoryTags,
   UntaggedName,
 } from '../images/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
-import { image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
+import { fetchFields, image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { operation, upload } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
@@ -143,6 +145,38 @@ const PushedImageSchema = matching<PushedImage>()(
   }),
 )
 
+const TagsSchema = matching<RepositoryTags>()(v.object({ repository: v.string(), tags: list(v.string()) }))
+const RemoteImageSchema = matching<RemoteImage>()(
+  v.object({
+    name: v.string(),
+    digest,
+    mediaType: v.string(),
+    raw: v.string(),
+    platforms: list(v.object({ platform: v.string(), digest })),
+    image: orUndefined(
+      v.object({
+        digest,
+        platform: v.string(),
+        manifest: v.unknown(),
+        configDigest: digest,
+        config: v.unknown(),
+        layers: list(DescriptorSchema),
+        sizeBytes: count,
+      }),
+    ),
+    referrers: list(
+      v.object({
+        kind: v.picklist(['signature', 'sbom', 'attestation', 'lazy-index', 'other']),
+        digest,
+        subject: digest,
+        type: v.string(),
+        predicates: list(v.string()),
+        tag: orUndefined(v.string()),
+      }),
+    ),
+  }),
+)
+
 const UntaggedSchema = matching<UntaggedName>()(v.object({ name: v.string(), images: list(digest) }))
 
 const MesosReportSchema = matching<MesosImportReport>()(
@@ -179,6 +213,27 @@ export const IMAGES = {
     summary: 'Find an image by name or digest.',
     request: v.strictObject({ ...imageFields, image: text }),
     result: InspectionSchema,
+  }),
+  'images.tags': operation({
+    method: 'POST',
+    path: '/v1/images/tags',
+    summary: 'List the tags of a repository in its registry.',
+    request: v.strictObject({ ...fetchFields, repository: text }),
+    result: TagsSchema,
+    isShared: () => true,
+  }),
+  'images.inspectRemote': operation({
+    method: 'POST',
+    path: '/v1/images/inspect-remote',
+    summary: 'Look at an image in its registry or its file without pulling it.',
+    request: v.strictObject({
+      ...imageFields,
+      image: text,
+      /** False: leave out signatures, SBOMs and others that are kept beside it. */
+      referrers: v.optional(v.boolean()),
+    }),
+    result: RemoteImageSchema,
+    isShared: () => true,
   }),
   'images.contents': operation({
     method: 'GET',

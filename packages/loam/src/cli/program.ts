@@ -24,6 +24,7 @@ import { addRun } from './commands/run.ts'
 import { addSnapshot } from './commands/snapshot.ts'
 import { addStatus } from './commands/status.ts'
 import { addTag } from './commands/tag.ts'
+import { addTags } from './commands/tags.ts'
 import { addUi } from './commands/ui.ts'
 import { addUnexport } from './commands/unexport.ts'
 import { addUntag } from './commands/untag.ts'
@@ -75,6 +76,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addPs,
     addImages,
     addTag,
+    addTags,
     addUntag,
     addRmi,
     addInspect,

@@ -53,7 +53,9 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
   compose: 'Loam runs single containers; `podman-compose` runs several.',
   login: 'Use `docker login`, `podman login` or --authfile; Loam reads their credentials.',
   logout: 'Use `docker login`, `podman login` or --authfile; Loam reads their credentials.',
-  tags: 'Loam does not list tags; `skopeo list-tags` does.',
+  'list-tags': '`loam tags REPOSITORY` lists the tags of a repository.',
+  manifest: '`loam inspect --raw IMAGE` writes the manifest of an image in its registry.',
+  digest: '`loam inspect --remote --format {{.Digest}} IMAGE` writes the digest of a tag.',
   search: 'Loam does not search registries; `podman search` does.',
   build: 'Loam does not build images; `podman build` does.',
 }

@@ -20,9 +20,12 @@ import type {
   PushedImage,
   PushEvent,
   PushImageOptions,
+  RemoteImage,
+  RemoteImageOptions,
+  RepositoryTags,
   UntaggedName,
 } from '../images/index.ts'
-import { absolute, absoluteImage, sourceOf, type RemoteFetchOptions, toImageFields } from './requests.ts'
+import { absolute, absoluteImage, sourceOf, type RemoteFetchOptions, toFetchFields, toImageFields } from './requests.ts'
 import type { ImageAddress } from '../sources/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import type { Transport } from './transport.ts'
@@ -177,6 +180,19 @@ export class RemoteImages implements Pick<Images, keyof Images> {
   async inspect(text: string, options: Remote<ImageOptions> = {}): Promise<ImageInspection> {
     const request = { ...toImageFields(options), image: absoluteImage(text) }
     return this.#transport.call('images.inspect', request, { signal: options.signal })
+  }
+
+  /** Lists the tags of a repository, as `Images.tags`. */
+  async tags(repository: string, options: Remote<ImageOptions> = {}): Promise<RepositoryTags> {
+    const request = { ...toFetchFields(options), repository }
+    return this.#transport.call('images.tags', request, { signal: options.signal })
+  }
+
+  /** Looks at an image in its registry, as `Images.inspectRemote`. */
+  async inspectRemote(image: string, options: Remote<RemoteImageOptions> = {}): Promise<RemoteImage> {
+    const { referrers, signal } = options
+    const request = { ...toImageFields(options), image: absoluteImage(image), referrers }
+    return this.#transport.call('images.inspectRemote', request, { signal })
   }
 
   /** Lists a directory of an image, as `Images.contents`. */

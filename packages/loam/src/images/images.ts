@@ -19,6 +19,13 @@ import {
   type PushImageOptions,
 } from './push-image.ts'
 import {
+  inspectRemoteImage,
+  listRepositoryTags,
+  type RemoteImage,
+  type RemoteImageOptions,
+  type RepositoryTags,
+} from './remote-image.ts'
+import {
   type CommitOptions,
   type ImageOptions,
   lazyModeOf,
@@ -267,6 +274,19 @@ export class Images {
   /** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */
   async inspect(text: string, options: ImageOptions = {}): Promise<ImageInspection> {
     return inspectImage(this.#services, text, options)
+  }
+
+  /** Lists the tags of a repository, as `localhost:5000/team/app`. @throws REGISTRY_*, IMAGE_NOT_FOUND for a repository that does not exist, USAGE */
+  async tags(repository: string, options: ImageOptions = {}): Promise<RepositoryTags> {
+    return listRepositoryTags(this.#services, repository, options)
+  }
+
+  /**
+   * Looks at an image in its registry or its file without pulling it: its digest, platforms, manifest, config, and what is kept beside it. No signature
+   * policy is asked. @throws the errors of references, sources and registries, IMAGE_NOT_FOUND for a requested platform that it does not have
+   */
+  async inspectRemote(image: string, options: RemoteImageOptions = {}): Promise<RemoteImage> {
+    return inspectRemoteImage(this.#services, image, options)
   }
 
   /**

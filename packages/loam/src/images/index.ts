@@ -14,6 +14,7 @@ export type { MesosImportOptions, MesosImportReport } from './mesos-import.ts'
 export type { BlobRoute } from './push-blobs.ts'
 export type { DigestChange, PushedImage, PushEvent, PushImageOptions, PushOptions } from './push-image.ts'
 export { createRefetch } from './refetch.ts'
+export type { RemoteImage, RemoteImageOptions, RemoteManifest, RepositoryTags } from './remote-image.ts'
 export { createRemoteLayers, type RemoteLayersOptions } from './remote-layers.ts'
 export {
   type CommitOptions,

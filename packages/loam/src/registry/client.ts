@@ -16,11 +16,13 @@ import {
 } from '../image/index.ts'
 import { Authenticator } from './authenticator.ts'
 import type { CredentialSource } from './credentials.ts'
+import { getDocument } from './document.ts'
 import { type EndpointOrder, streamInOrder, tryInOrder } from './endpoint-order.ts'
-import { EndpointSession, type SessionRequest } from './endpoint-session.ts'
+import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
-import { header, readBody, transportError } from './responses.ts'
-import { Patience, type RetryOptions } from './retry.ts'
+import { header } from './responses.ts'
+import type { RetryOptions } from './retry.ts'
+import { listTags } from './tags.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
 
@@ -40,11 +42,6 @@ export interface BlobRange {
   /** Called when a registry without ranges sends the blob from its start, which costs as much as the whole blob. */
   readonly onWhole?: (() => void) | undefined
 }
-
-type DocumentResponse = Awaited<ReturnType<EndpointSession['get']>>
-
-/** Tries of a document whose answer is incomplete or invalid. */
-const DOCUMENT_TRIES = 3
 
 /** A manifest or an index of the registry; its digest is verified. */
 export interface FetchedManifest {
@@ -84,7 +81,7 @@ export class RegistryClient implements AsyncDisposable {
         signal,
       }
       const { manifestBytes } = this.#options
-      return this.#getDocument(session, { ...request, retry }, manifestBytes, (bytes, response) => {
+      return getDocument(session, { ...request, retry }, manifestBytes, (bytes, response) => {
         const stated = header(response, 'docker-content-digest')
         const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
         const contentType = header(response, 'content-type')
@@ -109,7 +106,7 @@ export class RegistryClient implements AsyncDisposable {
     }
     return tryInOrder(this.#orderOf(reference), async (session, retry) => {
       const request = this.#blobRequest(reference, blob, attempted, options.signal)
-      return this.#getDocument(session, { ...request, retry }, blob.sizeBytes, (bytes) => {
+      return getDocument(session, { ...request, retry }, blob.sizeBytes, (bytes) => {
         if (bytes.length !== blob.sizeBytes) {
           throw new LoamError(
             'SIZE_MISMATCH',
@@ -143,7 +140,7 @@ export class RegistryClient implements AsyncDisposable {
     const answer = await tryInOrder(this.#orderOf(reference, 'names'), async (session, retry) => {
       // Only the registry itself knows that there is none.
       const accepts = session.isMirror ? [200] : [200, 404]
-      return this.#getDocument(
+      return getDocument(
         session,
         { ...request, accepts, retry },
         manifestBytes,
@@ -156,6 +153,22 @@ export class RegistryClient implements AsyncDisposable {
     if (answer.statusCode === 200) return answer.bytes
     const tagged = { ...reference, tag: digest.replace(':', '-'), digest: undefined }
     return (await this.findManifest(tagged, signal))?.bytes
+  }
+
+  /**
+   * Lists the tags of a reference's repository, of `maxPages` pages at most. The registry itself is asked first: a mirror may know only some.
+   * @throws REGISTRY_*, IMAGE_NOT_FOUND for a repository that does not exist
+   */
+  async listTags(
+    reference: ImageReference,
+    { signal, maxPages }: { readonly signal?: AbortSignal | undefined; readonly maxPages?: number } = {},
+  ): Promise<string[]> {
+    const { registry, repository } = reference
+    const attempted = `list tags of ${registry}/${repository}`
+    const order = this.#orderOf(reference, 'names')
+    const sessions = order.sessions.toSorted((a, b) => Number(a.isMirror) - Number(b.isMirror))
+    const request = { repository, scope: pullScope(reference), attempted, signal, maxPages }
+    return tryInOrder({ ...order, sessions }, async (session, retry) => listTags(session, { ...request, retry }))
   }
 
   /** As `getManifest`, but undefined if it does not exist. @throws REGISTRY_* */
@@ -308,33 +321,6 @@ export class RegistryClient implements AsyncDisposable {
   ) {
     const path = `${reference.repository}/blobs/${blob.digest}`
     return { path, headers: {}, scope: pullScope(reference), attempted, signal }
-  }
-
-  /** Gets a document and verifies it. An incomplete or wrong one is requested again. */
-  async #getDocument<T>(
-    session: EndpointSession,
-    request: SessionRequest & { readonly retry: RetryOptions },
-    maxBytes: number,
-    accept: (bytes: Buffer, response: DocumentResponse) => T,
-  ): Promise<T> {
-    const patience = new Patience(request.retry, request)
-    for (let tried = 1; ; tried += 1) {
-      const response = await session.get({ ...request, patience })
-      try {
-        return accept(await readBody(response, maxBytes, request.attempted.replace(/^get /, '')), response)
-      } catch (error) {
-        const failure = transportError(error, request, session.registry)
-        const isWorthAnother = isLoamError(
-          failure,
-          'REGISTRY_STALLED',
-          'REGISTRY_UNREACHABLE',
-          'DIGEST_MISMATCH',
-          'SIZE_MISMATCH',
-          'DOCUMENT_TOO_LARGE',
-        )
-        if (!isWorthAnother || tried >= DOCUMENT_TRIES || !(await patience.wait({ error }))) throw failure
-      }
-    }
   }
 
   /** Returns the endpoints of a reference's registry; without those that may not resolve names, if a name is to be resolved. */

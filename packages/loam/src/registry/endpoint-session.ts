@@ -149,7 +149,7 @@ export class EndpointSession {
   async #requestOnce(request: SessionRequest, patience: Patience): Promise<Answer> {
     await this.#findScheme(request)
     const method = request.method ?? 'GET'
-    let url = request.url ?? this.#urlOf(request.path ?? '')
+    let url = request.url ?? this.urlOf(request.path ?? '')
     let hops = 0
     // First without a token or with an old one, then with a new one, and once more if that one was revoked.
     let answered = 0
@@ -236,7 +236,8 @@ export class EndpointSession {
     return url.origin === new URL(this.#base).origin
   }
 
-  #urlOf(path: string): URL {
+  /** Returns the address of a path below the endpoint's base. */
+  urlOf(path: string): URL {
     const url = new URL(`${this.#base}/${path}`)
     const { namespace } = this.#options.endpoint
     if (namespace !== undefined) url.searchParams.set('ns', namespace)

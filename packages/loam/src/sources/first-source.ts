@@ -41,6 +41,8 @@ export function firstSource(
       const { source } = await choose(signal)
       return source.findSignatures === undefined ? [] : source.findSignatures(digests, signal)
     },
+    findReferrers: async (digests, signal) =>
+      (await (await choose(signal)).source.findReferrers?.(digests, signal)) ?? [],
     get lazyArtifacts() {
       return chosen?.source.lazyArtifacts
     },

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import type { Descriptor, Digest, DocumentLimit, LazyArtifact, StoredReference } from '../image/index.ts'
 import type { NameGiver } from '../metadata/index.ts'
 import type { ImageLocation, Signature } from '../policy/index.ts'
+import type { Referrer } from './referrers.ts'
 
 /** A manifest or index as a source has it, its digest checked. */
 export interface SourceDocument {
@@ -104,6 +105,11 @@ export interface ImageSource {
     digests: readonly Digest[],
     signal?: AbortSignal,
   ) => Promise<readonly Signature[]>
+  /** Finds what is kept beside an image, by the digests of its index and its manifests. Undefined if the source has none. */
+  readonly findReferrers?: (
+    digests: readonly Digest[],
+    signal?: AbortSignal,
+  ) => Promise<readonly Referrer[]>
   /** Where artifacts of lazy indexes may be. Undefined if the source has none. */
   readonly lazyArtifacts?: LazyArtifacts | undefined
   /** Whether resuming a blob is cheaper than fetching it again, so that the received part is worth keeping. */

@@ -37,3 +37,4 @@ export {
   type RequestLabels,
   type RequestSecret,
 } from '../image/index.ts'
+export { kindOf, readArtifact, type Referrer, type ReferrerKind } from './referrers.ts'

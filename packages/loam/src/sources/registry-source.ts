@@ -4,6 +4,8 @@ import type { BlobRange, RegistryClient } from '../registry/index.ts'
 import type { ImageSource, OpenBlobOptions } from './image-source.ts'
 import { convertedSource } from './converted.ts'
 import { registryLazyArtifacts } from './lazy-artifacts.ts'
+import { explainMissing } from './missing-image.ts'
+import { findReferrers } from './referrers.ts'
 import { convertSchema1 } from './schema1-image.ts'
 import { findSignatures } from './signatures.ts'
 
@@ -25,7 +27,11 @@ export function registrySource(
     isRemote: true,
     isConverted: false,
     resolve: async (signal) => {
-      const { bytes, contentType, digest } = await client.getManifest(reference, signal)
+      const { bytes, contentType, digest } = await client
+        .getManifest(reference, signal)
+        .catch(async (error: unknown) => {
+          throw await explainMissing(error, reference, client, signal)
+        })
       if (!isSchema1(bytes, contentType)) return { bytes, mediaType: contentType, digest }
       const what = `manifest ${digest} of ${name}`
       converted = convertedSource({
@@ -48,6 +54,7 @@ export function registrySource(
       return client.getBlob(reference, descriptor, { maxBytes: limit.maxBytes, signal })
     },
     findSignatures: async (digests, signal) => findSignatures(client, reference, digests, signal),
+    findReferrers: async (digests, signal) => findReferrers(client, reference, digests, signal),
     get lazyArtifacts() {
       return converted === undefined ? registryLazyArtifacts(client, reference) : undefined
     },

@@ -1,6 +1,6 @@
 import { LoamError } from 'loamfs'
 import type { EventOf, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
-import { type Actions, checkFile, checkPlace, type Context, toImageOptions } from './context.ts'
+import { type Actions, checkFile, checkPlace, type Context, toFetchOptions, toImageOptions } from './context.ts'
 
 /** A name that is not an absolute path is a URL. */
 const PLACE = /^(?:\/|[a-z][a-z0-9+.-]*:\/)/
@@ -10,6 +10,10 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
   'images.list': async ({ loam }) => loam.images.list(),
   'images.inspect': async (context, { image, ...request }) =>
     context.loam.images.inspect(await checkPlace(image), toImageOptions({ signal: context.signal }, request)),
+  'images.tags': async ({ loam, signal }, { repository, ...request }) =>
+    loam.images.tags(repository, toFetchOptions({ signal }, request)),
+  'images.inspectRemote': async ({ loam, signal }, { image, referrers, ...request }) =>
+    loam.images.inspectRemote(await checkPlace(image), { ...toImageOptions({ signal }, request), referrers }),
   'images.contents': async (context, { image, path, layer, ...request }) =>
     context.loam.images.contents(await checkPlace(image), {
       ...toImageOptions({ signal: context.signal }, request),

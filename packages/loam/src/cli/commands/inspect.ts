@@ -1,39 +1,86 @@
-import type { Command } from 'commander'
-import { imageTypeOption, type PullFlags, toImageOptions } from '../image-options.ts'
+import { type Command, Option } from 'commander'
+import { isLoamError, LoamError } from '../../errors/index.ts'
+import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { inspectedView } from '../inspected-view.ts'
-import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { remoteDocument, remoteView } from '../remote-view.ts'
+import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
 import { createTemplate } from '../template/index.ts'
 import type { Host } from '../host.ts'
 
 interface Flags extends GlobalOptions, PullFlags {
   readonly format?: string
+  readonly remote?: boolean
+  readonly raw?: boolean
+  readonly referrers?: boolean
 }
 
 export function addInspect(program: Command, host: Host): void {
-  addGlobalOptions(program.command('inspect <image-or-id>'))
-    .description('show details of an image or a container as JSON')
-    .option('--platform <os/arch[/variant]>', 'platform to show, when the store has the image for several')
-    .addOption(imageTypeOption())
+  addPullOptions(addGlobalOptions(program.command('inspect <image-or-id>')))
+    .description('show details of an image or a container as JSON, or of an image in its registry (--remote)')
     .option('-f, --format <template>', "a Go template such as '{{.Config.Env}}', or json")
+    .option('--remote', 'look at the image where it is, without pulling it')
+    .addOption(new Option('--raw', 'write the bytes of its manifest or index').implies({ remote: true }))
+    .option('--no-referrers', 'with --remote: leave out signatures, SBOMs and attestations')
     .addHelpText(
       'after',
       `
   loam inspect debian:12
   loam inspect --format '{{.Config.Cmd}} {{.Architecture}}' debian:12
   loam inspect --format '{{range .RootFS.Layers}}{{println .}}{{end}}' debian:12
-  loam inspect --format '{{.container.rootfses}}' web
-Templates take the words of the JSON, and for images those of docker inspect: Id, RepoTags, Config, Os, Size …`,
+  loam inspect --format '{{.Rootfs}}' web                      a container
+  loam inspect --remote --format '{{.Digest}}' debian:12        digest of a tag
+  loam inspect --remote --format '{{json .Platforms}}' debian:12
+  loam inspect --remote --format '{{range .referrers}}{{println .kind .digest}}{{end}}' ghcr.io/owner/app:1
+  loam inspect --raw debian:12 | sha256sum                      the index as the registry has it
+  loam inspect --remote oci:./layout:tag                        also archives and layouts
+Templates take the words of the JSON, and for images those of docker inspect and skopeo inspect: Id, RepoTags,
+Config, Env, Labels, Os, Size, Layers …`,
     )
     .action(async (text: string, flags: Flags) => {
-      await withSession(host, flags, async ({ loam, output }) => {
-        const container = await loam.containers.find(text)
-        const found =
-          container === undefined
-            ? { kind: 'image' as const, ...(await loam.images.inspect(text, toImageOptions(flags))) }
-            : { kind: 'container' as const, container }
-        const { format } = flags
-        if (output.json || format === undefined || format === 'json') output.document(found)
-        else output.formatted([createTemplate(format)(inspectedView(found))])
+      await withSession(host, flags, async (session) => {
+        if (flags.remote === true) await inspectRemote(session, text, flags)
+        else await inspectStored(session, text, flags)
       })
     })
+}
+
+async function inspectStored({ loam, output }: Session, text: string, flags: Flags): Promise<void> {
+  const container = await loam.containers.find(text)
+  const found =
+    container === undefined
+      ? {
+          kind: 'image' as const,
+          ...(await loam.images.inspect(text, toImageOptions(flags)).catch((error: unknown) => {
+            throw withRemoteHint(error, text)
+          })),
+        }
+      : { kind: 'container' as const, container }
+  const { format } = flags
+  if (output.json || format === undefined || format === 'json') output.document(found)
+  else output.formatted([createTemplate(format)(inspectedView(found))])
+}
+
+async function inspectRemote({ loam, output, signal, host }: Session, text: string, flags: Flags): Promise<void> {
+  const { format, raw = false, referrers } = flags
+  const template = format === undefined || format === 'json' ? undefined : createTemplate(format)
+  const found = await loam.images.inspectRemote(text, {
+    ...toImageOptions(flags),
+    referrers: raw ? false : referrers,
+    signal,
+  })
+  if (raw) host.stdout.write(found.raw)
+  else if (output.json || template === undefined) output.document(remoteDocument(found))
+  else output.formatted([template(remoteView(found))])
+}
+
+/** A name that the store does not have may be one of a registry. */
+function withRemoteHint(error: unknown, text: string): unknown {
+  if (!isLoamError(error, 'IMAGE_NOT_FOUND') || error.hint?.startsWith('`loam images` lists') !== true)
+    return error
+  const { code, message, details, hint } = error
+  return new LoamError(code, message, {
+    cause: error,
+    details,
+    hint: `${hint} \`loam inspect --remote ${text}\` looks at an image in its registry.`,
+  })
 }

@@ -1,0 +1,37 @@
+import { isLoamError } from '../errors/index.ts'
+import type { EndpointSession, SessionRequest } from './endpoint-session.ts'
+import { readBody, transportError } from './responses.ts'
+import { Patience, type RetryOptions } from './retry.ts'
+
+/** The answer to a request of a document. */
+export type DocumentResponse = Awaited<ReturnType<EndpointSession['get']>>
+
+/** Tries of a document whose answer is incomplete or invalid. */
+const DOCUMENT_TRIES = 3
+
+/** Gets a document and verifies it by `accept`. An incomplete or wrong one is requested again. @throws REGISTRY_*, DOCUMENT_TOO_LARGE and what `accept` throws */
+export async function getDocument<T>(
+  session: EndpointSession,
+  request: SessionRequest & { readonly retry: RetryOptions },
+  maxBytes: number,
+  accept: (bytes: Buffer, response: DocumentResponse) => T,
+): Promise<T> {
+  const patience = new Patience(request.retry, request)
+  for (let tried = 1; ; tried += 1) {
+    const response = await session.get({ ...request, patience })
+    try {
+      return accept(await readBody(response, maxBytes, request.attempted.replace(/^get /, '')), response)
+    } catch (error) {
+      const failure = transportError(error, request, session.registry)
+      const isWorthAnother = isLoamError(
+        failure,
+        'REGISTRY_STALLED',
+        'REGISTRY_UNREACHABLE',
+        'DIGEST_MISMATCH',
+        'SIZE_MISMATCH',
+        'DOCUMENT_TOO_LARGE',
+      )
+      if (!isWorthAnother || tried >= DOCUMENT_TRIES || !(await patience.wait({ error }))) throw failure
+    }
+  }
+}

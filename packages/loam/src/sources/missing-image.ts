@@ -1,0 +1,61 @@
+import { isLoamError, LoamError, throwIfAborted } from '../errors/index.ts'
+import type { ImageReference } from '../image/index.ts'
+import type { RegistryClient } from '../registry/index.ts'
+
+/** The list of tags only improves a message. */
+const TIME_LIMIT_MS = 5000
+const MAX_TAGS = 12
+
+/**
+ * Returns the error of a manifest that was not found, with the tags that there are, or with the fact that there is no such repository. Other errors
+ * are returned as they are. @throws CANCELED
+ */
+export async function explainMissing(
+  error: unknown,
+  reference: ImageReference,
+  client: RegistryClient,
+  signal: AbortSignal | undefined,
+): Promise<unknown> {
+  const { registry, repository, tag } = reference
+  if (!isLoamError(error, 'IMAGE_NOT_FOUND') || tag === undefined || reference.digest !== undefined) return error
+  const hint = await hintFor(reference, client, signal)
+  throwIfAborted(signal, `list tags of ${registry}/${repository}`)
+  const { code, message, details } = error
+  return hint === undefined ? error : new LoamError(code, message, { cause: error, details, hint })
+}
+
+async function hintFor(
+  reference: ImageReference,
+  client: RegistryClient,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  const { registry, repository, tag = '' } = reference
+  const limit = AbortSignal.timeout(TIME_LIMIT_MS)
+  try {
+    const own = signal === undefined ? limit : AbortSignal.any([signal, limit])
+    const tags = await client.listTags(reference, { signal: own, maxPages: 1 })
+    if (tags.length === 0) return `The repository ${repository} has no tags.`
+    const shown = nearest(tags, tag)
+    const rest = tags.length > shown.length ? `, among others (\`loam tags ${registry}/${repository}\`)` : ''
+    return `The repository has the tags ${shown.join(', ')}${rest}.`
+  } catch (error) {
+    if (isLoamError(error, 'IMAGE_NOT_FOUND'))
+      return `${registry} has no repository ${repository}. Check the spelling of its name.`
+    return undefined
+  }
+}
+
+/** Returns the tags that are most like a missing one: those with the longest common beginning, the newest version first. */
+function nearest(tags: readonly string[], wanted: string): string[] {
+  const common = (tag: string) => {
+    let length = 0
+    while (length < wanted.length && tag[length] === wanted[length]) length += 1
+    return length
+  }
+  const order = new Intl.Collator('en', { numeric: true })
+  // Signatures and other artifacts of images are no tags for users.
+  const images = tags.filter((tag) => !/^sha256-[0-9a-f]{64}/.test(tag))
+  return (images.length > 0 ? images : tags)
+    .toSorted((a, b) => common(b) - common(a) || Number(b === 'latest') - Number(a === 'latest') || order.compare(b, a))
+    .slice(0, MAX_TAGS)
+}
