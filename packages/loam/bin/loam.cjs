@@ -34,6 +34,8 @@ if (obeyed !== undefined) {
   process.exit(2)
 }
 
+/** Commands that the daemon never runs. */
+const ALONE = ['events', 'lazyd', 'login', 'logout']
 const MODES = ['auto', 'never', 'require']
 const EXIT_OUTPUT_CLOSED = 141
 const EXIT_INTERRUPTED = 130
@@ -57,8 +59,8 @@ function begin() {
     const text = `read --daemon: ${JSON.stringify(mode)} is not one of ${MODES.join(', ')}`
     fail({ code: 'USAGE', kind: 'invalid_argument', text, status: 2 })
   }
-  // `events` reads from the daemon by itself, at its own pace.
-  if (mode === 'never' || command === 'events' || command === 'lazyd') return runAlone()
+  // `events` reads from the daemon by itself, at its own pace; passwords do not pass through it.
+  if (mode === 'never' || ALONE.indexOf(command) >= 0) return runAlone()
   const socket = `${stateDirectory()}/loamd.sock`
   const otherwise = (why, isTold) => {
     if (mode === 'require')

@@ -100,6 +100,8 @@ export type {
   ImageRequest,
   NamedType,
   OciImageRequest,
+  Referrer,
+  ReferrerKind,
   RequestLabels,
   RequestSecret,
 } from './sources/index.ts'

@@ -18,6 +18,10 @@ export interface Host {
   exitStatus: number
   /** Asks the user at the terminal, and returns the typed line; empty at the end of the input. @throws when the signal fires */
   readonly ask: (question: string, signal: AbortSignal) => Promise<string>
+  /** Asks as `ask`, and does not show what is typed. Only in the caller's own process. @throws when the signal fires */
+  readonly askSecret: (question: string, signal: AbortSignal) => Promise<string>
+  /** Reads standard input to its end, `maxBytes` at most. Only in the caller's own process. @throws USAGE for more */
+  readonly readInput: (maxBytes: number) => Promise<string>
   /** Listens to the signals that interrupt a command, until it is released. */
   readonly watchSignals: () => Interruption
   /** Opens the store with the settings of one command. */

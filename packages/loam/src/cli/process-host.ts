@@ -1,5 +1,7 @@
-import { createInterface } from 'node:readline/promises'
+import { createInterface, type Interface } from 'node:readline/promises'
+import { Writable } from 'node:stream'
 import { openLoam } from '../app/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { effectiveUser, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
 import type { Host, HostOutput, Interruption } from './host.ts'
 
@@ -20,6 +22,8 @@ export function processHost(): Host {
     stderr: outputOf(() => process.stderr, writeStandardError),
     exitStatus: 0,
     ask,
+    askSecret,
+    readInput,
     watchSignals,
     openLoam,
     checkWords: async () => undefined,
@@ -47,7 +51,34 @@ function outputOf(stream: () => NodeJS.WriteStream, write: HostOutput['write']):
 }
 
 async function ask(question: string, signal: AbortSignal): Promise<string> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  return askBy(createInterface({ input: process.stdin, output: process.stderr }), question, signal)
+}
+
+/** readline reads the terminal in raw mode, and what it would show goes nowhere. */
+async function askSecret(question: string, signal: AbortSignal): Promise<string> {
+  writeStandardError(question)
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+  const terminal = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 })
+  try {
+    return await askBy(terminal, '', signal)
+  } finally {
+    writeStandardError('\n')
+  }
+}
+
+async function readInput(maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of process.stdin) {
+    chunks.push(chunk as Buffer)
+    bytes += (chunk as Buffer).length
+    if (bytes > maxBytes)
+      throw new LoamError('USAGE', `read standard input: it has more than ${maxBytes} bytes`)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+async function askBy(terminal: Interface, question: string, signal: AbortSignal): Promise<string> {
   const { promise: ended, resolve } = Promise.withResolvers<string>()
   terminal.once('close', () => {
     resolve('')

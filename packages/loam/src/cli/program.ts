@@ -12,6 +12,8 @@ import { addImages } from './commands/images.ts'
 import { addImport } from './commands/import.ts'
 import { addIndex } from './commands/index-image.ts'
 import { addInspect } from './commands/inspect.ts'
+import { addLogin } from './commands/login.ts'
+import { addLogout } from './commands/logout.ts'
 import { addProvision } from './commands/provision.ts'
 import { addPrune } from './commands/prune.ts'
 import { addPs } from './commands/ps.ts'
@@ -62,6 +64,8 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addPull,
     addPut,
     addPush,
+    addLogin,
+    addLogout,
     addIndex,
     addProvision,
     addVolume,

@@ -51,8 +51,6 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
   update: 'The limits of a container are chosen by `loam run`.',
   network: '`loam run --network none|host|ns:PATH` chooses the network of a container.',
   compose: 'Loam runs single containers; `podman-compose` runs several.',
-  login: 'Use `docker login`, `podman login` or --authfile; Loam reads their credentials.',
-  logout: 'Use `docker login`, `podman login` or --authfile; Loam reads their credentials.',
   'list-tags': '`loam tags REPOSITORY` lists the tags of a repository.',
   manifest: '`loam inspect --raw IMAGE` writes the manifest of an image in its registry.',
   digest: '`loam inspect --remote --format {{.Digest}} IMAGE` writes the digest of a tag.',

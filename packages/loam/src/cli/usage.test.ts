@@ -130,7 +130,6 @@ describe('a mistyped command', () => {
       ['load', /loam put/],
       ['commit', /snapshot commit/],
       ['diff', /snapshot diff/],
-      ['login', /docker login/],
       ['du', /loam df/],
     ] as const) {
       assert.match(hintOf(word), answer)

@@ -25,7 +25,14 @@ import type {
   RepositoryTags,
   UntaggedName,
 } from '../images/index.ts'
-import { absolute, absoluteImage, sourceOf, type RemoteFetchOptions, toFetchFields, toImageFields } from './requests.ts'
+import {
+  absolute,
+  absoluteImage,
+  sourceOf,
+  type RemoteFetchOptions,
+  toFetchFields,
+  toImageFields,
+} from './requests.ts'
 import type { ImageAddress } from '../sources/index.ts'
 import type { PullEvent } from '../stores/index.ts'
 import type { Transport } from './transport.ts'

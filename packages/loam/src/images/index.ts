@@ -37,4 +37,5 @@ export type {
 export type { ImageServices, ReadContents } from './services.ts'
 export { type DiffOptions, writeDiff } from './snapshot-diff.ts'
 export { formatAnyName, SourceOpener, typeOf } from './source-opener.ts'
+export { findUser, type LoggedIn, logIn, type LoginContext, logOut } from './registry-login.ts'
 export { nameForOthers } from './stored-name.ts'

@@ -132,7 +132,7 @@ export function findCredentials(
  * Files that `docker login` and `podman login` write, in the order of containers/image's pkg/docker/config (getAuthFilePaths). Without
  * XDG_RUNTIME_DIR (sudo, cron) podman's is in /run/containers. DOCKER_CONFIG replaces ~/.docker, as in docker.
  */
-function authFilePaths(userId: number, env: Environment): string[] {
+export function authFilePaths(userId: number, env: Environment): string[] {
   const below = (folder: string | undefined, ...rest: string[]) => (folder ? [join(folder, ...rest)] : [])
   const home = env['HOME']
   return [
@@ -157,7 +157,7 @@ function requireFile(path: string, cwd: string): string {
     const why = isErrno(error, 'ENOENT', 'ENOTDIR') ? 'no such file' : toLoamError(error, path).message
     throw new LoamError('CREDENTIALS_INVALID', `read ${path}: ${why}`, {
       cause: error,
-      hint: 'Create one with `docker login` or `podman login --authfile FILE`.',
+      hint: 'Create one with `loam login --authfile FILE`, `docker login` or `podman login`.',
     })
   }
 }

@@ -58,7 +58,12 @@ export interface RemoteImage {
   /** Its bytes as text, which has this digest. */
   readonly raw: string
   /** The images of an index, or the only image. */
-  readonly platforms: readonly { readonly platform: string; readonly digest: Digest }[]
+  readonly platforms: readonly {
+    /** As `linux/amd64`. */
+    readonly platform: string
+    /** Digest of its manifest. */
+    readonly digest: Digest
+  }[]
   /** The image for the requested platform; undefined if there is none, or if it is an artifact. */
   readonly image: RemoteManifest | undefined
   /** Signatures, SBOMs, attestations and others that are kept beside it. */
@@ -114,7 +119,9 @@ export async function inspectRemoteImage(
     const platforms =
       document?.kind === 'index'
         ? platformsOf(document.manifests)
-        : (image === undefined ? [] : [{ platform: image.platform, digest }])
+        : image === undefined
+          ? []
+          : [{ platform: image.platform, digest }]
     return {
       name: formatAnyName(name),
       digest,
@@ -126,8 +133,13 @@ export async function inspectRemoteImage(
         options.referrers === false
           ? []
           : [
-              ...(document?.kind === 'index' ? await look.attestations(document.manifests, image?.digest) : []),
-              ...((await source.findReferrers?.(image === undefined ? [digest] : [digest, image.digest], options.signal)) ?? []),
+              ...(document?.kind === 'index'
+                ? await look.attestations(document.manifests, image?.digest)
+                : []),
+              ...((await source.findReferrers?.(
+                image === undefined ? [digest] : [digest, image.digest],
+                options.signal,
+              )) ?? []),
             ],
     }
   })
@@ -181,7 +193,8 @@ class RemoteLook {
       const found = await this.findImage(await this.#get(entry), entry.mediaType, entry.digest, depth + 1)
       if (found !== undefined) return found
     }
-    if (depth === 0 && this.#options.platform !== undefined) throw this.#noPlatform(wanted, document.manifests)
+    if (depth === 0 && this.#options.platform !== undefined)
+      throw this.#noPlatform(wanted, document.manifests)
     return undefined
   }
 
@@ -196,7 +209,10 @@ class RemoteLook {
 
   async #describe(
     bytes: Buffer,
-    { config: { digest: configDigest, ...rest }, layers }: { readonly config: Descriptor; readonly layers: readonly Descriptor[] },
+    {
+      config: { digest: configDigest, ...rest },
+      layers,
+    }: { readonly config: Descriptor; readonly layers: readonly Descriptor[] },
     digest: Digest,
   ): Promise<RemoteManifest> {
     const config = await this.#get({ digest: configDigest, ...rest }, 'config')
@@ -215,12 +231,21 @@ class RemoteLook {
   /** Lists the attestations that BuildKit has put into an index, of one image. */
   async attestations(entries: readonly Descriptor[], image: Digest | undefined): Promise<Referrer[]> {
     const found: Referrer[] = []
-    const own = entries.filter(({ annotations }) => annotations?.['vnd.docker.reference.type'] === 'attestation-manifest')
+    const own = entries.filter(
+      ({ annotations }) => annotations?.['vnd.docker.reference.type'] === 'attestation-manifest',
+    )
     for (const entry of own.slice(0, MAX_ATTESTATIONS)) {
       const subject = entry.annotations?.['vnd.docker.reference.digest']
       if (!isDigest(subject) || (image !== undefined && subject !== image)) continue
       const { type, predicates } = readArtifact(await this.#get(entry), `manifest ${entry.digest}`)
-      found.push({ kind: kindOf(type, predicates), digest: entry.digest, subject, type, predicates, tag: undefined })
+      found.push({
+        kind: kindOf(type, predicates),
+        digest: entry.digest,
+        subject,
+        type,
+        predicates,
+        tag: undefined,
+      })
     }
     return found
   }

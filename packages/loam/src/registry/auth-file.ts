@@ -40,7 +40,8 @@ export interface Wanted {
   readonly repository: string | undefined
 }
 
-const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/'
+/** The key of Docker Hub in docker's own file. */
+export const DOCKER_HUB_SERVER = 'https://index.docker.io/v1/'
 
 /** Parses a file. An empty one has no credentials. @throws CREDENTIALS_INVALID */
 export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
@@ -60,7 +61,7 @@ export function parseAuthFile(bytes: Uint8Array, what: string): AuthFile {
       `read ${what}: it is not a credentials file${positionIn(bytes, error)}`,
       {
         cause: error,
-        hint: 'Create one with `docker login` or `podman login --authfile FILE`.',
+        hint: 'Create one with `loam login --authfile FILE`, `docker login` or `podman login`.',
       },
     )
   }
@@ -145,7 +146,8 @@ function matchKey(
   return { depth: path.length, rank: isVerbatim ? 0 : isGlob ? 2 : 1 }
 }
 
-function parseKey(key: string): { host: string; path: string[] } {
+/** Returns the canonical host of a key, and the parts of a repository's name in it. */
+export function parseKey(key: string): { host: string; path: string[] } {
   const rest = key.replace(/^https?:\/\//i, '')
   const [host = '', ...path] = rest.split('/')
   const parts = path.filter((part) => part !== '')
@@ -155,7 +157,8 @@ function parseKey(key: string): { host: string; path: string[] } {
   return { host: canonicalHost(host), path: parts }
 }
 
-function canonicalHost(host: string): string {
+/** Returns a host in lower case, without the port of https; Docker Hub under one name. */
+export function canonicalHost(host: string): string {
   const name = host.toLowerCase().replace(/:443$/, '')
   return isDockerHub(name) ? 'docker.io' : name
 }

@@ -129,12 +129,12 @@ export class Authenticator {
     if (used !== undefined) {
       const whose = used.kind === 'password' ? `user ${used.username}` : 'a token'
       const from = used.from === undefined ? 'as given' : `from ${used.from}`
-      return `The credentials of ${whose} (${from}) were sent. Log in to ${registry} again, or with an account that has access (docker login, podman login, --authfile).`
+      return `The credentials of ${whose} (${from}) were sent. Log in to ${registry} again, or with an account that has access (loam login, docker login, podman login, --authfile).`
     }
     const server = this.#servers.get(scope)
     return server === undefined
       ? undefined
-      : `${server} issued an anonymous token, and it was refused. Log in to ${registry} (docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`
+      : `${server} issued an anonymous token, and it was refused. Log in to ${registry} (loam login, docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`
   }
 
   /** Returns whether there are credentials for a scope; unreadable files count as none. @throws CANCELED */

@@ -91,6 +91,23 @@ export class RegistryClient implements AsyncDisposable {
     })
   }
 
+  /**
+   * Asks the registry itself whether it accepts the credentials, as docker and podman do: by the address of its API. Returns whether it asked for them at all.
+   * @throws REGISTRY_UNAUTHORIZED, and as `getManifest`
+   */
+  async checkLogin(registry: string, signal?: AbortSignal): Promise<boolean> {
+    const session = this.#sessionsOf(registry).find(({ isMirror }) => !isMirror)
+    if (session === undefined)
+      throw new LoamError('CONFIG_INVALID', `log in to ${registry}: no address is configured`)
+    return session.checkLogin({
+      path: '',
+      headers: {},
+      scope: '',
+      attempted: `log in to ${registry}`,
+      signal,
+    })
+  }
+
   /** Gets a small blob and verifies it against its descriptor. @throws as `getManifest`, SIZE_MISMATCH */
   async getBlob(
     reference: ImageReference,
@@ -140,15 +157,10 @@ export class RegistryClient implements AsyncDisposable {
     const answer = await tryInOrder(this.#orderOf(reference, 'names'), async (session, retry) => {
       // Only the registry itself knows that there is none.
       const accepts = session.isMirror ? [200] : [200, 404]
-      return getDocument(
-        session,
-        { ...request, accepts, retry },
-        manifestBytes,
-        (bytes, { statusCode }) => ({
-          bytes,
-          statusCode,
-        }),
-      )
+      return getDocument(session, { ...request, accepts, retry }, manifestBytes, (bytes, { statusCode }) => ({
+        bytes,
+        statusCode,
+      }))
     })
     if (answer.statusCode === 200) return answer.bytes
     const tagged = { ...reference, tag: digest.replace(':', '-'), digest: undefined }
@@ -168,7 +180,9 @@ export class RegistryClient implements AsyncDisposable {
     const order = this.#orderOf(reference, 'names')
     const sessions = order.sessions.toSorted((a, b) => Number(a.isMirror) - Number(b.isMirror))
     const request = { repository, scope: pullScope(reference), attempted, signal, maxPages }
-    return tryInOrder({ ...order, sessions }, async (session, retry) => listTags(session, { ...request, retry }))
+    return tryInOrder({ ...order, sessions }, async (session, retry) =>
+      listTags(session, { ...request, retry }),
+    )
   }
 
   /** As `getManifest`, but undefined if it does not exist. @throws REGISTRY_* */

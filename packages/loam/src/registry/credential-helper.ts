@@ -45,13 +45,7 @@ export async function askHelper(
   server: string,
   { where, env, signal }: HelperOptions,
 ): Promise<Credential | undefined> {
-  if (!/^[A-Za-z0-9_.-]+$/.test(name)) {
-    throw new LoamError(
-      'CREDENTIALS_INVALID',
-      `ask credential helper ${JSON.stringify(name)}: ${where} is not a valid program name`,
-    )
-  }
-  const program = `docker-credential-${name}`
+  const program = programOf(name, where)
   const unavailable = (why: string, cause?: unknown): Credential => ({
     kind: 'unavailable',
     reason: new LoamError('CREDENTIALS_INVALID', `ask ${program} for ${server}: ${why}`, {
@@ -82,6 +76,45 @@ export async function askHelper(
   return answer.username === '<token>'
     ? { kind: 'identity-token', token: answer.secret, from }
     : { kind: 'password', username: answer.username, password: answer.secret, from }
+}
+
+function programOf(name: string, where: string): string {
+  if (/^[A-Za-z0-9_.-]+$/.test(name)) return `docker-credential-${name}`
+  throw new LoamError(
+    'CREDENTIALS_INVALID',
+    `ask credential helper ${JSON.stringify(name)}: ${where} is not a valid program name`,
+  )
+}
+
+/**
+ * Lets a helper store or erase a credential. Returns whether it did; false only if there is none to erase and `isMissingFine`.
+ * @throws CREDENTIALS_INVALID if it is missing or fails, CANCELED
+ */
+export async function tellHelper(
+  name: string,
+  action: 'store' | 'erase',
+  input: string | Readonly<Record<string, string>>,
+  { where, env, signal, isMissingFine = false }: HelperOptions & { readonly isMissingFine?: boolean },
+): Promise<boolean> {
+  const program = programOf(name, where)
+  const text = typeof input === 'string' ? input : JSON.stringify(input)
+  const failed = (why: string, cause?: unknown) =>
+    new LoamError('CREDENTIALS_INVALID', `${action} the login by ${program}: ${why}`, {
+      cause,
+      hint: `${where} configures it: install it, or change the configuration.`,
+    })
+  let result: Awaited<ReturnType<typeof runProgram>>
+  try {
+    result = await runProgram(program, [action], { env, input: text, timeoutMs: HELPER_TIMEOUT_MS, signal })
+  } catch (error) {
+    if (signal?.aborted === true || !isLoamError(error)) throw error
+    throw failed(error.message.replace(/^run [^:]*: /, ''), error)
+  }
+  const { status, stdout, stderr } = result
+  if (status === 0) return true
+  const words = `${stdout}\n${stderr}`
+  if (isMissingFine && /not found|no credentials/i.test(words)) return false
+  throw failed(`it exited with status ${status} (${redact(words.trim()).slice(0, MAX_WORDS)})`)
 }
 
 function parseAnswer(text: string, program: string): { username: string; secret: string } | undefined {

@@ -97,6 +97,13 @@ export class EndpointSession {
     return (await this.request(request)).response
   }
 
+  /** Makes a request for its authentication alone. Returns whether the registry asked for credentials. @throws as `request` */
+  async checkLogin(request: SessionRequest): Promise<boolean> {
+    const { response } = await this.request({ ...request, accepts: [200, 404] })
+    await response.body.dump()
+    return this.#options.authenticator.authorization(request.scope) !== undefined
+  }
+
   /** Returns a successful answer, its body unread. @throws REGISTRY_*, IMAGE_NOT_FOUND, CANCELED */
   async request(request: SessionRequest): Promise<Answer> {
     const { retry, registry } = this.#options

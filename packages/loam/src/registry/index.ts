@@ -14,6 +14,16 @@ export {
   firstCredentials,
 } from './credentials.ts'
 export { type HelperEnvironment, helperEnvironment } from './credential-helper.ts'
+export {
+  eraseLogin,
+  hasLogin,
+  listLogins,
+  type Login,
+  type LoginPlace,
+  type LoginTarget,
+  parseLoginTarget,
+  storeLogin,
+} from './auth-store.ts'
 export { CredentialProviders } from './credential-providers.ts'
 export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
 export type { ProxyOptions } from './proxies.ts'

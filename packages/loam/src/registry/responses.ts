@@ -96,14 +96,14 @@ export async function statusError(response: Response, attempted: string, by: Ans
         details,
         hint:
           accountHint ??
-          `Log in to ${registry} (docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`,
+          `Log in to ${registry} (loam login, docker login, podman login), or give a credentials file with --authfile. Docker Hub also answers this way for images that do not exist.`,
       })
     case 403:
       return new LoamError('REGISTRY_DENIED', message, {
         details,
         hint:
           accountHint ??
-          `Log in to ${registry} (docker login, podman login), or name a file with credentials by --authfile.`,
+          `Log in to ${registry} (loam login, docker login, podman login), or name a file with credentials by --authfile.`,
       })
     case 404:
       return new LoamError('IMAGE_NOT_FOUND', message, {

@@ -37,7 +37,8 @@ export async function listTags(session: EndpointSession, request: TagsRequest): 
     const before = tags.size
     const asked = { ...request, headers: { accept: 'application/json' }, path: `${path}?n=${PAGE_TAGS}`, url }
     const next = await getDocument(session, asked, MAX_PAGE_BYTES, (bytes, response) => {
-      for (const tag of check(TagsSchema, parseStrictJson(bytes, attempted), attempted).tags ?? []) tags.add(tag)
+      for (const tag of check(TagsSchema, parseStrictJson(bytes, attempted), attempted).tags ?? [])
+        tags.add(tag)
       return nextPage(header(response, 'link'))
     })
     if (tags.size > MAX_TAGS)

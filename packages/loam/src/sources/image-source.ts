@@ -106,10 +106,7 @@ export interface ImageSource {
     signal?: AbortSignal,
   ) => Promise<readonly Signature[]>
   /** Finds what is kept beside an image, by the digests of its index and its manifests. Undefined if the source has none. */
-  readonly findReferrers?: (
-    digests: readonly Digest[],
-    signal?: AbortSignal,
-  ) => Promise<readonly Referrer[]>
+  readonly findReferrers?: (digests: readonly Digest[], signal?: AbortSignal) => Promise<readonly Referrer[]>
   /** Where artifacts of lazy indexes may be. Undefined if the source has none. */
   readonly lazyArtifacts?: LazyArtifacts | undefined
   /** Whether resuming a blob is cheaper than fetching it again, so that the received part is worth keeping. */

@@ -17,7 +17,8 @@ export async function explainMissing(
   signal: AbortSignal | undefined,
 ): Promise<unknown> {
   const { registry, repository, tag } = reference
-  if (!isLoamError(error, 'IMAGE_NOT_FOUND') || tag === undefined || reference.digest !== undefined) return error
+  if (!isLoamError(error, 'IMAGE_NOT_FOUND') || tag === undefined || reference.digest !== undefined)
+    return error
   const hint = await hintFor(reference, client, signal)
   throwIfAborted(signal, `list tags of ${registry}/${repository}`)
   const { code, message, details } = error
@@ -34,9 +35,12 @@ async function hintFor(
   try {
     const own = signal === undefined ? limit : AbortSignal.any([signal, limit])
     const tags = await client.listTags(reference, { signal: own, maxPages: 1 })
-    if (tags.length === 0) return `The repository ${repository} has no tags.`
-    const shown = nearest(tags, tag)
-    const rest = tags.length > shown.length ? `, among others (\`loam tags ${registry}/${repository}\`)` : ''
+    // Signatures and other artifacts of images are no tags for users.
+    const images = tags.filter((each) => !/^sha256-[0-9a-f]{64}/.test(each))
+    if (images.length === 0) return `The repository ${repository} has no tags.`
+    const shown = nearest(images, tag)
+    const rest =
+      images.length > shown.length ? `, among others (\`loam tags ${registry}/${repository}\`)` : ''
     return `The repository has the tags ${shown.join(', ')}${rest}.`
   } catch (error) {
     if (isLoamError(error, 'IMAGE_NOT_FOUND'))
@@ -53,9 +57,10 @@ function nearest(tags: readonly string[], wanted: string): string[] {
     return length
   }
   const order = new Intl.Collator('en', { numeric: true })
-  // Signatures and other artifacts of images are no tags for users.
-  const images = tags.filter((tag) => !/^sha256-[0-9a-f]{64}/.test(tag))
-  return (images.length > 0 ? images : tags)
-    .toSorted((a, b) => common(b) - common(a) || Number(b === 'latest') - Number(a === 'latest') || order.compare(b, a))
+  return tags
+    .toSorted(
+      (a, b) =>
+        common(b) - common(a) || Number(b === 'latest') - Number(a === 'latest') || order.compare(b, a),
+    )
     .slice(0, MAX_TAGS)
 }

@@ -1,6 +1,15 @@
 // What a registry keeps beside an image: referrers (OCI 1.1), artifacts under cosign's tags sha256-<hex>.sig, .att and .sbom.
 import * as v from 'valibot'
-import { check, type Digest, digestOf, type ImageReference, isBundleType, isDigest, MEDIA_TYPES, parseStrictJson } from '../image/index.ts'
+import {
+  check,
+  type Digest,
+  digestOf,
+  type ImageReference,
+  isBundleType,
+  isDigest,
+  MEDIA_TYPES,
+  parseStrictJson,
+} from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 
 /** What a referrer is, as far as its types say. */
@@ -77,7 +86,11 @@ async function listed(
 }
 
 async function tagged(
-  { client, reference, signal }: Readonly<{
+  {
+    client,
+    reference,
+    signal,
+  }: Readonly<{
     client: RegistryClient
     reference: ImageReference
     signal: AbortSignal | undefined
@@ -89,7 +102,8 @@ async function tagged(
   const manifest = await client.findManifest({ ...reference, tag, digest: undefined }, signal)
   if (manifest === undefined) return []
   const { type, predicates } = readArtifact(manifest.bytes, `manifest ${tag}`)
-  const kind = suffix === 'sig' ? 'signature' : suffix === 'sbom' ? 'sbom' : kindOf(MEDIA_TYPES.inToto, predicates)
+  const kind =
+    suffix === 'sig' ? 'signature' : suffix === 'sbom' ? 'sbom' : kindOf(MEDIA_TYPES.inToto, predicates)
   return [{ kind, digest: digestOf(manifest.bytes), subject, type, predicates, tag }]
 }
 
@@ -101,7 +115,9 @@ export function readArtifact(
   const { artifactType, config, layers } = check(ManifestSchema, parseStrictJson(bytes, what), what)
   const all = layers ?? []
   const predicates = all.flatMap(({ annotations }) =>
-    Object.entries(annotations ?? {}).flatMap(([key, value]) => (/predicate-?type$/i.test(key) ? [value] : [])),
+    Object.entries(annotations ?? {}).flatMap(([key, value]) =>
+      /predicate-?type$/i.test(key) ? [value] : [],
+    ),
   )
   const type = artifactType ?? all[0]?.mediaType ?? config?.mediaType ?? ''
   return { type, predicates: [...new Set(predicates)] }
@@ -111,7 +127,8 @@ export function readArtifact(
 export function kindOf(type: string, predicates: readonly string[]): ReferrerKind {
   if (type === MEDIA_TYPES.lazyArtifact || /soci/.test(type)) return 'lazy-index'
   if ([type, ...predicates].some((each) => /spdx|cyclonedx|syft|sbom/i.test(each))) return 'sbom'
-  if (predicates.some((each) => !/cosign\/sign/.test(each)) || type === MEDIA_TYPES.inToto) return 'attestation'
+  if (predicates.some((each) => !/cosign\/sign/.test(each)) || type === MEDIA_TYPES.inToto)
+    return 'attestation'
   if (isBundleType(type) || /signature|cosign|simplesigning/i.test(type)) return 'signature'
   return /in-toto|attestation|provenance/i.test(type) ? 'attestation' : 'other'
 }

@@ -28,6 +28,8 @@ export function captureHost(cwd: string, env: NodeJS.ProcessEnv = {}): CapturedH
     stderr: outputOf('stderr'),
     exitStatus: 0,
     ask: async () => '',
+    askSecret: async () => '',
+    readInput: async () => '',
     watchSignals: () => ({ signal: new AbortController().signal, release: () => undefined }),
     openLoam,
     checkWords: async () => undefined,

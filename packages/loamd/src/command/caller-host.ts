@@ -131,6 +131,15 @@ export class CallerHost implements Host {
     throw new OwnProcessNeeded(reason.text)
   }
 
+  readonly askSecret = async (): Promise<string> => this.#needsOwnStreams()
+
+  readonly readInput = async (): Promise<string> => this.#needsOwnStreams()
+
+  /** A password does not pass through the daemon. */
+  #needsOwnStreams(): never {
+    this.handBack({ why: 'process', text: 'the command reads the standard input of its caller' })
+  }
+
   readonly protectMemory = (): void => undefined
 
   readonly ask = async (question: string, signal: AbortSignal): Promise<string> => {

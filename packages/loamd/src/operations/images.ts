@@ -1,6 +1,13 @@
 import { LoamError } from 'loamfs'
 import type { EventOf, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
-import { type Actions, checkFile, checkPlace, type Context, toFetchOptions, toImageOptions } from './context.ts'
+import {
+  type Actions,
+  checkFile,
+  checkPlace,
+  type Context,
+  toFetchOptions,
+  toImageOptions,
+} from './context.ts'
 
 /** A name that is not an absolute path is a URL. */
 const PLACE = /^(?:\/|[a-z][a-z0-9+.-]*:\/)/

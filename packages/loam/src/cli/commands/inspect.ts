@@ -60,7 +60,11 @@ async function inspectStored({ loam, output }: Session, text: string, flags: Fla
   else output.formatted([createTemplate(format)(inspectedView(found))])
 }
 
-async function inspectRemote({ loam, output, signal, host }: Session, text: string, flags: Flags): Promise<void> {
+async function inspectRemote(
+  { loam, output, signal, host }: Session,
+  text: string,
+  flags: Flags,
+): Promise<void> {
   const { format, raw = false, referrers } = flags
   const template = format === undefined || format === 'json' ? undefined : createTemplate(format)
   const found = await loam.images.inspectRemote(text, {

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { after, before, beforeEach, describe, test } from 'node:test'
+import { parseReference } from '../image/index.ts'
+import { RegistryServer } from '../testing/index.ts'
+import { RegistryClient } from './client.ts'
+
+describe('the tags of a repository', () => {
+  let registry: RegistryServer
+  let pages: Record<string, { readonly tags: unknown; readonly link?: string }>
+  before(async () => {
+    registry = await RegistryServer.start()
+    registry.intercept = (request, response) => {
+      const page = pages[request.url ?? '']
+      if (page === undefined) return false
+      if (page.link !== undefined) response.setHeader('link', page.link)
+      response.end(JSON.stringify({ name: 'app', tags: page.tags }))
+      return true
+    }
+  })
+  beforeEach(() => {
+    pages = {}
+    registry.requests.length = 0
+  })
+  after(async () => registry[Symbol.asyncDispose]())
+
+  const list = async (maxPages?: number) => {
+    await using client = new RegistryClient({
+      insecure: [],
+      certsDirs: [],
+      proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
+      stallTimeoutMs: 5000,
+      connectTimeoutMs: 5000,
+      retry: { tries: 1, baseMs: 1, waitMs: 1 },
+      manifestBytes: 4 << 20,
+      credentials: { find: async () => undefined },
+    })
+    const reference = parseReference(`${registry.host}/app`)
+    return await client.listTags(reference, maxPages === undefined ? {} : { maxPages })
+  }
+
+  test('come from all pages, in the order of the registry', async () => {
+    pages = {
+      '/v2/app/tags/list?n=1000': { tags: ['b', 'a'], link: '</v2/app/tags/list?last=a&n=1000>; rel="next"' },
+      '/v2/app/tags/list?last=a&n=1000': { tags: ['c'], link: '/v2/app/tags/list?last=c; rel=next' },
+      '/v2/app/tags/list?last=c': { tags: ['d'] },
+    }
+    assert.deepEqual(await list(), ['b', 'a', 'c', 'd'])
+    assert.deepEqual(await list(1), ['b', 'a'])
+  })
+
+  test('end at a page that brings nothing new, as of a registry that repeats itself', async () => {
+    pages['/v2/app/tags/list?n=1000'] = { tags: ['a'], link: '</v2/app/tags/list?n=1000>; rel="next"' }
+    assert.deepEqual(await list(), ['a'])
+    assert.equal(registry.requests.length, 2)
+  })
+
+  test('are none where the registry has null for them', async () => {
+    pages['/v2/app/tags/list?n=1000'] = { tags: null }
+    assert.deepEqual(await list(), [])
+  })
+
+  test('of a repository that does not exist are an error', async () => {
+    await assert.rejects(list(), { code: 'IMAGE_NOT_FOUND' })
+  })
+})

@@ -1,0 +1,163 @@
+// Registries by the command: login, tags, looks at images and copies of them. With Debian's docker-registry, which asks for a password.
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { after, before, describe, test } from 'node:test'
+import { digestOf } from '../../src/image/index.ts'
+import { buildImage, buildTar, type BuiltBlob, type BuiltImage } from '../../src/testing/index.ts'
+import { DebianRegistry, must, ok, World } from '../support/world.ts'
+
+const INDEX = 'application/vnd.oci.image.index.v1+json'
+const MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
+const AUTHORIZATION = `Basic ${Buffer.from('ann:se:cret').toString('base64')}`
+
+const imageFor = (architecture: string): BuiltImage =>
+  buildImage({
+    tars: [buildTar([{ name: 'file', data: architecture.repeat(1000) }])],
+    platform: { os: 'linux', architecture },
+    config: { Env: ['A=1'], Labels: { of: architecture } },
+  })
+const blob = (value: object): BuiltBlob => {
+  const bytes = Buffer.from(JSON.stringify(value))
+  return { digest: digestOf(bytes), bytes }
+}
+const [amd64, arm64] = [imageFor('amd64'), imageFor('arm64')]
+const index = blob({
+  schemaVersion: 2,
+  mediaType: INDEX,
+  manifests: [amd64, arm64].map(({ manifest, mediaType }, at) => ({
+    mediaType,
+    digest: manifest.digest,
+    size: manifest.bytes.length,
+    platform: { os: 'linux', architecture: ['amd64', 'arm64'][at] },
+  })),
+})
+const payload = blob({ critical: {} })
+const signature = blob({
+  schemaVersion: 2,
+  mediaType: MANIFEST,
+  config: {
+    mediaType: 'application/vnd.oci.image.config.v1+json',
+    digest: payload.digest,
+    size: payload.bytes.length,
+  },
+  layers: [
+    {
+      mediaType: 'application/vnd.dev.cosign.simplesigning.v1+json',
+      digest: payload.digest,
+      size: payload.bytes.length,
+    },
+  ],
+})
+
+async function upload(host: string, repository: string): Promise<void> {
+  const base = `http://${host}/v2/${repository}`
+  const send = async (
+    url: string | URL,
+    method: string,
+    body?: Buffer,
+    type = 'application/octet-stream',
+  ) => {
+    const answer = await fetch(url, {
+      method,
+      headers: { authorization: AUTHORIZATION, 'content-type': type },
+      ...(body === undefined ? {} : { body: Buffer.from(body) }),
+    })
+    assert.ok(answer.ok, await answer.text())
+    return answer
+  }
+  for (const { digest, bytes } of [amd64.config, arm64.config, ...amd64.layers, ...arm64.layers, payload]) {
+    const begun = await send(`${base}/blobs/uploads/`, 'POST')
+    const url = new URL(begun.headers.get('location') ?? '', `http://${host}`)
+    url.searchParams.set('digest', digest)
+    await send(url, 'PUT', bytes)
+  }
+  const manifests: [string, BuiltBlob, string][] = [
+    ['1-amd64', amd64.manifest, MANIFEST],
+    ['1-arm64', arm64.manifest, MANIFEST],
+    ['1', index, INDEX],
+    [`${index.digest.replace(':', '-')}.sig`, signature, MANIFEST],
+  ]
+  for (const [tag, { bytes }, type] of manifests) await send(`${base}/manifests/${tag}`, 'PUT', bytes, type)
+}
+
+describe('registries by the command', () => {
+  let world: World
+  let registry: DebianRegistry
+  let repository: string
+  const env = () => ({ HOME: world.folder, DOCKER_CONFIG: '', XDG_RUNTIME_DIR: world.path('run') })
+  const loam = (...args: readonly string[]) => world.loamWith(env(), ...args)
+
+  before(async () => {
+    world = new World()
+    const htpasswd = world.path('htpasswd')
+    writeFileSync(htpasswd, must('htpasswd', '-Bbn', 'ann', 'se:cret'))
+    registry = await DebianRegistry.start({ rest: { auth: { htpasswd: { realm: 'test', path: htpasswd } } } })
+    repository = `${registry.host}/team/app`
+    await upload(registry.host, 'team/app')
+    const login = ['login', '-u', 'ann', '--password-stdin', registry.host]
+    const refused = world.loamProcess({ env: env(), input: 'wrong\n' }, ...login)
+    assert.match(refused.stderr, /refused user ann with this password. Nothing was stored/)
+    ok(world.loamProcess({ env: env(), input: 'se:cret\n' }, ...login))
+  })
+  after(() => {
+    registry[Symbol.dispose]()
+    world[Symbol.dispose]()
+  })
+
+  test('a login is verified before it is stored, and skopeo finds it', () => {
+    const authfile = world.path('.docker', 'config.json')
+    const listed = must(
+      'skopeo',
+      'list-tags',
+      '--authfile',
+      authfile,
+      '--tls-verify=false',
+      `docker://${repository}`,
+    )
+    assert.match(listed, /1-arm64/)
+    assert.equal(ok(loam('login', '--get-login', registry.host)).stdout, 'ann\n')
+  })
+
+  test('the tags of a repository are listed, and a tag that does not exist is answered with them', () => {
+    const tags = ok(loam('tags', repository)).stdout.trim().split('\n')
+    assert.deepEqual(
+      new Set(tags.filter((tag) => !tag.endsWith('.sig'))),
+      new Set(['1', '1-amd64', '1-arm64']),
+    )
+    assert.match(
+      loam('pull', `${repository}:2`).stderr,
+      /hint: The repository has the tags 1-arm64, 1-amd64, 1\./,
+    )
+    assert.match(loam('pull', `${registry.host}/team/ap:1`).stderr, /has no repository team\/ap\./)
+    assert.match(loam('tags', `${registry.host}/team/ap`).stderr, /has no repository team\/ap\./)
+  })
+
+  test('an image in its registry is inspected without pulling it', () => {
+    const found = JSON.parse(
+      ok(loam('inspect', '--remote', '--platform', 'linux/arm64', `${repository}:1`)).stdout,
+    )
+    assert.deepEqual(
+      [found.digest, found.image.digest, found.platforms.length, found.image.config.config.Labels],
+      [index.digest, arm64.manifest.digest, 2, { of: 'arm64' }],
+    )
+    assert.deepEqual(
+      found.referrers.map(({ kind, digest }: { kind: string; digest: string }) => [kind, digest]),
+      [['signature', signature.digest]],
+    )
+    assert.equal(ok(loam('inspect', '--raw', `${repository}:1`)).stdout, index.bytes.toString())
+    const template = '{{.Digest}} {{.Env}} {{.Platforms}}'
+    assert.equal(
+      ok(loam('inspect', '--remote', '-f', template, `${repository}:1`)).stdout,
+      `${index.digest} [A=1] [linux/amd64 linux/arm64]\n`,
+    )
+    assert.match(loam('inspect', `${repository}:1`).stderr, /`loam inspect --remote/)
+    assert.deepEqual(JSON.parse(ok(loam('--json', 'images')).stdout), [])
+  })
+
+  test('several images are pulled, also where one of them cannot be', () => {
+    const pulled = loam('pull', `${repository}:1-amd64`, `${repository}:none`, `${repository}:1`)
+    assert.equal(pulled.status, 1)
+    assert.equal(pulled.stdout, `${amd64.manifest.digest}\n${index.digest}\n`)
+    assert.match(pulled.stderr, /manifest .*:none/)
+  })
+})
