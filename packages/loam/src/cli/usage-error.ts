@@ -29,8 +29,6 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
   load: '`loam put FILE NAME` imports an image from a file.',
   save: '`loam export --format oci IMAGE DIRECTORY` writes an image for other tools.',
   history: '`loam inspect IMAGE` includes the history.',
-  manifest: '`loam inspect IMAGE` includes the manifest.',
-  digest: '`loam inspect IMAGE` shows the digest of an image.',
   diff: '`loam snapshot diff` writes the changes of a snapshot or a container.',
   commit: '`loam snapshot commit` commits a snapshot or a container to an image.',
   du: '`loam df` shows disk usage.',
