@@ -46,6 +46,19 @@ const NO_USER = 65_534
 /** Options of `run` and of every command that take no value, without dashes; a test compares them with cli/. */
 const FLAGS =
   'read_only pull lazy eager keep rm detach d interactive i tty t json quiet q help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
+/** Commands that read no store. */
+const WITHOUT_STORE = [
+  undefined,
+  'help',
+  'config',
+  'events',
+  'status',
+  'lazyd',
+  'login',
+  'logout',
+  'tags',
+  'completion',
+]
 const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
 const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version
@@ -53,12 +66,13 @@ const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8
 if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) writeOut(`${version}\n`)
 else void begin()
 
-function begin() {
+async function begin() {
   const mode = optionOf('daemon') || process.env.LOAM_DAEMON || 'auto'
   if (!MODES.includes(mode)) {
     const text = `read --daemon: ${JSON.stringify(mode)} is not one of ${MODES.join(', ')}`
     fail({ code: 'USAGE', kind: 'invalid_argument', text, status: 2 })
   }
+  await enterNamespace()
   // `events` reads from the daemon by itself, at its own pace; passwords do not pass through it.
   if (mode === 'never' || ALONE.indexOf(command) >= 0) return runAlone()
   const socket = `${stateDirectory()}/loamd.sock`
@@ -92,8 +106,43 @@ function begin() {
   return ask(path, asked, otherwise)
 }
 
+/** A user who is not root works in a user namespace where that is possible; this returns where it is not, and inside of it. */
+async function enterNamespace() {
+  if (process.geteuid() === 0 || readRootless() !== undefined) return
+  if (process.env.LOAM_USER_NAMESPACE === 'never' || WITHOUT_STORE.includes(command)) return
+  const state = require('node:path').resolve(stateDirectory())
+  let daemon
+  try {
+    const path = fs.realpathSync.native(`${state}/loamd.sock`)
+    if (findStranger(path).stranger === undefined) daemon = path
+  } catch {
+    // There is none.
+  }
+  const words = ['--', __filename, '@'].concat(args.map((word) => `.${word}`))
+  await require('./namespace.cjs').enter({ state, daemon, file: process.execPath, args: words })
+}
+
+/**
+ * Returns how the user who is not root works, as namespace.cjs left it; undefined where it says nothing of this process, which may have got the
+ * environment of another user.
+ */
+function readRootless() {
+  try {
+    const said = JSON.parse(process.env.LOAM_ROOTLESS)
+    const [map] = fs.readFileSync('/proc/self/uid_map', 'utf8').trim().split('\n')
+    const [first, outside] = map.trim().split(/\s+/).map(Number)
+    const isInside = process.geteuid() === 0 && first === 0 && outside === said.uid
+    return isInside || process.geteuid() === said.uid ? said : undefined
+  } catch {
+    return undefined
+  }
+}
+
 /** Returns the user, other than root and this user, who owns the socket or could replace it. */
 function findStranger(socket) {
+  const rootless = readRootless()
+  // It was found to be safe before this process entered its user namespace, where most owners are unknown.
+  if (rootless !== undefined && process.geteuid() === 0 && socket === rootless.daemon) return {}
   for (let path = socket; ; path = path.slice(0, path.lastIndexOf('/')) || '/') {
     const { uid, gid, mode } = fs.lstatSync(path)
     if (uid !== 0 && uid !== process.geteuid())
@@ -108,13 +157,15 @@ function findStranger(socket) {
 
 /** Finds the words for Loam itself: for `run` and `exec`, those before the image or the container. */
 function findOwnWords() {
-  const end = args.indexOf('--')
-  const words = end < 0 ? args : args.slice(0, end)
+  const dashes = args.indexOf('--')
+  const words = dashes < 0 ? args : args.slice(0, dashes)
   let index = nextWord(words, 0, false)
   if (words[index] === 'container' && ['run', 'exec'].includes(words[index + 1])) index += 1
   const name = words[index]
-  if (name !== 'run' && name !== 'exec') return { own: words, command: name, isRun: false }
-  return { own: words.slice(0, nextWord(words, index + 1, name === 'run')), command: name, isRun: true }
+  if (name !== 'run' && name !== 'exec' && name !== 'unshare')
+    return { own: words, command: name, isRun: false }
+  const end = nextWord(words, index + 1, name === 'run')
+  return { own: words.slice(0, end), command: name, isRun: name !== 'unshare' }
 }
 
 /** Returns the index of the next word that is neither an option nor the value of one. */
@@ -156,7 +207,7 @@ function stateDirectory() {
   const home = XDG_DATA_HOME === undefined && HOME !== undefined ? `${HOME}/.local/share` : XDG_DATA_HOME
   const isAbsolute = (path) => path !== undefined && path[0] === '/'
   // A relative path would depend on the working directory, which another user may own.
-  if (process.geteuid() === 0 || !isAbsolute(home)) return '/run/loam'
+  if ((process.geteuid() === 0 && readRootless() === undefined) || !isAbsolute(home)) return '/run/loam'
   return isAbsolute(XDG_RUNTIME_DIR) ? `${XDG_RUNTIME_DIR}/loam` : `${home}/loam/state`
 }
 

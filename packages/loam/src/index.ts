@@ -150,7 +150,7 @@ export {
   type Platform,
   type RunConfig,
 } from './image/index.ts'
-export type { FileSystemInfo } from './linux/index.ts'
+export type { FileSystemInfo, Rootless } from './linux/index.ts'
 export type { ContentsEntry, ContentsLevel, FileType, HiddenFile, LayerShare } from './transform/index.ts'
 export type { LeftOutXattrs } from './tree/index.ts'
 export type { LayerProgress } from './layers/index.ts'

@@ -71,6 +71,14 @@ const HostReportSchema = matching<HostReport>()(
     platform: v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string()) }),
     node: v.string(),
     isRoot: v.boolean(),
+    rootless: v.exactOptional(
+      v.object({
+        uid: v.number(),
+        gid: v.number(),
+        ids: v.picklist(['subordinate', 'single', 'none']),
+        why: v.exactOptional(v.string()),
+      }),
+    ),
     root: v.string(),
     backends: list(v.object({ name: v.string(), probe: ProbeSchema, isDefault: v.boolean() })),
     sizeLimits: SizeLimitSchema,

@@ -1,7 +1,7 @@
 import type { BackendName, Probe } from '../backends/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import { hasIsal } from '../compression/index.ts'
-import { hostPlatform, isRoot, kernelRelease } from '../linux/index.ts'
+import { hostPlatform, kernelRelease } from '../linux/index.ts'
 import { findRuntime, type RuntimePaths } from '../containers/index.ts'
 import type { HostReport } from './results.ts'
 import type { StoreServices } from './wiring.ts'
@@ -17,6 +17,7 @@ export async function reportHost(
   }: Pick<StoreServices, 'provisioner' | 'limited' | 'layers' | 'paths' | 'configuration'>,
   runtimePaths: RuntimePaths,
 ): Promise<HostReport> {
+  const { rootless } = configuration
   let chosen: BackendName | undefined
   try {
     chosen = provisioner.chooseBackend(configuration.values.image_provisioner_backend).name
@@ -27,7 +28,8 @@ export async function reportHost(
     kernel: kernelRelease(),
     platform: hostPlatform(),
     node: process.version,
-    isRoot: isRoot(),
+    isRoot: rootless === undefined,
+    ...(rootless === undefined ? {} : { rootless }),
     root: paths.root,
     backends: provisioner.probe().map((backend) => ({ ...backend, isDefault: backend.name === chosen })),
     sizeLimits: limited.probe(),

@@ -1,6 +1,6 @@
 import type { Probe, SizeLimitProbe } from '../backends/index.ts'
 import type { Platform } from '../image/index.ts'
-import type { FileSystemInfo } from '../linux/index.ts'
+import type { FileSystemInfo, Rootless } from '../linux/index.ts'
 
 /** Report about this machine. */
 export interface HostReport {
@@ -12,6 +12,8 @@ export interface HostReport {
   readonly node: string
   /** Whether this process runs as root. */
   readonly isRoot: boolean
+  /** How a user who is not root works; not there for root. */
+  readonly rootless?: Rootless
   /** Directory of the store. */
   readonly root: string
   /** The backends, and whether they work on this machine. */

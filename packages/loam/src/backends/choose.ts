@@ -10,6 +10,8 @@ export interface BackendTask {
   readonly idMapping?: IdMapping | undefined
   /** Undefined for no limit. */
   readonly sizeBytes?: number | undefined
+  /** Whether processes outside of Loam's user namespace use it: they do not see its mounts. */
+  readonly isUsedOutside?: boolean | undefined
 }
 
 /** The backends that are tried, in this order, when none is requested. */
@@ -22,8 +24,9 @@ const AUTOMATIC: readonly BackendName[] = ['erofs', 'overlay', 'copy']
 export function chooseBackend(
   backends: readonly Backend[],
   asked: string | undefined,
-  { stack, idMapping, sizeBytes }: BackendTask,
+  task: BackendTask,
 ): Backend {
+  const { stack, idMapping, sizeBytes, isUsedOutside = false } = task
   const check = (backend: Backend): Probe => {
     if (idMapping !== undefined && !backend.mapsIds)
       return { isSupported: false, reason: 'it cannot map IDs for a user namespace' }
@@ -49,6 +52,10 @@ export function chooseBackend(
   for (const name of AUTOMATIC) {
     const backend = backends.find((candidate) => candidate.name === name)
     if (backend === undefined) continue
+    if (isUsedOutside && backend.name !== 'copy') {
+      reasons.push(`${name}: its mounts are visible only in Loam's user namespace`)
+      continue
+    }
     const verdict = check(backend)
     if (verdict.isSupported) return backend
     reasons.push(`${name}: ${verdict.reason}`)

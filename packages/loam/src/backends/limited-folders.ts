@@ -13,7 +13,7 @@ import {
   forgetProject,
   hasSubvolumeQuota,
   isMountPoint,
-  isRoot,
+  isMachineRoot,
   isSubvolume,
   libc,
   limitProject,
@@ -81,7 +81,7 @@ export class LimitedFolders {
 
   /** Returns how a new folder is limited, or why none can be. */
   probe(): SizeLimitProbe {
-    if (!isRoot()) return { isSupported: false, reason: 'quotas and mounts need root' }
+    if (!isMachineRoot()) return { isSupported: false, reason: 'quotas and mounts need root' }
     const method = this.#chooseMethod()
     if (method !== 'image' || this.#findMke2fs() !== undefined) return { isSupported: true, method }
     return { isSupported: false, reason: 'the file system has no quotas, and mke2fs is not on the PATH' }

@@ -5,6 +5,8 @@ import type { IngestArea } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import {
   createFolders,
+  hasIds,
+  isMachineRoot,
   isRoot,
   mountOverlay,
   removeTreeSync,
@@ -12,6 +14,7 @@ import {
   toHostOwner,
   unmountAll,
 } from '../linux/index.ts'
+import { recordOwner } from '../tree/index.ts'
 import type { LayerStack, Probe, ProvisionRequest, ProvisionResult } from './backend.ts'
 import { limitedFolder, type LimitedFolders } from './limited-folders.ts'
 import { probeFailure } from './probe-failure.ts'
@@ -62,7 +65,7 @@ export async function createWritableFolders(
   if (sizeBytes !== undefined) await limited.create(scratchPath, { sizeBytes, signal })
   await createFolders([request.rootfsPath, upper, work])
   // An overlay's root has the attributes of the writable folder.
-  const root = rootAttributes(request.stack)
+  const root = attributesHere(rootAttributes(request.stack))
   const { idMapping } = request
   // The writable folder is not mapped: its files have the IDs of this machine.
   setDirectoryAttributes(upper, idMapping === undefined ? root : { ...root, ...toHostOwner(idMapping, root) })
@@ -108,6 +111,16 @@ export function writablePaths({
 } {
   const folder = sizeBytes === undefined ? scratchPath : limitedFolder(scratchPath)
   return { upper: join(folder, 'upper'), work: join(folder, 'work') }
+}
+
+/** Without the xattrs that root of a user namespace may not set; an owner without an ID there is recorded. */
+function attributesHere(
+  attributes: Parameters<typeof setDirectoryAttributes>[1],
+): Parameters<typeof setDirectoryAttributes>[1] {
+  if (isMachineRoot()) return attributes
+  const xattrs = attributes.xattrs.filter(({ name }) => name.toString('latin1').startsWith('user.'))
+  if (hasIds(attributes)) return { ...attributes, xattrs }
+  return { ...attributes, uid: 0, gid: 0, xattrs: [...xattrs, ...recordOwner(attributes)] }
 }
 
 function rootAttributes({ layers }: LayerStack): Parameters<typeof setDirectoryAttributes>[1] {

@@ -2,7 +2,7 @@ import { createInterface, type Interface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { openLoam } from '../app/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { effectiveUser, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
+import { ownUser, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
 import type { Host, HostOutput, Interruption } from './host.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -12,7 +12,7 @@ export function processHost(): Host {
   return {
     env: process.env,
     cwd: process.cwd(),
-    userId: effectiveUser(),
+    userId: ownUser(process.env),
     stdin: {
       get isTerminal() {
         return process.stdin.isTTY

@@ -29,6 +29,7 @@ import { addTag } from './commands/tag.ts'
 import { addTags } from './commands/tags.ts'
 import { addUi } from './commands/ui.ts'
 import { addUnexport } from './commands/unexport.ts'
+import { addUnshare } from './commands/unshare.ts'
 import { addUntag } from './commands/untag.ts'
 import { addVolume } from './commands/volume.ts'
 import { addExec } from './commands/exec.ts'
@@ -94,6 +95,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     addGc,
     addRecover,
     addDoctor,
+    addUnshare,
     addConfig,
     addStatus,
     addEvents,

@@ -1,7 +1,7 @@
 import { isAbsolute, join, resolve } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { effectiveUser, readRegular } from '../linux/index.ts'
+import { ownUser, readRegular, readRootless, type Rootless } from '../linux/index.ts'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
 
 /** Limit of a configuration file, which has some kilobytes. */
@@ -14,7 +14,13 @@ export const DEFAULT_CONFIG_FILE = '/etc/loam/config.toml'
 const REQUIRED_ISOLATOR = 'filesystem/linux'
 
 /** Variables that are not settings: of `cli/output.ts`, the tests of a checkout and `bin/loam.cjs`. */
-const OTHER_VARIABLES: readonly string[] = ['LOAM_DEBUG', 'LOAM_ANY_NODE', 'LOAM_DAEMON']
+const OTHER_VARIABLES: readonly string[] = [
+  'LOAM_DEBUG',
+  'LOAM_ANY_NODE',
+  'LOAM_DAEMON',
+  'LOAM_USER_NAMESPACE',
+  'LOAM_ROOTLESS',
+]
 
 /** The settings of an open store, read once. */
 export type Configuration = {
@@ -26,6 +32,8 @@ export type Configuration = {
   readonly warnings: readonly string[]
   /** The user whose defaults are in force. */
   readonly userId: number
+  /** How a user who is not root works; undefined for root. */
+  readonly rootless: Rootless | undefined
 }
 
 /** Settings by their names, as in the configuration file: text for times and paths, or the parsed values of the file. */
@@ -72,7 +80,8 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
     values: values as unknown as Settings,
     origins: origins as Record<SettingName, string>,
     warnings: unknownVariables(input.env ?? {}),
-    userId: input.userId ?? effectiveUser(),
+    userId: input.userId ?? ownUser(input.env ?? {}),
+    rootless: readRootless(input.env ?? {}),
   })
 }
 
@@ -115,7 +124,7 @@ function unknownVariables(env: Readonly<Record<string, string | undefined>>): st
 /** Checks values that depend on each other. @throws CONFIG_INVALID when they contradict each other */
 function settle(
   env: Readonly<Record<string, string | undefined>>,
-  { values, origins, warnings, userId }: Configuration,
+  { values, origins, warnings, userId, rootless }: Configuration,
 ): Configuration {
   const { isolation, work_dir: workDir, runtime_dir: runtimeDir } = values
   if (!isolation.includes(REQUIRED_ISOLATOR)) {
@@ -139,6 +148,7 @@ function settle(
     origins: { ...origins, ...Object.fromEntries(entries.map(([name, [, origin]]) => [name, origin])) },
     warnings,
     userId,
+    rootless,
   }
 }
 

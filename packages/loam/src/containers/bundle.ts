@@ -3,14 +3,7 @@ import { chmodSync, existsSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import type { RunConfig } from '../image/index.ts'
-import {
-  createDirectories,
-  hostPlatform,
-  type IdMapping,
-  ownerInRoot,
-  readFileInRoot,
-  toContainerOwner,
-} from '../linux/index.ts'
+import { createDirectories, hostPlatform, type IdMapping, readFileInRoot } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
   bindOptions,
@@ -28,17 +21,16 @@ import {
   parseTmpfs,
   programOf,
   resetEntrypoint,
-  type ResolvedUser,
-  resolveUser,
   type RuntimeMount,
   variablesOf,
 } from '../runtime/index.ts'
 import { isSignal, STOP_SIGNAL } from './signals.ts'
 import { findCommand } from './find-command.ts'
+import { findProcessUser } from './process-user.ts'
 import type { HostMount, RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
 import type { Settings } from '../config/index.ts'
-import { inNamespace, rootfsInBundle } from './user-namespace.ts'
+import { rootfsInBundle } from './user-namespace.ts'
 import { containerPath as pathInContainer } from './volumes.ts'
 
 /** The parts of a bundle. */
@@ -62,20 +54,10 @@ export function cgroupOf(bundlePath: string): string {
 /** Writes an OCI bundle for a process in a root filesystem. @throws USER_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_NOT_EXECUTABLE, USAGE */
 export function writeBundle(bundlePath: string, input: BundleInput): void {
   const { rootfs, options, settings, confinement, idMapping } = input
-  const { owner } = confinement
-  const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : resetEntrypoint(input.run)
-  const text = (path: string) => readFileInRoot(rootfs.rootfsPath, path)?.toString('utf8')
   const { commandInfo = {} } = options
-  let user = resolveUser(
-    options.user ?? commandInfo.user ?? (settings.switch_user ? run.user : ownUser(owner)),
-    {
-      passwd: text('/etc/passwd'),
-      group: text('/etc/group'),
-      ownerOf: (path) => ownerInContainer(rootfs.rootfsPath, path, idMapping),
-    },
-  )
-  if (owner !== undefined) checkOwnUser(user)
-  if (idMapping !== undefined) user = inNamespace(user, idMapping)
+  const run = settings.docker_ignore_runtime ? ignoreRuntime(input.run) : resetEntrypoint(input.run)
+  const ids = idMapping ?? confinement.namespace
+  const user = findProcessUser({ rootfsPath: rootfs.rootfsPath, ...input }, run)
   const terminal = options.terminal ?? false
   const argv = commandOf(run, options)
   const env = mergeEnv(
@@ -100,7 +82,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     program === argv[0] ? { args: argv, mounts } : nameProcess(bundlePath, { path, argv, mounts })
   const config = createRuntimeConfig({
     rootfsPath: idMapping === undefined ? rootfs.rootfsPath : rootfsInBundle(bundlePath),
-    idMapping,
+    idMapping: ids,
     isReadOnly: rootfs.isReadOnly || options.isReadOnly === true,
     args: started.args,
     env,
@@ -123,17 +105,6 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
 
 function annotationsOf({ stopSignal }: RunConfig): Record<string, string> {
   return isSignal(stopSignal) ? { [STOP_SIGNAL]: stopSignal } : {}
-}
-
-/** The owner of a file with the IDs of the container. */
-function ownerInContainer(
-  rootfsPath: string,
-  path: string,
-  idMapping: IdMapping | undefined,
-): { readonly uid: number; readonly gid: number } | undefined {
-  const owner = ownerInRoot(rootfsPath, path)
-  if (owner === undefined || idMapping === undefined) return owner
-  return toContainerOwner(idMapping, owner)
 }
 
 function commandOf(
@@ -232,21 +203,4 @@ function networkMounts(
 
 function hostsFile(hostname: string): string {
   return `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t${hostname}\n`
-}
-
-/** The user who runs Loam, and its user and group in the container. */
-function ownUser(owner: Confinement['owner']): string {
-  return owner === undefined ? `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}` : '0:0'
-}
-
-/** Without root a container has one user, which owns all files of its root filesystem: root. @throws USER_NOT_FOUND */
-function checkOwnUser({ uid, gid }: ResolvedUser): void {
-  if (uid === 0 && gid === 0) return
-  throw new LoamError(
-    'USER_NOT_FOUND',
-    `run as user ${uid}:${gid}: without root a container has one user, 0:0`,
-    {
-      hint: 'Add --user 0:0, which is your own user on this machine, or run Loam as root.',
-    },
-  )
 }

@@ -2,25 +2,12 @@ import type { Attributes } from '../activity/index.ts'
 import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cancelable, LoamError } from '../errors/index.ts'
-import {
-  type ExportOptions,
-  type ExportSource,
-  exportTo,
-  type UnexportedImages,
-  type WrittenFormat,
-} from '../exports/index.ts'
-import {
-  configOfRootfs,
-  type ImageOptions,
-  type ImageServices,
-  lazyModeOf,
-  nameForOthers,
-  typeOf,
-} from '../images/index.ts'
+import { type ExportOptions, exportTo, type UnexportedImages, type WrittenFormat } from '../exports/index.ts'
+import { type ImageOptions, type ImageServices, lazyModeOf, nameForOthers, typeOf } from '../images/index.ts'
 import { loamProgram } from '../lazy/index.ts'
-import { type RootedPath, isRoot, createDirectories, searchPath } from '../linux/index.ts'
+import { type RootedPath, createDirectories, searchPath } from '../linux/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
-import { type ContainerInfo, type RecoveryReport, rootfsIdMapping } from '../provisioner/index.ts'
+import { type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import { imageLabel, observeFetch, type StoredImage } from '../stores/index.ts'
 import {
@@ -59,11 +46,18 @@ import {
   openForNamespace,
   parseUserNamespace,
 } from './user-namespace.ts'
+import { rootfsSource } from './rootfs-source.ts'
+import { rootlessNotes } from './rootless-notes.ts'
 import { checkSize } from './size-limit.ts'
 import { provisionAll, volumePath } from './volumes.ts'
 
-const ROOTLESS_NOTE =
-  'without root, all files belong to you: owners are recorded in the xattr user.rootlesscontainers, devices are empty files, and file capabilities are dropped'
+/** How this class provisions. */
+interface OwnOptions extends ProvisionImageOptions {
+  readonly volumePath?: RootedPath
+  readonly volumeSubPath?: string
+  /** Whether only processes in Loam's user namespace use the root filesystem. */
+  readonly isUsedHere?: boolean
+}
 
 /** The status for a starter that was killed: no process is left to read it. */
 const STARTER_GONE = 128 + 9
@@ -112,7 +106,7 @@ export class Containers {
   async #provision<T>(
     containerId: ContainerId,
     image: string | ImageRequest,
-    options: ProvisionImageOptions & { readonly volumePath?: RootedPath; readonly volumeSubPath?: string },
+    options: OwnOptions,
     use: (provisioned: ProvisionedImage, image: StoredImage) => T,
   ): Promise<T> {
     const { sources, stores, provisioner } = this.#services
@@ -120,7 +114,19 @@ export class Containers {
     // Before anything is pulled: a backend that cannot work fails at once.
     const idMapping = parseUserNamespace(options.userNamespace)
     const sizeBytes = checkSize(options)
-    const { needsUnpacked, showsPartial } = provisioner.chooseBackend(asked, { idMapping, sizeBytes })
+    const { rootless } = this.#services.configuration
+    const isUsedOutside = options.isUsedHere !== true && rootless !== undefined && rootless.ids !== 'none'
+    const {
+      name: backend,
+      needsUnpacked,
+      showsPartial,
+    } = provisioner.chooseBackend(asked, {
+      idMapping,
+      sizeBytes,
+      isUsedOutside,
+    })
+    for (const text of rootlessNotes(rootless, { backend, isUsedOutside }))
+      options.onEvent?.({ kind: 'note', text })
     const {
       name,
       cached: wantsCached = true,
@@ -146,11 +152,11 @@ export class Containers {
         isReadOnly: options.isReadOnly ?? false,
         idMapping,
         sizeBytes,
+        isUsedOutside,
         volumePath: options.volumePath,
         volumeSubPath: options.volumeSubPath,
         signal: options.signal,
       })
-      if (rootfs.backend === 'copy' && !isRoot()) options.onEvent?.({ kind: 'note', text: ROOTLESS_NOTE })
       return use(describeProvisioned(this.#services.paths, rootfs, source, stored), stored)
     })
   }
@@ -230,7 +236,7 @@ export class Containers {
         const { subPath } = volume
         const place = path === undefined ? {} : { volumePath: path }
         const part = subPath === undefined ? {} : { volumeSubPath: subPath }
-        const own = { ...options, ...place, ...part }
+        const own = { ...options, ...place, ...part, isUsedHere: true }
         return this.#provision(
           id,
           volume.image,
@@ -272,7 +278,7 @@ export class Containers {
     }
     const { volumes, mounts, env, confinement } = planRun(options, this.#services)
     // The runtime creates mount points first and makes the root filesystem read-only after that.
-    const writable = { ...options, isReadOnly: false }
+    const writable = { ...options, isReadOnly: false, isUsedHere: true }
     const { rootfs, config } = await this.#provision(containerId, image, writable, (provisioned, stored) => ({
       rootfs: provisioned,
       config: stored.config,
@@ -413,7 +419,11 @@ export class Containers {
     if (container !== undefined) {
       using _lease = await provisioner.lease(container.id, options.signal)
       // The previous holder of the lock may have begun to destroy it.
-      await exportTo(this.#rootfsSource(provisioner.find(container.id) ?? container), options, exporter)
+      await exportTo(
+        rootfsSource(this.#services, provisioner.find(container.id) ?? container),
+        options,
+        exporter,
+      )
       return
     }
     const { name } = sources.find(image, { ...options, mayBeGone: true })
@@ -427,23 +437,6 @@ export class Containers {
       }
       await exportTo({ kind: 'image', layers: diffIds, image: described }, options, exporter)
     })
-  }
-
-  #rootfsSource({ id, rootfses }: ContainerInfo): ExportSource {
-    const [rootfs, other] = rootfses.filter(({ volumeTarget: target }) => target === undefined)
-    if (rootfs === undefined || other !== undefined) {
-      throw new LoamError(
-        'USAGE',
-        `export ${id}: it has ${rootfses.length} root filesystems, exactly one is required`,
-      )
-    }
-    this.#services.provisioner.requireStanding(rootfs, `export ${id}`)
-    return {
-      kind: 'rootfs',
-      path: rootfs.rootfsPath,
-      idMapping: rootfsIdMapping(rootfs),
-      image: { readConfig: () => configOfRootfs(this.#services, rootfs), name: undefined },
-    }
   }
 
   /** Finds a container by its id. */

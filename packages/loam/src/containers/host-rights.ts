@@ -4,6 +4,7 @@ import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   boundingCapabilities,
   hostPlatform,
+  idsOfNamespace,
   kernelRelease,
   limitControllers,
   readRegular,
@@ -27,6 +28,7 @@ export function hostRights(
     capabilities,
     uid: process.geteuid?.() ?? 0,
     gid: process.getegid?.() ?? 0,
+    namespace: idsOfNamespace(),
     limits: limitControllers(),
   }
 }

@@ -7,7 +7,7 @@ import {
   DetachedMount,
   hostRoot,
   type IdMapping,
-  isRoot,
+  isMachineRoot,
   mountAt,
   parseIdMapping,
   toHostId,
@@ -26,7 +26,7 @@ export function parseUserNamespace(asked: UserNamespace | undefined): IdMapping 
   if (asked === undefined) return undefined
   const invalid = (why: string) => new LoamError('USAGE', `user namespace: ${why}`, { hint: HINT })
   const idMapping = parseIdMapping(asked.uids, asked.gids, invalid)
-  if (isRoot()) return idMapping
+  if (isMachineRoot()) return idMapping
   throw new LoamError('USAGE', 'user namespace: only root may choose its IDs', {
     hint: 'Without root a container has a user namespace in any case, in which root is your user.',
   })

@@ -13,6 +13,8 @@ import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   FileLock,
   createDirectories,
+  hasIds,
+  isNamespaceRoot,
   PROBE_PREFIX,
   syncDirectorySync,
   writeNewFileDurably,
@@ -61,10 +63,15 @@ export function openStoreRoot(root: string): StorePaths {
 function checkOwner(root: string): void {
   const stats = statSync(root)
   if (stats.uid !== process.geteuid?.()) {
-    throw new LoamError('STORE_UNSAFE', `open store ${root}: it is owned by user ${stats.uid}`, {
+    throw new LoamError('STORE_UNSAFE', `open store ${root}: it is owned by ${ownerText(stats.uid)}`, {
       hint: 'The store holds programs of images, so only its owner may write to it. Run as its owner, or choose another --root.',
     })
   }
+}
+
+/** A user namespace does not show the IDs of other users. */
+function ownerText(uid: number): string {
+  return isNamespaceRoot() && !hasIds({ uid, gid: 0 }) ? 'another user' : `user ${uid}`
 }
 
 function createFormat(paths: StorePaths): void {

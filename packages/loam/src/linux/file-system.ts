@@ -6,6 +6,7 @@ import { syncDirectorySync } from './durable.ts'
 import { FileLock } from './file-lock.ts'
 import { libc } from './libc.ts'
 import { readMountTable } from './mount-table.ts'
+import { isMachineRoot } from './rootless.ts'
 
 /** The kernel's information about the file system of a folder. */
 export interface FileSystemInfo {
@@ -74,7 +75,7 @@ const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string
       const path = join(folder, 'xattrs')
       writeFileSync(path, '')
       const value = Buffer.from('x')
-      libc().lsetxattr(path, process.geteuid?.() === 0 ? 'trusted.loam' : 'user.loam', value, value.length, 0)
+      libc().lsetxattr(path, isMachineRoot() ? 'trusted.loam' : 'user.loam', value, value.length, 0)
     },
   },
   {

@@ -142,6 +142,17 @@ export {
   readBootId,
 } from './system.ts'
 export { boundingCapabilities, type LimitController, limitControllers } from './rights.ts'
+export {
+  canGiveFiles,
+  hasIds,
+  idsOfNamespace,
+  isMachineRoot,
+  isNamespaceRoot,
+  overlayXattr,
+  ownUser,
+  readRootless,
+  type Rootless,
+} from './rootless.ts'
 export { UnattachedMount } from './unattached-mount.ts'
 export { kindOf, openRegular, readRegular } from './regular-file.ts'
 export { TrustedDirectory } from './trusted-directory.ts'

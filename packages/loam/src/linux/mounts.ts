@@ -3,6 +3,7 @@ import { isErrno } from '../errors/index.ts'
 import { createPrivate, MOUNT_ATTR_RDONLY } from './detached-mount.ts'
 import { libc } from './libc.ts'
 import { descriptorPath, hasKernelReason, MountContext } from './mount-context.ts'
+import { isNamespaceRoot } from './rootless.ts'
 
 // linux/mount.h
 const MS_RDONLY = 1
@@ -57,7 +58,9 @@ function mountOverlayByContext(overlay: OverlayMount): boolean {
   // The kernel unescapes these two, so a backslash is written twice.
   context.setPath('upperdir', overlay.upper, escapeBackslash(overlay.upper))
   context.setPath('workdir', overlay.work, escapeBackslash(overlay.work))
-  for (const name of OVERLAY_DEFAULTS_OFF) context.setString(name, 'off')
+  // With userxattr the kernel turns off the others itself, and refuses options of theirs.
+  if (isNamespaceRoot()) context.setFlag('userxattr')
+  else for (const name of OVERLAY_DEFAULTS_OFF) context.setString(name, 'off')
   try {
     context.attach(overlay.target, overlay.isReadOnly ? MOUNT_ATTR_RDONLY : 0)
   } catch (error) {
@@ -76,15 +79,19 @@ function escapeBackslash(path: string): string {
   return path.replaceAll('\\', '\\\\')
 }
 
+function defaultsOff(): string[] {
+  return OVERLAY_DEFAULTS_OFF.filter((key) => existsSync(`/sys/module/overlay/parameters/${key}`)).map(
+    (key) => `${key}=off`,
+  )
+}
+
 function mountOverlayByOptions(overlay: OverlayMount): void {
   const escape = (path: string) => path.replaceAll(/[\\,:]/g, '\\$&')
   const options = (name: (path: string) => string) =>
     [
       `lowerdir=${overlay.lowers.map(name).join(':')},upperdir=${name(overlay.upper)},workdir=${name(overlay.work)}`,
       // Older kernels do not know all of them, and refuse unknown ones.
-      ...OVERLAY_DEFAULTS_OFF.filter((key) => existsSync(`/sys/module/overlay/parameters/${key}`)).map(
-        (key) => `${key}=off`,
-      ),
+      ...(isNamespaceRoot() ? ['userxattr'] : defaultsOff()),
     ].join(',')
   const fds: number[] = []
   try {

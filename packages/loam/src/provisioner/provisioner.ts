@@ -41,6 +41,8 @@ export interface ProvisionOptions {
   readonly isReadOnly: boolean
   /** The bytes that may be written to it. Undefined: as many as the disk has. */
   readonly sizeBytes?: number | undefined
+  /** Whether processes outside of Loam's user namespace use it; then a backend without mounts is the default. */
+  readonly isUsedOutside?: boolean | undefined
   /** The user namespace of the container. Undefined: that of this process. */
   readonly idMapping?: IdMapping | undefined
   /** Directory to mount it at in addition, until it is destroyed; it exists already. */
@@ -121,7 +123,7 @@ export class Provisioner {
   /** Returns the backend that would be chosen, before the image is known. @throws BACKEND_* */
   chooseBackend(
     asked: string | undefined,
-    task: Pick<ProvisionOptions, 'idMapping' | 'sizeBytes'> = {},
+    task: Pick<ProvisionOptions, 'idMapping' | 'sizeBytes' | 'isUsedOutside'> = {},
   ): Backend {
     return chooseBackend(this.#options.backends, asked, task)
   }
@@ -133,9 +135,14 @@ export class Provisioner {
 
   /** Creates a root filesystem from an image for a container. Nothing is left on failure. @throws BACKEND_*, CANCELED and system errors */
   async provision(options: ProvisionOptions): Promise<ProvisionedRootfs> {
-    const { containerId, image, idMapping, sizeBytes, signal } = options
+    const { containerId, image, idMapping, sizeBytes, isUsedOutside, signal } = options
     const stack: LayerStack = { chainId: image.chainId, layers: image.layers }
-    const backend = chooseBackend(this.#options.backends, options.backend, { stack, idMapping, sizeBytes })
+    const backend = chooseBackend(this.#options.backends, options.backend, {
+      stack,
+      idMapping,
+      sizeBytes,
+      isUsedOutside,
+    })
     using _locks = await lockContainers(this.#options.paths, ancestorsOf(containerId), { signal })
     const record = this.#createRecord(options, backend.name)
     await this.#options.metadata.containers.putRootfs(record, backend.shared !== undefined)

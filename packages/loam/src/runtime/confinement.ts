@@ -3,7 +3,7 @@
  * before anything is pulled or created. runtime-config.ts writes it into the configuration.
  */
 import { LoamError } from '../errors/index.ts'
-import type { LimitController } from '../linux/index.ts'
+import type { IdMapping, LimitController } from '../linux/index.ts'
 import { type CapabilitySets, mergeCapabilities } from './capabilities.ts'
 import { type Network, parseNetwork } from './network.ts'
 import { createSeccomp, type RuntimeSeccomp, type SeccompProfile, type SeccompTarget } from './seccomp.ts'
@@ -37,6 +37,8 @@ export interface HostRights {
   readonly capabilities: readonly string[]
   readonly uid: number
   readonly gid: number
+  /** The IDs of the user namespace that it is root of; undefined for root of the machine and for other users. */
+  readonly namespace?: IdMapping | undefined
   /** The controllers that it may limit a cgroup with (cgroups(7)). */
   readonly limits: readonly LimitController[]
 }
@@ -55,6 +57,8 @@ export interface Confinement {
   readonly cpus: number | undefined
   /** The user and group on this machine that root in the container is mapped to, if they are not root. */
   readonly owner: { readonly uid: number; readonly gid: number } | undefined
+  /** The user namespace of the container, in that of Loam; undefined for none, or for one with `owner` alone. */
+  readonly namespace: IdMapping | undefined
   /** Notes for the user. */
   readonly notes: readonly string[]
 }
@@ -78,17 +82,28 @@ export function planConfinement(
     capabilities,
     seccomp: seccomp?.kind === 'unconfined' ? undefined : createSeccomp(profile, target),
     noNewPrivileges,
-    owner: host.uid === 0 ? undefined : { uid: host.uid, gid: host.gid },
+    ...planUsers(host),
     ...planPids(options.pidsLimit, host),
     memoryBytes: planLimit(options.memoryBytes, MEMORY_LIMIT, host),
     cpus: planLimit(options.cpus, CPU_LIMIT, host),
   }
 }
 
+/** With one user a container has that one as root; with more, it has all of them, in a namespace of its own, for which the kernel counts processes. */
+function planUsers({ uid, gid, namespace }: HostRights): Pick<Confinement, 'owner' | 'namespace'> {
+  if (uid !== 0 || (namespace !== undefined && isAlone(namespace)))
+    return { owner: { uid, gid }, namespace: undefined }
+  return { owner: undefined, namespace }
+}
+
+function isAlone({ uids }: IdMapping): boolean {
+  return uids.length === 1 && uids[0]?.length === 1
+}
+
 /** @throws USAGE for an invalid limit, and for a requested limit that cannot be enforced */
 function planPids(
   asked: number | undefined,
-  { uid, limits }: HostRights,
+  { uid, namespace, limits }: HostRights,
 ): Pick<Confinement, 'pidsLimit' | 'notes'> {
   const count = asked ?? DEFAULT_PIDS_LIMIT
   if (!Number.isInteger(count) || count < -1 || count > MAX_PIDS)
@@ -96,7 +111,7 @@ function planPids(
   if (count <= 0) return { pidsLimit: undefined, notes: [] }
   if (limits.includes('pids')) return { pidsLimit: { by: 'group', count }, notes: [] }
   // The kernel counts by user in each user namespace, but never limits root.
-  if (uid !== 0) {
+  if (uid !== 0 || namespace !== undefined) {
     const notes = [`without root, RLIMIT_NPROC enforces the limit of ${count} processes`]
     return { pidsLimit: { by: 'user', count }, notes }
   }

@@ -67,7 +67,7 @@ export function createRuntimeConfig(input: RuntimeConfigInput): Record<string, u
 }
 
 function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Record<string, unknown> {
-  const { capabilities, noNewPrivileges, pidsLimit, owner } = confinement
+  const { capabilities, noNewPrivileges, pidsLimit, owner, namespace } = confinement
   const { bounding, added } = capabilities
   const isRootUser = user.uid === 0
   // A user other than root keeps only ambient capabilities over execve(2), and these need to be inheritable.
@@ -88,7 +88,7 @@ function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Rec
     noNewPrivileges,
     ...(pidsLimit?.by === 'user' ? { rlimits: [nprocLimit(pidsLimit.count)] } : {}),
     // Only root may lower its chance of being killed by the kernel.
-    ...(owner === undefined ? { oomScoreAdj: 0 } : {}),
+    ...(owner === undefined && namespace === undefined ? { oomScoreAdj: 0 } : {}),
   }
 }
 
@@ -100,7 +100,7 @@ function nprocLimit(count: number): Record<string, unknown> {
 }
 
 function createLinux({ confinement, cgroup, idMapping }: RuntimeConfigInput): Record<string, unknown> {
-  const { network, owner, pidsLimit, memoryBytes, cpus, seccomp } = confinement
+  const { network, owner, namespace, pidsLimit, memoryBytes, cpus, seccomp } = confinement
   return {
     resources: {
       devices: [{ allow: false, access: 'rwm' }],
@@ -115,9 +115,9 @@ function createLinux({ confinement, cgroup, idMapping }: RuntimeConfigInput): Re
       ...namespaceOf(network),
       ...(owner === undefined && idMapping === undefined ? [] : [{ type: 'user' }]),
     ],
-    ...(owner === undefined
-      ? { cgroupsPath: cgroup }
-      : { uidMappings: [mapRoot(owner.uid)], gidMappings: [mapRoot(owner.gid)] }),
+    // Only root of the machine may create it.
+    ...(owner === undefined && namespace === undefined ? { cgroupsPath: cgroup } : {}),
+    ...(owner === undefined ? {} : { uidMappings: [mapRoot(owner.uid)], gidMappings: [mapRoot(owner.gid)] }),
     ...(idMapping === undefined
       ? {}
       : { uidMappings: idMapping.uids.map(toRange), gidMappings: idMapping.gids.map(toRange) }),

@@ -8,6 +8,7 @@ import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   FileStat,
   type IdMapping,
+  isMachineRoot,
   isRoot,
   libc,
   O_CLOEXEC,
@@ -18,9 +19,8 @@ import {
   TreeWalk,
 } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
-import { checkXattrs } from '../tree/index.ts'
+import { checkXattrs, isOwnerRecord, type Owner, recordedOwner } from '../tree/index.ts'
 import { ContainerIds } from './container-ids.ts'
-import { isOwnerRecord, recordedOwner } from './recorded-owner.ts'
 import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
 
 const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
@@ -266,9 +266,8 @@ class FolderReader<Place> {
     fd: number,
   ): { readonly file: FolderFile; readonly found: TarXattr[] } {
     const found = readXattrsOf(fd)
-    // Without root all files of a root filesystem are the caller's.
-    const isRecorded = this.#as === 'rootfs' && !isRoot()
-    const { uid, gid } = isRecorded ? recordedOwner(found) : stat
+    const isRecorded = this.#as !== 'layer' && !isMachineRoot()
+    const { uid, gid } = isRecorded ? ownerOf(found, stat) : stat
     const owner = { uid, gid }
     const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
     const ids = this.#ids
@@ -375,4 +374,10 @@ export function readStretch(
     write(chunk)
     done += chunk.length
   }
+}
+
+/** Without root all files are the caller's; in a user namespace, those whose owner has no ID in it. Others were given to their owners. */
+function ownerOf(xattrs: readonly TarXattr[], stat: FileStat): Owner {
+  if (!isRoot() || xattrs.some(isOwnerRecord)) return recordedOwner(xattrs)
+  return stat
 }

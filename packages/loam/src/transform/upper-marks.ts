@@ -6,39 +6,38 @@
  *   trusted.overlay.redirect, .metacopy                          nothing says that data are elsewhere
  *   trusted.overlay.overlay.NAME                                 trusted.overlay.NAME, set inside of the mount
  *   other trusted.overlay.*                                      nothing: the kernel's own notes
+ * In a user namespace all of them begin with user.overlay.
  */
-import type { FileStat } from '../linux/index.ts'
+import { type FileStat, overlayXattr } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
 
-const PREFIX = 'trusted.overlay.'
-const ESCAPED_PREFIX = 'trusted.overlay.overlay.'
-const MOVED: readonly string[] = ['trusted.overlay.redirect', 'trusted.overlay.metacopy']
+const MOVED: readonly string[] = ['redirect', 'metacopy']
 
 /** Returns whether an entry of an upper folder marks a removed name. All of them may be one inode. */
 export function isUpperWhiteout(stat: FileStat, readXattrs: () => readonly TarXattr[]): boolean {
   if (stat.isCharacterDevice) return stat.device.major === 0 && stat.device.minor === 0
-  return (
-    stat.isFile && stat.sizeBytes === 0 && valueOf(readXattrs(), 'trusted.overlay.whiteout') !== undefined
-  )
+  return stat.isFile && stat.sizeBytes === 0 && valueOf(readXattrs(), overlayXattr('whiteout')) !== undefined
 }
 
 /** Returns whether a directory of an upper folder hides those of lower layers. */
 export function isUpperOpaque(xattrs: readonly TarXattr[]): boolean {
-  return valueOf(xattrs, 'trusted.overlay.opaque') === 'y'
+  return valueOf(xattrs, overlayXattr('opaque')) === 'y'
 }
 
 /** Returns the xattr that says that the data, or the children, of a file are in another place below; undefined if the file has none. */
 export function findMovedMark(xattrs: readonly TarXattr[]): string | undefined {
-  return MOVED.find((name) => valueOf(xattrs, name) !== undefined)
+  return MOVED.map(overlayXattr).find((name) => valueOf(xattrs, name) !== undefined)
 }
 
 /** Returns the xattrs that the file shows in the mount. */
 export function shownXattrs(xattrs: readonly TarXattr[]): TarXattr[] {
+  const prefix = overlayXattr('')
+  const escaped = overlayXattr('overlay.')
   return xattrs.flatMap((xattr) => {
     const name = xattr.name.toString('latin1')
-    if (name.startsWith(ESCAPED_PREFIX))
-      return [{ ...xattr, name: Buffer.from(`${PREFIX}${name.slice(ESCAPED_PREFIX.length)}`, 'latin1') }]
-    return name.startsWith(PREFIX) ? [] : [xattr]
+    if (name.startsWith(escaped))
+      return [{ ...xattr, name: Buffer.from(`${prefix}${name.slice(escaped.length)}`, 'latin1') }]
+    return name.startsWith(prefix) ? [] : [xattr]
   })
 }
 

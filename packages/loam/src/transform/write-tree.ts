@@ -7,12 +7,24 @@
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { AT_SYMLINK_NOFOLLOW, encodeTimes, type Libc, libc, O_CLOEXEC } from '../linux/index.ts'
+import {
+  AT_SYMLINK_NOFOLLOW,
+  canGiveFiles,
+  encodeTimes,
+  isMachineRoot,
+  type Libc,
+  libc,
+  O_CLOEXEC,
+  overlayXattr,
+} from '../linux/index.ts'
 import {
   type Entry,
   type FileTree,
   type FolderContent,
   type Inode,
+  isOwnerRecord,
+  type Owner,
+  recordOwner,
   LayerFolder,
   NONE,
   ROOT,
@@ -26,14 +38,9 @@ import {
 import { FileData } from './layer-data.ts'
 import type { LayerFiles } from './layer-files.ts'
 import { OpenDirectories } from './open-directories.ts'
-import { isOwnerRecord, type Owner, recordOwner } from './recorded-owner.ts'
 
 const CANCEL_CHECK_ENTRIES = 256
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
-const OVERLAY_OPAQUE: Xattr = {
-  name: Buffer.from('trusted.overlay.opaque'),
-  value: Buffer.from('y'),
-}
 
 export interface WriteTreeOptions {
   /** An empty directory. */
@@ -42,7 +49,7 @@ export interface WriteTreeOptions {
   readonly layers: readonly LayerFiles[]
   /**
    * `plain` is the tree itself. `overlay` is one layer for overlayfs, as `LayerFolder` decides: whiteouts become devices
-   * 0:0, opaque directories get `trusted.overlay.opaque`.
+   * 0:0, opaque directories get `trusted.overlay.opaque`, or `user.overlay.opaque` in a user namespace.
    */
   readonly whiteouts: 'none' | 'overlay'
   /** Not zero when the work is to stop. */
@@ -69,8 +76,11 @@ class TreeWriter implements Disposable {
   readonly #times = Buffer.alloc(32)
   readonly #uid = process.geteuid?.() ?? 0
   readonly #gid = process.getegid?.() ?? 0
-  /** Without root all files belong to the user who creates them, and the owners of a tree are recorded. */
-  readonly #isRootless: boolean
+  /** Without root, or with one user only, all files belong to the user who creates them, and the owners of a tree are recorded. */
+  readonly #isRootless = !canGiveFiles()
+  /** Root of a user namespace may create neither devices nor trusted xattrs. */
+  readonly #isMachineRoot = isMachineRoot()
+  readonly #opaque: Xattr = { name: Buffer.from(overlayXattr('opaque')), value: Buffer.from('y') }
 
   constructor(tree: FileTree, options: WriteTreeOptions) {
     this.#tree = tree
@@ -79,7 +89,6 @@ class TreeWriter implements Disposable {
     this.#directories = new OpenDirectories(tree, options.target)
     this.#data = new FileData(options.layers)
     this.#folder = options.whiteouts === 'overlay' ? new LayerFolder(tree) : undefined
-    this.#isRootless = options.whiteouts === 'none' && this.#uid !== 0
   }
 
   run(): void {
@@ -172,7 +181,7 @@ class TreeWriter implements Disposable {
       chown()
       return []
     } catch (error) {
-      if (this.#options.whiteouts === 'none' && isErrno(error, 'EINVAL')) return recordOwner(owner)
+      if (isErrno(error, 'EINVAL')) return recordOwner(owner)
       throw error
     }
   }
@@ -180,7 +189,7 @@ class TreeWriter implements Disposable {
   /** An image does not say whom its files belong to but by their owners. */
   #xattrs(inode: Inode): readonly Xattr[] {
     const xattrs = this.#tree.xattrs(inode)
-    return this.#isRootless ? xattrs.filter((xattr) => !isOwnerRecord(xattr)) : xattrs
+    return this.#isMachineRoot ? xattrs : xattrs.filter((xattr) => !isOwnerRecord(xattr))
   }
 
   #clone(fd: number, layer: number, entry: Entry, sizeBytes: number): boolean {
@@ -214,7 +223,7 @@ class TreeWriter implements Disposable {
 
   /** Only root may create devices: without root an empty file replaces one, as in umoci. */
   #makeSpecial(parent: number, inode: Inode, type: number): void {
-    if (this.#isRootless && (type === S_IFCHR || type === S_IFBLK)) {
+    if (!this.#isMachineRoot && (type === S_IFCHR || type === S_IFBLK)) {
       closeSync(this.#calls.openat(parent, this.#name, CREATE, 0o600))
       return
     }
@@ -238,14 +247,14 @@ class TreeWriter implements Disposable {
 
   /** Without root capabilities, trusted xattrs, and all of symlinks and special files cannot be set. */
   #attemptXattr(name: Buffer, act: () => void): void {
-    attemptXattr(name, act, this.#isRootless || isOwnerRecord({ name }))
+    attemptXattr(name, act, !this.#isMachineRoot || isOwnerRecord({ name }))
   }
 
   #finishDirectory(entry: Entry): void {
     const inode = this.#tree.entryInode(entry)
     if (!this.#tree.isDirectory(inode)) return
     this.#directories.trim()
-    const marks = this.#folder?.isOpaque(inode) === true ? [OVERLAY_OPAQUE] : []
+    const marks = this.#folder?.isOpaque(inode) === true ? [this.#opaque] : []
     const fd = this.#directories.open(inode)
     this.#directories.openAbove(inode)
     this.#describeDirectory(fd, inode, marks)

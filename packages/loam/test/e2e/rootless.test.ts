@@ -12,7 +12,7 @@ const BIN = programPath('loam')
 const NOBODY = 65534
 const OWNER = 'user.rootlesscontainers'
 
-describe('a user who is not root', () => {
+describe('a user who is not root, without a user namespace', () => {
   let world: World
   let image: string
   let home: string
@@ -22,7 +22,12 @@ describe('a user who is not root', () => {
       uid: NOBODY,
       gid: NOBODY,
       encoding: 'utf8',
-      env: { PATH: process.env['PATH'] ?? '', HOME: home, XDG_RUNTIME_DIR: join(home, 'run') },
+      env: {
+        PATH: process.env['PATH'] ?? '',
+        HOME: home,
+        XDG_RUNTIME_DIR: join(home, 'run'),
+        LOAM_USER_NAMESPACE: 'never',
+      },
       maxBuffer: 64 << 20,
     })
   const loam = (...args: readonly string[]) => asUser(process.execPath, BIN, ...args)

@@ -2,7 +2,16 @@ import { closeSync, existsSync, mkdirSync, openSync, statSync, writeSync } from 
 import { dirname, join } from 'node:path'
 import type { IngestArea } from '../../content/index.ts'
 import { LoamError } from '../../errors/index.ts'
-import { isMountPoint, isRoot, libc, mountBind, removeTreeSync, visibleMount } from '../../linux/index.ts'
+import {
+  canGiveFiles,
+  isMountPoint,
+  isNamespaceRoot,
+  isRoot,
+  libc,
+  mountBind,
+  removeTreeSync,
+  visibleMount,
+} from '../../linux/index.ts'
 import type { Backend, BackendOptions, Probe, ProvisionRequest } from '../backend.ts'
 import { probeFailure } from '../probe-failure.ts'
 import { removeRootfs } from '../removal.ts'
@@ -32,7 +41,7 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
     },
     probe: (): Probe => ({
       isSupported: true,
-      note: `${clones() ? 'files share data (reflink)' : 'each root filesystem is a full copy'}${isRoot() ? '' : '; without root, all files belong to you and their owners are recorded in user.rootlesscontainers'}`,
+      note: `${clones() ? 'files share data (reflink)' : 'each root filesystem is a full copy'}${noteOnUser()}`,
     }),
     showsPartial: false,
     accepts: () => ({ isSupported: true }),
@@ -65,6 +74,15 @@ export function copyBackend({ paths, layers, ingest }: BackendOptions): Backend 
     },
     destroy: async (location) => removeRootfs(paths, location),
   }
+}
+
+function noteOnUser(): string {
+  return [
+    isNamespaceRoot() ? '; the default of `provision`: programs outside of the user namespace see it' : '',
+    canGiveFiles()
+      ? ''
+      : '; without root, all files belong to you and their owners are recorded in user.rootlesscontainers',
+  ].join('')
 }
 
 function isSameDevice(path: string, other: string): boolean {

@@ -2,7 +2,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync 
 import { join } from 'node:path'
 import type { IngestArea } from '../../content/index.ts'
 import { writeErofs } from '../../erofs/index.ts'
-import { isRoot, kernelRelease, mountErofs, removeTreeSync, unmountAll } from '../../linux/index.ts'
+import { isMachineRoot, kernelRelease, mountErofs, removeTreeSync, unmountAll } from '../../linux/index.ts'
 import { FileTree, ROOT, S_IFREG } from '../../tree/index.ts'
 import type { Probe } from '../backend.ts'
 import { probeFailure } from '../probe-failure.ts'
@@ -14,7 +14,7 @@ const PROBE_DATA = Buffer.alloc(BLOCK_BYTES, 'loam')
 
 /** Returns whether this machine can mount a file that lies in another file. Mounts one to find out, since no list of kernels is complete. @throws NO_SPACE */
 export function probeErofs(ingest: IngestArea): Probe {
-  if (!isRoot()) return { isSupported: false, reason: 'mounting needs root' }
+  if (!isMachineRoot()) return { isSupported: false, reason: 'mounting EROFS needs root of the machine' }
   const release = kernelRelease()
   if (isTooOld(release)) {
     const { major, minor } = OLDEST_KERNEL

@@ -48,7 +48,7 @@ function describe(report: Examination): string[] {
     `kernel     ${report.kernel}`,
     `platform   ${formatPlatform(report.platform)}`,
     `node       ${report.node}`,
-    `user       ${report.isRoot ? 'root' : 'not root'}`,
+    ...describeUser(report),
     `store      ${report.root}${exists ? '' : ' (not created yet)'}`,
     `disk       ${fileSystem.type} at ${fileSystem.mountPoint}, ${formatBytes(fileSystem.freeBytes)} free`,
     ...problems.map((problem) => `           unsuitable: ${problem}`),
@@ -64,6 +64,26 @@ function describe(report: Examination): string[] {
     `gzip       ${report.inflate === 'isal' ? 'ISA-L' : 'zlib; install libisal2 (ISA-L) to decompress several times faster'}`,
     `runtime    ${report.runtime.isSupported ? (report.runtime.note ?? 'works') : report.runtime.reason}`,
   ]
+}
+
+/** What a user who is not root has, and what would give more. */
+function describeUser({ rootless }: Examination): string[] {
+  if (rootless === undefined) return ['user       root']
+  const { uid, ids, why } = rootless
+  const reason = why === undefined ? '' : `: ${why}`
+  switch (ids) {
+    case 'subordinate':
+      return [`user       ${uid}, not root: a user namespace with subordinate IDs keeps the owners of files`]
+    case 'single':
+      return [
+        `user       ${uid}, not root: a user namespace with one ID${reason}; owners of files are recorded`,
+        '           more: apt-get install uidmap; usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER',
+      ]
+    case 'none':
+      return [
+        `user       ${uid}, not root: no user namespace${reason}; only copies, owners of files are recorded`,
+      ]
+  }
 }
 
 function describeLimits(probe: Examination['sizeLimits']): string {

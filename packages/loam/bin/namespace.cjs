@@ -1,0 +1,193 @@
+// The user namespace of a user who is not root: the command enters it before anything of Loam is loaded, because only a process with one thread
+// may enter one. In it the user is root of the own files and of the user's subordinate IDs (subuid(5)), and may mount overlayfs. A process keeps the
+// namespaces with their mounts from one command to the next, as long as its file exists:
+//
+//   STATE/namespace        pid, start time and boot of that process, and which IDs it has, as JSON
+//   STATE/namespace.lock   held while one is created
+//
+// Plain JavaScript without new syntax, as loam.cjs.
+'use strict'
+const fs = require('node:fs')
+const os = require('node:os')
+const { spawn, spawnSync } = require('node:child_process')
+
+const PATH = `${process.env.PATH || ''}:/usr/sbin:/usr/bin:/sbin:/bin`
+/** For a shell: waits for the IDs, creates the namespace of mounts, and lives as long as the file $0. */
+const KEEPER = 'while [ -e "$0" ]; do sleep 60; done'
+const HOLDER = `echo; read -r _; exec unshare --mount --propagation slave sh -c 'echo; read -r _; exec </dev/null >/dev/null 2>&1; ${KEEPER}' "$0"`
+const WAIT_MS = 20000
+
+/**
+ * Replaces this process by a program in the user namespace of the user. Returns only where that is not possible. LOAM_ROOTLESS says which user
+ * and IDs it has, and why not more; also the socket of a daemon, whose directories were found to be safe outside, where their owners are known.
+ */
+async function enter({ state, daemon, file, args }) {
+  const identity = { uid: process.geteuid(), gid: process.getegid(), daemon }
+  try {
+    const { pid, ids, why } = findHolder(state) || (await createHolder(state))
+    // The working directory is found again behind the mounts of the namespace.
+    const words = ['-c', 'cd -- "$0" 2>/dev/null || cd /; exec "$@"', process.cwd()].concat(file, args)
+    const namespaces = [
+      `--user=/proc/${pid}/ns/user`,
+      `--mount=/proc/${pid}/ns/mnt`,
+      '--preserve-credentials',
+    ]
+    const env = Object.assign({}, process.env, {
+      LOAM_ROOTLESS: JSON.stringify(Object.assign({ ids, why }, identity)),
+    })
+    replaceBy('nsenter', namespaces.concat('sh', words), env)
+  } catch (error) {
+    process.env.LOAM_ROOTLESS = JSON.stringify(Object.assign({ ids: 'none', why: error.message }, identity))
+  }
+}
+
+function replaceBy(name, args, env) {
+  if (process.execve === undefined) throw new Error(`Node ${process.version} cannot replace a process`)
+  const path = findProgram(name)
+  // The call is experimental, and Node says so on standard error.
+  process.removeAllListeners('warning')
+  process.execve(path, [name].concat(args), env)
+}
+
+function findProgram(name) {
+  for (const folder of PATH.split(':')) {
+    const path = `${folder}/${name}`
+    if (folder[0] === '/' && fs.existsSync(path)) return path
+  }
+  throw new Error(`${name} is not installed (${name.startsWith('new') ? 'uidmap' : 'util-linux'})`)
+}
+
+/** Returns what the file says if its process lives. */
+function findHolder(state) {
+  try {
+    const holder = JSON.parse(fs.readFileSync(`${state}/namespace`, 'utf8'))
+    if (holder.boot === bootId() && holder.startedAt === startTime(holder.pid)) return holder
+  } catch {
+    // It has none, or its process has ended.
+  }
+  return undefined
+}
+
+function bootId() {
+  return fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+}
+
+/** Field 22 of proc_pid_stat(5); the name of a program may have spaces and parentheses. */
+function startTime(pid) {
+  const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8')
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+}
+
+/** Creates the namespaces and the process that keeps them, unless another command does at this moment: then returns what that one made. */
+async function createHolder(state) {
+  fs.mkdirSync(state, { recursive: true, mode: 0o700 })
+  // It is closed when this process is replaced or ends, and no other process keeps it.
+  const lock = fs.openSync(`${state}/namespace.lock`, 'a', 0o600)
+  const locked = spawnSync(findProgram('flock'), ['3'], {
+    stdio: ['ignore', 'ignore', 'ignore', lock],
+    timeout: WAIT_MS,
+  })
+  if (locked.status !== 0) throw locked.error || new Error(`flock ended with status ${locked.status}`)
+  const found = findHolder(state)
+  if (found !== undefined) return found
+  fs.rmSync(`${state}/namespace`, { force: true })
+  const child = spawn(findProgram('unshare'), ['--user', 'sh', '-c', HOLDER, `${state}/namespace`], {
+    detached: true,
+    cwd: '/',
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { PATH },
+  })
+  try {
+    await answerOf(child)
+    const { ids, why } = mapIds(child.pid)
+    child.stdin.write('\n')
+    await answerOf(child)
+    const holder = { pid: child.pid, startedAt: startTime(child.pid), boot: bootId(), ids, why }
+    fs.writeFileSync(`${state}/namespace.new`, JSON.stringify(holder), { mode: 0o600 })
+    fs.renameSync(`${state}/namespace.new`, `${state}/namespace`)
+    await new Promise((resolve) => child.stdin.end('\n', resolve))
+    return holder
+  } catch (error) {
+    child.kill('SIGKILL')
+    throw error
+  } finally {
+    for (const stream of [child.stdout, child.stderr]) stream.destroy()
+    child.removeAllListeners()
+    child.unref()
+    fs.closeSync(lock)
+  }
+}
+
+/** Waits for a line of the child. */
+function answerOf(child) {
+  return new Promise((resolve, reject) => {
+    let said = ''
+    const timer = setTimeout(() => reject(new Error('unshare did not answer')), WAIT_MS)
+    const fail = (error) => {
+      clearTimeout(timer)
+      reject(error)
+    }
+    child.stderr.on('data', (chunk) => {
+      said = `${said}${chunk}`.slice(0, 1000)
+    })
+    child.on('error', fail)
+    child.stdin.on('error', fail)
+    child.on('close', (status) => fail(new Error(said.trim() || `unshare ended with status ${status}`)))
+    child.stdout.once('data', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}
+
+/** Gives the namespace all subordinate IDs of the user, or else the user's own ID alone. */
+function mapIds(pid) {
+  const uid = process.geteuid()
+  const gid = process.getegid()
+  let why
+  try {
+    const { username } = os.userInfo()
+    const uids = subordinates('/etc/subuid', [username, String(uid)])
+    const gids = subordinates('/etc/subgid', [username, String(uid)])
+    const [newuidmap, newgidmap] = [findProgram('newuidmap'), findProgram('newgidmap')]
+    runMap(newuidmap, pid, uid, uids)
+    runMap(newgidmap, pid, gid, gids)
+    return { ids: 'subordinate' }
+  } catch (error) {
+    why = error.message
+  }
+  // The first of the programs may have mapped the users already: they stay.
+  if (fs.readFileSync(`/proc/${pid}/uid_map`, 'utf8') !== '') throw new Error(why)
+  fs.writeFileSync(`/proc/${pid}/setgroups`, 'deny')
+  fs.writeFileSync(`/proc/${pid}/uid_map`, `0 ${uid} 1`)
+  fs.writeFileSync(`/proc/${pid}/gid_map`, `0 ${gid} 1`)
+  return { ids: 'single', why }
+}
+
+function subordinates(file, names) {
+  const lines = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : []
+  const ranges = lines
+    .map((line) => line.split(':'))
+    .filter(([name, first, count]) => names.includes(name) && /^\d+$/.test(first) && /^\d+$/.test(count))
+    .map(([, first, count]) => ({ first: Number(first), count: Number(count) }))
+    .filter(({ count }) => count > 0)
+  if (ranges.length === 0) throw new Error(`${file} has no IDs for ${names[0]}`)
+  return ranges
+}
+
+function runMap(program, pid, own, ranges) {
+  let next = 1
+  const words = ranges.flatMap(({ first, count }) => {
+    const word = [next, first, count]
+    next += count
+    return word
+  })
+  const { status, stderr, error } = spawnSync(program, [pid, 0, own, 1].concat(words).map(String), {
+    encoding: 'utf8',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  if (error) throw error
+  if (status !== 0) throw new Error(stderr.trim() || `${program} ended with status ${status}`)
+}
+
+module.exports = { enter }
