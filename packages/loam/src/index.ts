@@ -5,7 +5,16 @@
 export type {
   CollectionReport,
   CommitOptions,
+  ComparedTree,
+  CompareOptions,
   ContentsOptions,
+  HistoryLayer,
+  HistoryStep,
+  ImageHistory,
+  ImageLayer,
+  ImageLayers,
+  LayersOptions,
+  TreeDiff,
   DiffOptions,
   PruneImagesOptions,
   PruneReport,
@@ -151,7 +160,18 @@ export {
   type RunConfig,
 } from './image/index.ts'
 export type { FileSystemInfo, Rootless } from './linux/index.ts'
-export type { ContentsEntry, ContentsLevel, FileType, HiddenFile, LayerShare } from './transform/index.ts'
+export type {
+  ContentsEntry,
+  ContentsLevel,
+  Difference,
+  FileType,
+  HiddenFile,
+  LargeFile,
+  LayerReport,
+  LayerShare,
+  TreeChange,
+  TreeComparison,
+} from './transform/index.ts'
 export type { LeftOutXattrs } from './tree/index.ts'
 export type { LayerProgress } from './layers/index.ts'
 export type {

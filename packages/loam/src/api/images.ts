@@ -1,7 +1,6 @@
 import * as v from 'valibot'
 import type {
   CollectionReport,
-  ImageContents,
   ImageInspection,
   IndexedImage,
   ListedImage,
@@ -14,6 +13,7 @@ import type {
   UntaggedName,
 } from '../images/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
+import { ContentsSchema, HistorySchema, LayersSchema, TreeDiffSchema } from './image-trees.ts'
 import { fetchFields, image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { operation, upload } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
@@ -86,36 +86,6 @@ const pruneFields = {
 const PruneReportSchema = matching<PruneReport>()(v.object({ ...pruneFields, failed: list(failure) }))
 const CollectionReportSchema = matching<CollectionReport>()(
   v.object({ ...pruneFields, reasons: list(v.string()), wantedBytes: v.number(), freedBytes: count }),
-)
-
-const shareFields = { bytes: count, files: count, hiddenBytes: count, hiddenFiles: count }
-const ContentsSchema = matching<ImageContents>()(
-  v.object({
-    digest,
-    layer: orUndefined(count),
-    path: v.string(),
-    bytes: count,
-    files: count,
-    hiddenBytes: count,
-    entries: list(
-      v.object({
-        name: v.string(),
-        type: v.picklist(['file', 'directory', 'symlink', 'character', 'block', 'fifo', 'whiteout']),
-        bytes: count,
-        files: count,
-        hiddenBytes: count,
-        mode: count,
-        uid: count,
-        gid: count,
-        mtimeMs: v.number(),
-        layer: orUndefined(count),
-        target: orUndefined(v.string()),
-      }),
-    ),
-    leftOut: count,
-    layers: list(v.object({ diffId, ...shareFields })),
-    hidden: list(v.object({ layer: count, path: v.string(), bytes: count })),
-  }),
 )
 
 const DescriptorSchema = v.object({
@@ -248,6 +218,41 @@ export const IMAGES = {
       layer: v.optional(count),
     }),
     result: ContentsSchema,
+    isShared: () => true,
+  }),
+  'images.history': operation({
+    method: 'GET',
+    path: '/v1/images/history',
+    summary: 'Return how an image was made, step by step.',
+    request: v.strictObject({ ...imageFields, image: text }),
+    result: HistorySchema,
+  }),
+  'images.layers': operation({
+    method: 'GET',
+    path: '/v1/images/layers',
+    summary: 'Report what each layer of an image adds, replaces, removes and hides, and its largest files.',
+    request: v.strictObject({
+      ...imageFields,
+      image: text,
+      /** How many of the largest files of each layer. Left out: 10. */
+      largest: v.optional(count),
+    }),
+    result: LayersSchema,
+    isShared: () => true,
+  }),
+  'images.diff': operation({
+    method: 'GET',
+    path: '/v1/images/diff',
+    summary: 'Compare two images or containers, by names, attributes and content.',
+    request: v.strictObject({
+      ...imageFields,
+      from: text,
+      /** Left out: `from` is a container, and its image is compared with it. */
+      to: v.optional(text),
+      /** Whether times of change count. */
+      times: v.optional(v.boolean()),
+    }),
+    result: TreeDiffSchema,
     isShared: () => true,
   }),
   'images.pull': operation({
@@ -395,6 +400,9 @@ export const IMAGE_SCHEMAS = {
   IndexedImage: IndexedImageSchema,
   ImageInspection: InspectionSchema,
   ImageContents: ContentsSchema,
+  ImageHistory: HistorySchema,
+  ImageLayers: LayersSchema,
+  TreeDiff: TreeDiffSchema,
   PruneReport: PruneReportSchema,
   CollectionReport: CollectionReportSchema,
   PushedImage: PushedImageSchema,

@@ -51,6 +51,7 @@ import {
   IndexAfterPull,
   LayerPrefetch,
   type ReadContents,
+  type TreeReader,
   SourceOpener,
 } from '../images/index.ts'
 import { measureFolder } from './shared-measures.ts'
@@ -132,6 +133,7 @@ export class Wiring implements AsyncDisposable {
   /** Makes lazy indexes of images that were pulled. */
   readonly indexAfterPull: IndexAfterPull
   readonly readContents: ReadContents
+  readonly trees: TreeReader
   readonly #stacks: StackMounts
   readonly #bootId: string
   readonly threads: Threads
@@ -176,6 +178,7 @@ export class Wiring implements AsyncDisposable {
       const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
       return this.threads.measurer.run({ kind: 'contents', layers: files, limits, ...directory }, { signal })
     }
+    this.trees = treeReader(this.threads, limits)
     this.blobs = blobs
     this.layers = layers
     this.retained = retained
@@ -387,6 +390,7 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     indexAfterPull,
     measure,
     readContents,
+    trees,
     ingest,
     makeSnapshotter,
   } = wiring
@@ -413,8 +417,16 @@ function servicesOf(wiring: Wiring): Omit<StoreServices, typeof Symbol.asyncDisp
     indexAfterPull,
     measure,
     readContents,
+    trees,
     ingest,
     makeSnapshotter,
     threads,
+  }
+}
+
+function treeReader({ measurer }: Threads, limits: LayerLimits): TreeReader {
+  return {
+    report: async (request, signal) => measurer.run({ kind: 'report', limits, ...request }, { signal }),
+    compare: async (request, signal) => measurer.run({ kind: 'compare', limits, ...request }, { signal }),
   }
 }

@@ -3,17 +3,21 @@ import { addCompletion } from './commands/completion.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
+import { addDiff } from './commands/diff.ts'
 import { addDoctor } from './commands/doctor.ts'
+import { addDu } from './commands/du.ts'
 import { addEvents } from './commands/events.ts'
 import { addExport } from './commands/export.ts'
 import { addFsck } from './commands/fsck.ts'
 import { addGc } from './commands/gc.ts'
+import { addHistory } from './commands/history.ts'
 import { addImages } from './commands/images.ts'
 import { addImport } from './commands/import.ts'
 import { addIndex } from './commands/index-image.ts'
 import { addInspect } from './commands/inspect.ts'
 import { addLogin } from './commands/login.ts'
 import { addLogout } from './commands/logout.ts'
+import { addLayers } from './commands/layers.ts'
 import { addProvision } from './commands/provision.ts'
 import { addPrune } from './commands/prune.ts'
 import { addPs } from './commands/ps.ts'
@@ -45,6 +49,53 @@ import { unknownCommand, usageError } from './usage-error.ts'
 /** Width of help that is not written to a terminal, as in commander. */
 const HELP_WIDTH = 80
 
+/** All commands; the help sorts them. */
+const ADDERS = [
+  addPull,
+  addPut,
+  addPush,
+  addLogin,
+  addLogout,
+  addIndex,
+  addProvision,
+  addVolume,
+  addRun,
+  addExec,
+  addLogs,
+  addStop,
+  addKill,
+  addStart,
+  addRm,
+  addDestroy,
+  addPs,
+  addImages,
+  addTag,
+  addTags,
+  addUntag,
+  addRmi,
+  addInspect,
+  addHistory,
+  addLayers,
+  addDu,
+  addDiff,
+  addExport,
+  addUnexport,
+  addImport,
+  addSnapshot,
+  addDf,
+  addFsck,
+  addPrune,
+  addGc,
+  addRecover,
+  addDoctor,
+  addUnshare,
+  addConfig,
+  addStatus,
+  addEvents,
+  addUi,
+  addCompletion,
+] as const
+
 /** Creates the command line with all its commands. `writeHelp` receives the help that answers a command line without a command. */
 export function createProgram(version: string, host: Host, writeHelp: (text: string) => void): Command {
   const program = new Command('loam')
@@ -61,48 +112,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     outputError: () => undefined,
     writeErr: writeHelp,
   })
-  const adders = [
-    addPull,
-    addPut,
-    addPush,
-    addLogin,
-    addLogout,
-    addIndex,
-    addProvision,
-    addVolume,
-    addRun,
-    addExec,
-    addLogs,
-    addStop,
-    addKill,
-    addStart,
-    addRm,
-    addDestroy,
-    addPs,
-    addImages,
-    addTag,
-    addTags,
-    addUntag,
-    addRmi,
-    addInspect,
-    addExport,
-    addUnexport,
-    addImport,
-    addSnapshot,
-    addDf,
-    addFsck,
-    addPrune,
-    addGc,
-    addRecover,
-    addDoctor,
-    addUnshare,
-    addConfig,
-    addStatus,
-    addEvents,
-    addUi,
-    addCompletion,
-  ]
-  for (const add of adders) add(program, host)
+  for (const add of ADDERS) add(program, host)
   program.addHelpText(
     'after',
     '\nEvery setting of `loam config` is also a flag, for example --docker_registry=/srv/images',

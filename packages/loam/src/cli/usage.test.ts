@@ -129,8 +129,6 @@ describe('a mistyped command', () => {
       ['save', /export --format oci/],
       ['load', /loam put/],
       ['commit', /snapshot commit/],
-      ['diff', /snapshot diff/],
-      ['du', /loam df/],
     ] as const) {
       assert.match(hintOf(word), answer)
       assert.doesNotMatch(hintOf(word), /Did you mean/)

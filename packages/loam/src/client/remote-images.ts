@@ -2,13 +2,17 @@ import type { Digest, ImageRequest } from '../image/index.ts'
 import type {
   CollectionReport,
   CommitOptions,
+  CompareOptions,
   ContentsOptions,
   ImageContents,
+  ImageHistory,
   ImageInspection,
+  ImageLayers,
   ImageOptions,
   Images,
   IndexedImage,
   IndexImageOptions,
+  LayersOptions,
   ListedImage,
   MesosImportOptions,
   MesosImportReport,
@@ -23,6 +27,7 @@ import type {
   RemoteImage,
   RemoteImageOptions,
   RepositoryTags,
+  TreeDiff,
   UntaggedName,
 } from '../images/index.ts'
 import {
@@ -207,6 +212,31 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     const { path, layer, signal } = options
     const request = { ...toImageFields(options), image: absoluteImage(text), path, layer }
     return this.#transport.call('images.contents', request, { signal })
+  }
+
+  /** Returns how an image was made, as `Images.history`. */
+  async history(text: string, options: Remote<ImageOptions> = {}): Promise<ImageHistory> {
+    const request = { ...toImageFields(options), image: absoluteImage(text) }
+    return this.#transport.call('images.history', request, { signal: options.signal })
+  }
+
+  /** Reports the layers of an image, as `Images.layers`. */
+  async layers(text: string, options: Remote<LayersOptions> = {}): Promise<ImageLayers> {
+    const { largest, signal } = options
+    const request = { ...toImageFields(options), image: absoluteImage(text), largest }
+    return this.#transport.call('images.layers', request, { signal })
+  }
+
+  /** Compares two images or containers, as `Images.diff`. */
+  async diff(from: string, to?: string, options: Remote<CompareOptions> = {}): Promise<TreeDiff> {
+    const { times, signal } = options
+    const request = {
+      ...toImageFields(options),
+      from: absoluteImage(from),
+      to: to === undefined ? undefined : absoluteImage(to),
+      times,
+    }
+    return this.#transport.call('images.diff', request, { signal })
   }
 }
 

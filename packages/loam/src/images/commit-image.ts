@@ -150,7 +150,11 @@ function changedFolder(paths: StorePaths, snapshot: SnapshotRecord, reader: Snap
   return { path, idMapping: ownersOfFiles(path, snapshot, reader) }
 }
 
-function changesOfContainer(services: CommitServices, key: string): Changes {
+/** Returns the layers of a container, and the folder with its changes. @throws CONTAINER_NOT_FOUND, USAGE, ROOTFS_UNMOUNTED */
+export function changesOfContainer(
+  services: Pick<CommitServices, 'metadata' | 'provisioner' | 'blobs' | 'sources'>,
+  key: string,
+): Changes {
   const { metadata, provisioner, blobs } = services
   const container = provisioner.find(key)
   const [rootfs, other] = container?.rootfses.filter(({ volumeTarget }) => volumeTarget === undefined) ?? []

@@ -7,9 +7,11 @@ import { checkAllowed } from './check-allowed.ts'
 import { commitImage, type CommitSubject } from './commit-image.ts'
 import { type ContentsOptions, type ImageContents, readImageContents } from './contents.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
+import { type ImageHistory, readHistory } from './history.ts'
 import { describePulled, findTarget, inspectImage, listImages, removeImage } from './image-list.ts'
 import { indexByName, type IndexImageOptions, indexPushed } from './index-by-name.ts'
 import type { IndexedImage } from './index-image.ts'
+import { type ImageLayers, type LayersOptions, readLayers } from './layer-details.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
 import {
   notePushed,
@@ -43,6 +45,7 @@ import type {
 import type { ImageServices } from './services.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import { tagImage, untagImage } from './tag-image.ts'
+import { type CompareOptions, diffTrees, type TreeDiff } from './tree-diff.ts'
 
 /** Operations on the images of one store. All methods may be called concurrently, also by several processes on the same store. */
 export class Images {
@@ -295,6 +298,33 @@ export class Images {
    */
   async contents(text: string, options: ContentsOptions = {}): Promise<ImageContents> {
     return readImageContents(this.#services, text, options)
+  }
+
+  /** Returns how an image of the store was made, step by step, with the layer of each. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED */
+  async history(text: string, options: ImageOptions = {}): Promise<ImageHistory> {
+    return readHistory(this.#services, text, options)
+  }
+
+  /**
+   * Reports the layers of an image of the store: what each adds, replaces, removes and hides of those below it, what later layers hide of it, and its
+   * largest files. Nothing is unpacked and nothing is fetched. @throws IMAGE_NOT_FOUND, LAYER_NOT_FOUND
+   */
+  async layers(text: string, options: LayersOptions = {}): Promise<ImageLayers> {
+    return readLayers(this.#services, text, options)
+  }
+
+  /**
+   * Compares what two images or containers contain, by names, attributes and content; a container without a second name is compared with its image.
+   * Changes that a container makes meanwhile may be missed. @throws IMAGE_NOT_FOUND, LAYER_NOT_FOUND, ROOTFS_UNMOUNTED, USAGE, LAYER_UNSUPPORTED
+   */
+  async diff(from: string, to?: string, options: CompareOptions = {}): Promise<TreeDiff> {
+    const { activity } = this.#services
+    const attributes = { from: imageLabel(from), to: to === undefined ? undefined : imageLabel(to) }
+    return activity.observe('images.diff', attributes, async (span) => {
+      const diff = await diffTrees(this.#services, [from, to], options)
+      span.set({ added: diff.added, removed: diff.removed, changed: diff.changed })
+      return diff
+    })
   }
 }
 

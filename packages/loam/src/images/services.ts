@@ -5,7 +5,13 @@ import type { DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import type { ImageType, MetadataStore } from '../metadata/index.ts'
 import type { Provisioner } from '../provisioner/index.ts'
-import type { TreeContents } from '../transform/index.ts'
+import type {
+  CompareRequest,
+  ReportRequest,
+  TreeComparison,
+  TreeContents,
+  TreeReport,
+} from '../transform/index.ts'
 import type { ImageStore } from '../stores/index.ts'
 import type { ImageSessions } from './image-sessions.ts'
 import type { LayerPrefetch } from './layer-prefetch.ts'
@@ -17,6 +23,18 @@ export type ReadContents = (
   directory: { readonly path: string; readonly layer: number | undefined },
   signal: AbortSignal | undefined,
 ) => Promise<TreeContents>
+
+/** Reads trees of layers in a thread. The caller holds the leases. */
+export interface TreeReader {
+  readonly report: (
+    request: Omit<ReportRequest, 'limits'>,
+    signal: AbortSignal | undefined,
+  ) => Promise<TreeReport>
+  readonly compare: (
+    request: Omit<CompareRequest, 'limits'>,
+    signal: AbortSignal | undefined,
+  ) => Promise<TreeComparison>
+}
 
 /** The services of one open store that operations on images use. Each operation names those that it needs. */
 export interface ImageServices {
@@ -43,6 +61,7 @@ export interface ImageServices {
   readonly hasPolicy: boolean
   /** The caller holds leases on the layers. */
   readonly readContents: ReadContents
+  readonly trees: TreeReader
   /** A directory for unfinished work, created when it is first needed. */
   readonly ingest: () => IngestArea
 }

@@ -80,8 +80,8 @@ export interface BuildImageOptions {
     readonly architecture: string
     readonly variant?: string
   }
-  /** One line of history for each layer. */
-  readonly withHistory?: boolean
+  /** One line of history for each layer, or these ones. */
+  readonly withHistory?: boolean | readonly object[]
   /** Docker's media types instead of OCI's. */
   readonly isDocker?: boolean
 }
@@ -96,9 +96,11 @@ export function buildImage(options: BuildImageOptions): BuiltImage {
   } = options
   const diffIds = tars.map((tar) => parseDiffId(digestOf(tar)))
   const layers = tars.map((tar) => blob(pack(tar, compression)))
-  const history = tars.map((_tar, index) => ({ created_by: `layer ${index}` }))
+  const { withHistory = false } = options
+  const own = tars.map((_tar, index) => ({ created_by: `layer ${index}` }))
+  const history = withHistory === true ? own : withHistory === false ? undefined : withHistory
   const fields = { ...platform, config: options.config ?? {} }
-  const config = blob(formatConfig(fields, diffIds, options.withHistory === true ? history : undefined))
+  const config = blob(formatConfig(fields, diffIds, history))
   const mediaType = isDocker ? MEDIA_TYPES.dockerManifest : MEDIA_TYPES.ociManifest
   const manifest = blob(
     formatManifest({

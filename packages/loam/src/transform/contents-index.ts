@@ -2,11 +2,13 @@ import {
   applyLayer,
   type Entry,
   FileTree,
+  formatNameText,
   type Inode,
   type LayerLimits,
   NONE,
   ROOT,
   S_IFREG,
+  splitPath,
 } from '../tree/index.ts'
 import type { LayerFiles } from './layer-files.ts'
 
@@ -85,6 +87,11 @@ export function offsetsOf(merged: FileTree, layer: number): ReadonlySet<number> 
     if (data.layer === layer) offsets.add(data.offset)
   }
   return offsets
+}
+
+/** Returns the path of an entry as text, with a slash in front. */
+export function pathTextOf(tree: FileTree, entry: Entry): string {
+  return `/${(splitPath(tree.entryPath(entry)) ?? []).map(formatNameText).join('/')}`
 }
 
 /** Returns the data of a file in its tar: holes take nothing. */

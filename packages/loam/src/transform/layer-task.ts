@@ -5,6 +5,8 @@ import type { BlobAccess, ChunkedLayer, IndexedBlob } from '../lazy-index/index.
 import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
 import type { TreeContents } from './contents.ts'
+import type { CompareRequest, TreeComparison } from './compare-trees.ts'
+import type { ReportRequest, TreeReport } from './layer-report.ts'
 import type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
 import type { LayerBlob } from './ingest.ts'
 import type { LayerFiles, LayerTar } from './layer-files.ts'
@@ -138,6 +140,14 @@ export type LayerTask =
       readonly layer: number | undefined
       readonly path: string
     }
+  | ({
+      /** Reports what each of these layers does, and its largest files. */
+      readonly kind: 'report'
+    } & ReportRequest)
+  | ({
+      /** Compares the merged trees of two lists of layers. */
+      readonly kind: 'compare'
+    } & CompareRequest)
   | {
       /** Writes to `target`: a folder as one tar. */
       readonly kind: 'pack'
@@ -231,10 +241,14 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' | 'asse
             ? FolderUsage
             : T extends { kind: 'contents' }
               ? TreeContents
-              : T extends { kind: 'survey' }
-                ? TreeSurvey
-                : T extends { kind: 'pack' | 'gather' }
-                  ? PackReport
-                  : T extends { kind: 'meta' }
-                    ? LayerSummary
-                    : undefined
+              : T extends { kind: 'report' }
+                ? TreeReport
+                : T extends { kind: 'compare' }
+                  ? TreeComparison
+                  : T extends { kind: 'survey' }
+                    ? TreeSurvey
+                    : T extends { kind: 'pack' | 'gather' }
+                      ? PackReport
+                      : T extends { kind: 'meta' }
+                        ? LayerSummary
+                        : undefined

@@ -14,7 +14,10 @@ import {
 import { checkCanceled, copyFile, hashFile, readMetaImage, writeFile, writeImageFile } from './image-file.ts'
 import { TarReaders } from './layer-data.ts'
 import { checkSpans } from './check-spans.ts'
+import { compareTrees } from './compare-trees.ts'
 import { ContentsReader } from './contents.ts'
+import type { ReadTree } from './contents-index.ts'
+import { reportLayers } from './layer-report.ts'
 import type { LayerFiles } from './layer-files.ts'
 import type { LayerTask, TaskResult } from './layer-task.ts'
 import { assemble, ingest, writeIndex } from './ingest-task.ts'
@@ -49,6 +52,7 @@ export async function runTask(
   source: AsyncIterable<Buffer>,
   { canceled, trees, contents }: TaskContext,
 ): Promise<TaskResult<LayerTask>> {
+  if (isLook(task)) return lookInto(task, canceled, contents)
   switch (task.kind) {
     case 'ingest':
       return ingest(task, source, { canceled, trees })
@@ -90,12 +94,6 @@ export async function runTask(
     case 'layer-images':
       writeLayerImages(task, (layer) => readTree(layer, task.limits, new TreeCache()), canceled)
       break
-    case 'survey':
-      return surveyTree(mergeLayers(task.layers, task.limits, new TreeCache()))
-    case 'contents':
-      return contents.read(task, () => {
-        checkCanceled(canceled, task.path)
-      })
     case 'copy':
       copyFile(task, canceled)
       break
@@ -105,6 +103,37 @@ export async function runTask(
       return gather(task, canceled)
   }
   return undefined
+}
+
+/** A task that reads trees and changes nothing. */
+type Look = Extract<LayerTask, { kind: 'survey' | 'contents' | 'report' | 'compare' }>
+
+function isLook(task: LayerTask): task is Look {
+  return ['survey', 'contents', 'report', 'compare'].includes(task.kind)
+}
+
+function lookInto(task: Look, canceled: Int32Array, contents: ContentsReader): TaskResult<typeof task> {
+  const check = () => {
+    checkCanceled(canceled, 'a report')
+  }
+  switch (task.kind) {
+    case 'survey':
+      return surveyTree(mergeLayers(task.layers, task.limits, new TreeCache()))
+    case 'contents':
+      return contents.read(task, check)
+    case 'report':
+      return reportLayers(task, readAnyTree(check))
+    case 'compare':
+      return compareTrees(task, readAnyTree(check), check)
+  }
+}
+
+/** Reads trees one after the other, until the caller cancels. */
+function readAnyTree(check: () => void): ReadTree {
+  return (layer, limits) => {
+    check()
+    return readTree(layer, limits, new TreeCache())
+  }
 }
 
 function pack(

@@ -27,6 +27,18 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
       path,
       layer,
     }),
+  'images.history': async (context, { image, ...request }) =>
+    context.loam.images.history(await checkPlace(image), toImageOptions({ signal: context.signal }, request)),
+  'images.layers': async (context, { image, largest, ...request }) =>
+    context.loam.images.layers(await checkPlace(image), {
+      ...toImageOptions({ signal: context.signal }, request),
+      largest,
+    }),
+  'images.diff': async (context, { from, to, times, ...request }) =>
+    context.loam.images.diff(await checkPlace(from), to === undefined ? undefined : await checkPlace(to), {
+      ...toImageOptions({ signal: context.signal }, request),
+      times,
+    }),
   'images.pull': async (context, { image, lazy, lazyIndex, ...request }) =>
     context.loam.images.pull(await checkPlace(image), {
       ...toImageOptions(context, request),
