@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Activity, type Loam, LoamError, openLoam, readConfiguration } from 'loamfs'
+import { Activity, type Loam, LoamError, openLoam, readConfiguration, type RecoveryReport } from 'loamfs'
 import { IMAGE_SERVICE_SOCKET, indexInBackground } from 'loamfs/internal'
 import { CommandService } from './command/command-service.ts'
 import { ContainerdClient } from './containerd-client.ts'
@@ -90,12 +90,7 @@ export class Daemon implements AsyncDisposable {
         error: 'with --no-remote, signature_policy does not apply to containerd',
       })
     const report = await loam.recover()
-    for (const { what, reason } of report.failed) log.warn('recover', { what, error: reason })
-    for (const what of report.poisoned)
-      log.warn('recover', {
-        what,
-        error: 'it may have shown wrong data while nothing served its partial layers',
-      })
+    logRecovery(report, log)
     const { httpSocketPath = join(values.state, 'loamd.sock') } = options
     const imageSocketPath = join(values.state, IMAGE_SERVICE_SOCKET)
     const { socket_group: group } = values
@@ -218,6 +213,12 @@ interface CsiDoorOptions {
 }
 
 /** Returns the CSI driver if a socket is configured for it. */
+function logRecovery({ failed, poisoned }: RecoveryReport, log: Log): void {
+  for (const { what, reason } of failed) log.warn('recover', { what, error: reason })
+  const error = 'it was unmounted: it may have shown wrong data while nothing served its partial layers'
+  for (const what of poisoned) log.warn('recover', { what, error })
+}
+
 function openCsi({ loam, open, passed, calls }: CsiDoorOptions): { readonly csi?: Door } {
   const { values } = loam.store.configuration
   if (values.csi_socket === undefined) return {}

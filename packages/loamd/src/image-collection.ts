@@ -9,7 +9,10 @@ export interface ImageCollectionOptions {
   readonly log: Log
 }
 
-/** Collects images at once and at the interval of `image_gc_config`, as a Mesos agent does, until it is disposed. Does nothing without that setting. */
+/** How often the budget of layers is looked at, without `image_gc_config`. */
+const BUDGET_INTERVAL_MS = 60_000
+
+/** Collects images at once and at the interval of `image_gc_config`, as a Mesos agent does, until it is disposed. Does nothing without that setting and `disk_budget`. */
 export class ImageCollection implements AsyncDisposable {
   readonly #stop = new AbortController()
   readonly #running: Promise<void>
@@ -25,7 +28,8 @@ export class ImageCollection implements AsyncDisposable {
 }
 
 async function collectUntil(signal: AbortSignal, loam: Loam, log: Log): Promise<void> {
-  const intervalMs = loam.store.configuration.values.image_gc_config?.intervalMs
+  const { image_gc_config: config, disk_budget: budget } = loam.store.configuration.values
+  const intervalMs = config?.intervalMs ?? (budget === undefined ? undefined : BUDGET_INTERVAL_MS)
   if (intervalMs === undefined) return
   while (!signal.aborted) {
     await collect(loam, log)
@@ -36,10 +40,12 @@ async function collectUntil(signal: AbortSignal, loam: Loam, log: Log): Promise<
 /** A collection that fails is tried again at the next interval. */
 async function collect(loam: Loam, log: Log): Promise<void> {
   try {
-    const { images, wantedBytes, freedBytes, reasons } = await loam.images.collect()
-    const fields = { images: images.length, wantedBytes, freedBytes, reasons: reasons.join('; ') }
-    if (freedBytes < wantedBytes) log.warn('collected less than image_gc_config requires', fields)
-    else if (images.length > 0) log.info('collected images', fields)
+    const { images, evicted, wantedBytes, freedBytes, reasons } = await loam.images.collect()
+    const counts = { images: images.length, evictedLayers: evicted.length }
+    const fields = { ...counts, wantedBytes, freedBytes, reasons: reasons.join('; ') }
+    if (freedBytes < wantedBytes)
+      log.warn('collected less than image_gc_config or disk_budget requires', fields)
+    else if (images.length + evicted.length > 0) log.info('collected images', fields)
     else log.debug('collected images', fields)
   } catch (error) {
     log.error('collect images', {

@@ -85,7 +85,13 @@ const pruneFields = {
 }
 const PruneReportSchema = matching<PruneReport>()(v.object({ ...pruneFields, failed: list(failure) }))
 const CollectionReportSchema = matching<CollectionReport>()(
-  v.object({ ...pruneFields, reasons: list(v.string()), wantedBytes: v.number(), freedBytes: count }),
+  v.object({
+    ...pruneFields,
+    evicted: list(v.object({ diffId, tarBytes: count })),
+    reasons: list(v.string()),
+    wantedBytes: v.number(),
+    freedBytes: count,
+  }),
 )
 
 const DescriptorSchema = v.object({

@@ -108,6 +108,10 @@ export const SETTINGS = {
     'Garbage collection settings of `loam gc`: JSON, or the path of a JSON file.',
     imageGcConfig,
   ),
+  disk_budget: optional(
+    'Bytes that layers may take before `loam gc` and loamd evict the data of those that were pulled lazily and that nothing shows, the least recently used first. It is fetched again as it is read. Unset: no data is evicted.',
+    count,
+  ),
   blob_retention: setting<'none' | 'time' | 'size' | 'all'>(
     'none',
     'Compressed blobs of pulled layers to keep for push and export: none, all, or all up to blob_retention_time or blob_retention_size. When space is short, collection and pulls remove them first.',

@@ -1,7 +1,9 @@
 import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import { fileSystemUsage } from '../linux/index.ts'
-import { IMAGE_TYPES, type ImageRecord, type ImageType } from '../metadata/index.ts'
+import type { ImageGcConfig } from '../config/index.ts'
+import type { LayerStore, PrunedLayer } from '../layers/index.ts'
+import { IMAGE_TYPES, type ImageRecord, type ImageType, type LayerRecord } from '../metadata/index.ts'
 import type { PruneResult } from '../stores/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { ImageServices } from './services.ts'
@@ -72,20 +74,76 @@ function joinResults(results: readonly PruneResult[]): PruneResult {
 }
 
 /**
- * Evicts the least recently used images until there is as much free space as `image_gc_config` requires: on the file system if less than the headroom
- * is free, and in each store above its high watermark. Images in use, excluded images and images that exist nowhere else stay. Linear in images and
- * layers. @throws CONFIG_INVALID without that setting
+ * Frees space. First it evicts the data of layers above `disk_budget`. Then it evicts the least recently used images until there is as much free space as
+ * `image_gc_config` requires: on the file system if less than the headroom is free, and in each store above its high watermark. Images in use,
+ * excluded images and images that exist nowhere else stay. Linear in images and layers. @throws CONFIG_INVALID without these settings
  */
 export async function collectGarbage(
   services: CollectionServices,
   { dryRun = false }: { readonly dryRun?: boolean },
 ): Promise<CollectionReport> {
-  const { image_gc_config: config, containerizers } = services.configuration.values
-  if (config === undefined) {
-    throw new LoamError('CONFIG_INVALID', 'collect images: image_gc_config is not set', {
-      hint: 'Set it, for example: {"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":3600000000000}}',
+  const { image_gc_config: config, containerizers, disk_budget: budget } = services.configuration.values
+  if (config === undefined && budget === undefined) {
+    throw new LoamError('CONFIG_INVALID', 'collect images: neither image_gc_config nor disk_budget is set', {
+      hint: 'Set one of them, for example: {"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":3600000000000}}',
     })
   }
+  const data = await evictData(services, budget, dryRun)
+  if (config === undefined || !containerizers.includes('mesos')) return { ...joinResults([]), ...data }
+  const images = await evictImages(services, config, dryRun)
+  return {
+    ...images,
+    evicted: data.evicted,
+    reasons: [...data.reasons, ...images.reasons],
+    wantedBytes: data.wantedBytes + images.wantedBytes,
+    freedBytes: data.freedBytes + images.freedBytes,
+  }
+}
+
+type EvictedData = Pick<CollectionReport, 'evicted' | 'reasons' | 'wantedBytes' | 'freedBytes'>
+
+/** Evicts the data of layers until those of the store fit into the budget: layers whose images were used least recently first. */
+async function evictData(
+  { metadata, layers }: Pick<CollectionServices, 'metadata' | 'layers'>,
+  budget: number | undefined,
+  dryRun: boolean,
+): Promise<EvictedData> {
+  const bytes = budget === undefined ? 0 : layersBytes({ metadata, layers })
+  if (budget === undefined || bytes <= budget)
+    return { evicted: [], reasons: [], wantedBytes: 0, freedBytes: 0 }
+  const usedAtMs = new Map<DiffId, number>()
+  for (const image of metadata.images.list())
+    for (const diffId of layersOf(image))
+      usedAtMs.set(diffId, Math.max(usedAtMs.get(diffId) ?? 0, image.usedAtMs))
+  const candidates = layers.eviction
+    .list()
+    .toSorted((a, b) => (usedAtMs.get(a.diffId) ?? 0) - (usedAtMs.get(b.diffId) ?? 0))
+  const evicted: PrunedLayer[] = []
+  const wantedBytes = bytes - budget
+  let freedBytes = 0
+  for (const layer of candidates) {
+    if (freedBytes >= wantedBytes) break
+    if (!dryRun && !(await layers.eviction.evict(layer.diffId))) continue
+    evicted.push(layer)
+    freedBytes += layer.tarBytes
+  }
+  const reasons = [`layers take ${bytes} bytes, and disk_budget is ${budget}`]
+  return { evicted, reasons, wantedBytes, freedBytes }
+}
+
+function layersBytes({ metadata, layers }: Pick<CollectionServices, 'metadata' | 'layers'>): number {
+  return metadata.layers.list().reduce((sum, layer) => sum + bytesOnDisk(layer, layers), 0)
+}
+
+function bytesOnDisk({ data, diffId, tarBytes }: LayerRecord, { partial }: LayerStore): number {
+  return data === 'complete' ? tarBytes : partial.diskBytes(diffId)
+}
+
+async function evictImages(
+  services: CollectionServices,
+  config: ImageGcConfig,
+  dryRun: boolean,
+): Promise<Omit<CollectionReport, 'evicted'>> {
   const reasons: string[] = []
   const heap = new LayerRefCounts(services)
   let wantedBytes = 0
@@ -93,7 +151,6 @@ export async function collectGarbage(
     wantedBytes += bytes
     reasons.push(reason)
   }
-  if (!containerizers.includes('mesos')) return { ...joinResults([]), reasons, wantedBytes: 0, freedBytes: 0 }
   const candidates = findCandidates(services, namesOf(services, config.excludedImages))
   const victims = new Set<Digest>()
   const collect = (bytes: number, types: readonly ImageType[]) => {
@@ -181,15 +238,7 @@ class LayerRefCounts {
 
   constructor({ metadata, layers }: Pick<ImageServices, 'metadata' | 'layers'>) {
     this.#images = metadata.images.list()
-    const { partial } = layers
-    this.#bytes = new Map(
-      metadata.layers
-        .list()
-        .map(({ data, diffId, tarBytes }) => [
-          diffId,
-          data === 'complete' ? tarBytes : partial.diskBytes(diffId),
-        ]),
-    )
+    this.#bytes = new Map(metadata.layers.list().map((layer) => [layer.diffId, bytesOnDisk(layer, layers)]))
     const needed = [...this.#images.map(layersOf), metadata.layers.usedBesidesImages()]
     for (const diffIds of needed)
       for (const diffId of diffIds) this.#users.set(diffId, (this.#users.get(diffId) ?? 0) + 1)

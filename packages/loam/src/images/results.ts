@@ -1,5 +1,6 @@
 import type { Sweep } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
+import type { PrunedLayer } from '../layers/index.ts'
 import type { DecisionRecord, ImageRecord } from '../metadata/index.ts'
 import type { PruneResult } from '../stores/index.ts'
 import type { LeftOutXattrs } from '../tree/index.ts'
@@ -30,11 +31,13 @@ export interface PruneReport extends PruneResult {
 
 /** The result of a collection, or of a dry run. */
 export interface CollectionReport extends PruneResult {
-  /** Why images had to be removed; empty if none had to. */
+  /** Layers whose data was evicted, or would be; their images stay. */
+  readonly evicted: readonly PrunedLayer[]
+  /** Why space had to be freed; empty if none had to. */
   readonly reasons: readonly string[]
   /** Bytes that the collection had to free. */
   readonly wantedBytes: number
-  /** Bytes of the layers that were removed, or would be. */
+  /** Bytes of the layers and the data that were removed, or would be. */
   readonly freedBytes: number
 }
 

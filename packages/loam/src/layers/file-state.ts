@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, renameSync, rmdirSync, statSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 
@@ -33,5 +42,15 @@ export function sizeOf(path: string): number | undefined {
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
     throw error
+  }
+}
+
+/** Creates a file that has a size and no blocks. */
+export function createSparse(path: string, sizeBytes: number): void {
+  const fd = openSync(path, 'wx', 0o600)
+  try {
+    ftruncateSync(fd, sizeBytes)
+  } finally {
+    closeSync(fd)
   }
 }

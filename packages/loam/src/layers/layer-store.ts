@@ -18,6 +18,7 @@ import type { CompleteLayer, LayerRecord, LazySource, MetadataStore } from '../m
 import { type LayerLimits, TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { ArtifactStore } from './artifact-store.ts'
+import { DataEviction } from './data-eviction.ts'
 import { sizeOf } from './file-state.ts'
 import { fetchLayer, ingestUnknown, type UnknownLayer } from './layer-fetch.ts'
 import type { WantedLayer } from './wanted-layer.ts'
@@ -64,6 +65,8 @@ export class LayerStore {
   readonly artifacts: ArtifactStore
   /** The layers whose data is not all here. */
   readonly partial: PartialLayers
+  /** Removes the data of layers that can be fetched as it is read. */
+  readonly eviction: DataEviction
   /** Work that threads do with layers, folders and files. */
   readonly trees: TreeWork
   readonly #leases: LayerLeases
@@ -79,6 +82,7 @@ export class LayerStore {
     this.artifacts = new ArtifactStore({ ...options, removals: this.#removals })
     const describe: TreeWork['describeIndex'] = async (...args) => this.trees.describeIndex(...args)
     this.partial = new PartialLayers({ ...options, lazy: options.lazy, describe })
+    this.eviction = new DataEviction(options)
     this.#leases = new LayerLeases({
       paths: options.paths,
       partial: this.partial,

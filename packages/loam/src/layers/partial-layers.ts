@@ -1,14 +1,4 @@
-import {
-  closeSync,
-  existsSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { traced } from '../activity/index.ts'
 import {
@@ -29,7 +19,7 @@ import type { LazySource, MetadataStore, PartialLayer } from '../metadata/index.
 import type { DescribedLayer } from '../transform/index.ts'
 import { TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
-import { sizeOf } from './file-state.ts'
+import { createSparse, sizeOf } from './file-state.ts'
 import type { WantedLayer } from './wanted-layer.ts'
 import type { CompleteOptions, LayerFiller } from './layer-filler.ts'
 import { createSpanMap } from './span-map.ts'
@@ -269,7 +259,7 @@ export class PartialLayers {
     using leases = new DisposableStack()
     for (const diffId of shown)
       leases.use(await FileLock.acquire(lockPath(paths, 'layer', diffId), { shared: true, signal }))
-    return lazy.filler.resume(shown.filter(isShown), signal)
+    return await lazy.filler.resume(shown.filter(isShown), signal)
   }
 
   async #serveNew(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {
@@ -383,14 +373,5 @@ export class PartialLayers {
 
   #path(diffId: DiffId, name: string): string {
     return join(layerPath(this.#options.paths, diffId), name)
-  }
-}
-
-function createSparse(path: string, sizeBytes: number): void {
-  const fd = openSync(path, 'wx', 0o600)
-  try {
-    ftruncateSync(fd, sizeBytes)
-  } finally {
-    closeSync(fd)
   }
 }

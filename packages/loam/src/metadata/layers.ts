@@ -84,20 +84,31 @@ export class LayerTable {
   /** Records a partial layer, where its data comes from, and its metadata image. Does not wait for the disk. */
   async putPartial(layer: PartialLayer, source: LazySource, meta: ArtifactRecord): Promise<void> {
     await this.#database.visibleTransaction(() => {
-      this.#database.run("DELETE FROM artifacts WHERE owner = ? AND kind = 'tar'", layer.diffId)
-      this.#insertLayer(layer, [meta])
-      this.#database.run(
-        `INSERT OR REPLACE INTO partial_layers
-           (diff_id, blob_digest, blob_media_type, blob_bytes, reference, index_digest, trusted_by) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-        source.diffId,
-        source.blob.digest,
-        source.blob.mediaType,
-        source.blob.sizeBytes,
-        source.reference,
-        source.indexDigest,
-        source.trustedBy,
-      )
+      this.#insertPartial(layer, source, meta)
     })
+  }
+
+  /** The same for a layer that was complete, and is on the disk when this returns: its tar may be given up then. */
+  async makePartial(layer: PartialLayer, source: LazySource, meta: ArtifactRecord): Promise<void> {
+    await this.#database.durableTransaction(() => {
+      this.#insertPartial(layer, source, meta)
+    })
+  }
+
+  #insertPartial(layer: PartialLayer, source: LazySource, meta: ArtifactRecord): void {
+    this.#database.run("DELETE FROM artifacts WHERE owner = ? AND kind = 'tar'", layer.diffId)
+    this.#insertLayer(layer, [meta])
+    this.#database.run(
+      `INSERT OR REPLACE INTO partial_layers
+         (diff_id, blob_digest, blob_media_type, blob_bytes, reference, index_digest, trusted_by) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      source.diffId,
+      source.blob.digest,
+      source.blob.mediaType,
+      source.blob.sizeBytes,
+      source.reference,
+      source.indexDigest,
+      source.trustedBy,
+    )
   }
 
   /** Returns where the data of a layer comes from that is partial, or was before it was complete. */

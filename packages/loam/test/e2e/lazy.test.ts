@@ -176,15 +176,53 @@ describe('partial layers', { timeout: 120_000 }, () => {
     await using registry = await GatedRegistry.start()
     using world = new LazyWorld()
     const rootfs = await provision(world, registry)
-    const before = world.mounts().filter((path) => path !== rootfs)
+    const stacks = world.mounts().filter((path) => path !== rootfs)
     world.endHandlers()
     const recover = async () => JSON.parse(ok(await world.loamAsync('--json', 'recover')).stdout)
     const { poisoned, restored, failed } = await recover()
-    assert.deepEqual([poisoned.toSorted(), restored, failed], [[rootfs, ...before].toSorted(), [rootfs], []])
+    assert.deepEqual([poisoned.toSorted(), restored, failed], [[rootfs, ...stacks].toSorted(), [rootfs], []])
     assert.deepEqual((await recover()).poisoned, [])
     const content = read(join(rootfs, 'etc/config'))
     registry.isOpen = true
     assert.equal(await content, 'top')
+  })
+
+  test('the data of layers above disk_budget is evicted once nothing shows them, and comes again when it is read', async () => {
+    await using registry = await GatedRegistry.start()
+    using world = new LazyWorld()
+    const rootfs = await provision(world, registry)
+    registry.isOpen = true
+    while ((await world.partialLater()).length > 0) await sleep(50)
+    const expected = listTree(rootfs)
+    const collect = async (...args: string[]) =>
+      JSON.parse(ok(await world.loamAsync('--json', 'gc', '--disk-budget', '1000', ...args)).stdout)
+    const shown = await collect()
+    assert.deepEqual([shown.evicted, shown.images], [[], []], 'a container shows them')
+    ok(await world.loamAsync('destroy', 'lazy'))
+    assert.equal((await collect('--dry-run')).evicted.length, 2)
+    assert.deepEqual(await world.partialLater(), [])
+    const { evicted, images, freedBytes } = await collect()
+    assert.deepEqual([evicted.length, images], [2, []])
+    const tars = image.diffIds.map((diffId) => statSync(join(world.root, 'layers', diffId, 'layer.tar')))
+    assert.equal(
+      freedBytes,
+      tars.reduce((sum, { size }) => sum + size, 0),
+    )
+    assert.deepEqual(
+      tars.map(({ blocks }) => blocks),
+      [0, 0],
+    )
+    assert.equal((await world.loamAsync('fsck')).status, 0)
+    registry.isOpen = false
+    const args = ['--lazy', '--lazy-trust', 'own', '--id', 'again']
+    const again = ok(await world.loamAsync('provision', ...args, registry.name)).stdout.trim()
+    assert.equal((await world.partialLater()).length, 2)
+    const content = read(join(again, 'etc/config'))
+    registry.isOpen = true
+    assert.equal(await content, 'top')
+    // This process is the registry, and would wait for itself.
+    while ((await world.partialLater()).length > 0) await sleep(50)
+    assert.deepEqual(listTree(again), expected)
   })
 
   test('a partial layer that nothing uses is removed while its registry is gone, and nothing of it stays open', async () => {

@@ -323,7 +323,7 @@ describe('collection', () => {
     ]
     for (const text of bad)
       assert.equal(failureOf(world, 'gc', `--image_gc_config=${text}`).code, 'CONFIG_INVALID', text)
-    assert.match(failureOf(world, 'gc').message, /image_gc_config is not set/)
+    assert.match(failureOf(world, 'gc').message, /neither image_gc_config nor disk_budget is set/)
   })
 
   test('prune keeps excluded images, and removes one type of images if asked', async () => {

@@ -13,7 +13,9 @@ interface Flags extends GlobalOptions {
 
 export function addGc(program: Command, host: Host): void {
   addGlobalOptions(program.command('gc'))
-    .description('evict the least recently used images, as configured by image_gc_config')
+    .description(
+      'evict the least recently used images and data of layers, as configured by image_gc_config and disk_budget',
+    )
     .option('--dry-run', 'report what would be removed, without removing it')
     .option('--watch', 'keep running and check at each interval')
     .addHelpText(
@@ -22,7 +24,10 @@ export function addGc(program: Command, host: Host): void {
 image_gc_config is JSON, or the path of a file of it:
   {"image_disk_headroom": 0.1, "image_disk_watch_interval": {"nanoseconds": 3600000000000},
    "excluded_images": ["debian:12"], "low_watermark": 0.8,
-   "stores": {"docker": {"high_bytes": 50000000000, "low_bytes": 40000000000}}}`,
+   "stores": {"docker": {"high_bytes": 50000000000, "low_bytes": 40000000000}}}
+
+disk_budget is the number of bytes that layers may take. Above it, the data of layers that were pulled lazily and
+that nothing shows is evicted; their images stay, and the data comes again when it is read.`,
     )
     .action(async (flags: Flags) => {
       await withSession(host, flags, async (session) => {
@@ -51,6 +56,7 @@ async function collect({ loam, output }: Session, { dryRun = false }: Flags): Pr
     ...report.reasons,
     ...report.images.map(({ digest, names }) => `image ${names[0] ?? digest}`),
     ...report.layers.map(({ diffId, tarBytes }) => `layer ${diffId} ${formatBytes(tarBytes)}`),
+    ...report.evicted.map(({ diffId, tarBytes }) => `data of layer ${diffId} ${formatBytes(tarBytes)}`),
     report.reasons.length === 0
       ? 'enough disk space is free'
       : `${dryRun ? 'would free' : 'freed'} ${formatBytes(report.freedBytes)} of ${formatBytes(report.wantedBytes)}`,
