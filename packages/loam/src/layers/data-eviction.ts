@@ -16,6 +16,7 @@ import type { CompleteLayer, LazySource, MetadataStore } from '../metadata/index
 import { TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { createSparse } from './file-state.ts'
+import type { LazyParts } from './partial-layers.ts'
 import type { PrunedLayer } from './prune.ts'
 
 export interface DataEvictionOptions {
@@ -23,6 +24,8 @@ export interface DataEvictionOptions {
   readonly metadata: MetadataStore
   readonly ingest: () => IngestArea
   readonly bootId: string
+  /** Undefined: no layer is pulled lazily, and no data is evicted. */
+  readonly lazy?: LazyParts | undefined
 }
 
 /**
@@ -45,7 +48,9 @@ export class DataEviction {
   }
 
   #find(diffId: DiffId): { readonly layer: CompleteLayer; readonly source: LazySource } | undefined {
-    const { layers } = this.#options.metadata
+    const { lazy, metadata } = this.#options
+    const { layers } = metadata
+    if (lazy === undefined) return undefined
     const layer = layers.find(diffId)
     const source = layers.partialSource(diffId)
     if (layer?.data !== 'complete' || source === undefined) return undefined
@@ -59,7 +64,7 @@ export class DataEviction {
   /**
    * Evicts the data of a layer; returns false if it does not qualify any more, or is in use. Whoever has the old tar open or mounted goes on with it: a new
    * file takes its place. The row is on the disk before that, since after a power cut it must not say that the new file is complete.
-   * @throws system errors; then the layer is as before, or partial
+   * @throws LAZY_* if the handler cannot be asked, system errors; then the layer is as before, or partial
    */
   async evict(diffId: DiffId): Promise<boolean> {
     const { paths, metadata, ingest, bootId } = this.#options
@@ -67,6 +72,8 @@ export class DataEviction {
     const found = lock === undefined ? undefined : this.#find(diffId)
     if (found === undefined) return false
     const { layer, source } = found
+    // A handler that has just completed the layer may still know its old tar, and would take the new one for it.
+    await this.#options.lazy?.filler.forget([diffId])
     const directory = ingest().newPath('layer')
     try {
       mkdirSync(directory, { mode: 0o700 })
