@@ -177,6 +177,7 @@ export type { LayerProgress } from './layers/index.ts'
 export type {
   ContainerUsage,
   FsckOptions,
+  FsckProgress,
   FsckProblem,
   FsckReport,
   ImageUsage,

@@ -157,6 +157,14 @@ export const STORE = {
         /** The object that is verified next. */
         what: v.string(),
       }),
+      v.object({
+        kind: v.literal('work'),
+        /** A layer that is being verified. */
+        what: v.string(),
+        doneBytes: count,
+        totalBytes: count,
+        isDone: v.boolean(),
+      }),
     ]),
     isShared: () => true,
   }),

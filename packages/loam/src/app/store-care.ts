@@ -5,6 +5,7 @@ import { createRefetch, type FetchOptions, type ImageServices } from '../images/
 import {
   checkStore,
   type FsckOptions,
+  type FsckProgress,
   type FsckReport,
   measureStore,
   type StoreUsage,
@@ -69,7 +70,11 @@ export class StoreCare {
         span.progress({ kind: 'check', what })
         options.onCheck?.(what)
       }
-      const report = await this.#fsck({ ...options, onCheck })
+      const onProgress = (progress: FsckProgress) => {
+        span.progress({ kind: 'work', ...progress })
+        options.onProgress?.(progress)
+      }
+      const report = await this.#fsck({ ...options, onCheck, onProgress })
       span.set({ problems: report.problems.length, tarBytes: report.checked.tarBytes })
       return report
     })

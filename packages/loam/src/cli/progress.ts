@@ -197,6 +197,8 @@ export class PullProgress {
     },
   ): void {
     const label = toAscii(redact(what))
+    // The layers of an image that is written are here by now.
+    if (!this.#output.board.isBusy) this.#output.board.clear()
     if (!isDone) {
       this.#set(what, { label, state: 'active', doneBytes, totalBytes })
       return
@@ -242,7 +244,7 @@ export class PullProgress {
     if (!hasShown || this.#transferred === 0) return
     const elapsedMs = performance.now() - board.startedMs
     const speed = speedText((this.#transferred / Math.max(1, elapsedMs)) * 1000)
-    const kept = here === 0 ? '' : `, ${here} already here`
+    const kept = here === 0 || verb !== 'fetched' ? '' : `, ${here} already here`
     this.#line(
       `${verb} ${formatBytes(this.#transferred)} in ${formatDuration(elapsedMs)}${speed}${kept}`,
       true,

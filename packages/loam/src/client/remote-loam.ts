@@ -127,13 +127,16 @@ export class RemoteStore implements Omit<Pick<StoreCare, keyof StoreCare>, 'conf
 
   /** Verifies everything in the store, as `StoreCare.fsck`. */
   async fsck(options: RemoteFetchOptions<FsckOptions & FetchOptions>): Promise<FsckReport> {
-    const { repair, signal, onCheck } = options
+    const { repair, signal, onCheck, onProgress } = options
     return this.#transport.call(
       'store.fsck',
       { ...toFetchFields(options), repair },
       {
         signal,
-        onEvent: ({ what }) => onCheck?.(what),
+        onEvent: (event) => {
+          if (event.kind === 'check') onCheck?.(event.what)
+          else onProgress?.(event)
+        },
       },
     )
   }

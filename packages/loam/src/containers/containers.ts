@@ -37,6 +37,7 @@ import type {
 } from './requests.ts'
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
 import { findOriginal } from './original-image.ts'
+import { OutputProgress } from './output-progress.ts'
 import { ContainerProcesses, logPath } from './processes.ts'
 import { planRun } from './run-plan.ts'
 import {
@@ -409,8 +410,10 @@ export class Containers {
   ): Promise<void> {
     const { provisioner, layers, ingest, sources, stores } = this.#services
     const container = provisioner.find(image)
+    const progress = new OutputProgress(options)
     const exporter = {
       layers,
+      onBytes: progress.onBytes,
       ingest,
       path: searchPath(this.#services.env),
       cwd: this.#services.cwd,
@@ -424,6 +427,7 @@ export class Containers {
         options,
         exporter,
       )
+      progress.finish()
       return
     }
     const { name } = sources.find(image, { ...options, mayBeGone: true })
@@ -436,6 +440,7 @@ export class Containers {
         findOriginal: async () => findOriginal(this.#services, stored, options.signal),
       }
       await exportTo({ kind: 'image', layers: diffIds, image: described }, options, exporter)
+      progress.finish()
     })
   }
 

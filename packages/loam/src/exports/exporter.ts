@@ -64,6 +64,8 @@ export interface ExporterOptions {
   readonly path: string
   /** Directory that a relative output starts from; '' for that of this process. */
   readonly cwd: string
+  /** Called with the bytes of the output that were written, and all of them if that is known. */
+  readonly onBytes?: ((doneBytes: number, totalBytes: number | undefined) => void) | undefined
   /** Called with notes about files and attributes that the output lacks. */
   readonly onNote: (text: string) => void
 }
@@ -161,6 +163,7 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
         as: 'rootfs',
         idMapping: source.idMapping,
         signal,
+        onBytes: exporter.onBytes,
       })
       for (const text of leftOut) exporter.onNote(text)
       await createOfTree(files, format, options, exporter)
@@ -175,10 +178,10 @@ async function createOfTree(
   tree: TreeSource,
   format: 'erofs' | 'tar' | 'ext4',
   { target, sizeBytes, signal }: MakeOptions,
-  { layers, ingest, path, onNote }: ExporterOptions,
+  { layers, ingest, path, onNote, onBytes }: ExporterOptions,
 ): Promise<void> {
   if (format !== 'ext4') {
-    await layers.trees.exportTo(target, format, tree, signal)
+    await layers.trees.exportTo(target, format, tree, { signal, onBytes })
     return
   }
   // mke2fs needs a file; if the output is not one, the file is copied to it.
@@ -187,7 +190,7 @@ async function createOfTree(
     await createExt4({
       survey: await layers.trees.survey(tree, signal),
       fill: async (folder) => {
-        await layers.trees.exportTo(folder, 'folder', tree, signal)
+        await layers.trees.exportTo(folder, 'folder', tree, { signal, onBytes })
       },
       sync: async (folder) => layers.trees.sync(folder),
       newFolder: () => ingest().newPath('rootfs'),
@@ -235,10 +238,15 @@ async function exportLayout(
 async function packRootfs(
   { path, idMapping }: Extract<ExportSource, { kind: 'rootfs' }>,
   target: OutputTarget,
-  { layers, onNote }: ExporterOptions,
+  { layers, onNote, onBytes }: ExporterOptions,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { leftOut } = await layers.trees.packFolder(path, target, { as: 'rootfs', idMapping, signal })
+  const { leftOut } = await layers.trees.packFolder(path, target, {
+    as: 'rootfs',
+    idMapping,
+    signal,
+    onBytes,
+  })
   for (const text of leftOut) onNote(text)
 }
 

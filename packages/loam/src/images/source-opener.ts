@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { type BlobStore, IngestArea, type StorePaths } from '../content/index.ts'
 import { cancelable, isLoamError, LoamError } from '../errors/index.ts'
 import {
@@ -227,7 +227,12 @@ export class SourceOpener {
     const { layers } = this.#options
     return {
       pack: async (folder, target, options) => {
-        const { leftOut } = await layers.trees.packFolder(folder, target, options)
+        const what = 'pack changes'
+        const onBytes = (doneBytes: number, totalBytes: number | undefined) =>
+          onEvent?.({ kind: 'work', what, doneBytes, totalBytes, isDone: false })
+        const { leftOut } = await layers.trees.packFolder(folder, target, { ...options, onBytes })
+        const doneBytes = statSync(target).size
+        onEvent?.({ kind: 'work', what, doneBytes, totalBytes: doneBytes, isDone: true })
         for (const text of leftOut) onEvent?.({ kind: 'note', text })
       },
       hash: async (path, signal) => parseDiffId(await layers.trees.hashFile(path, signal)),

@@ -30,7 +30,7 @@ import { checkPartial } from './partial-check.ts'
 import { SmallBlobs } from './small-blobs.ts'
 import { SpanFetch } from './span-fetch.ts'
 import { TreeWork } from './tree-work.ts'
-import { hashFile, type LayerWorkers } from './worker-pool.ts'
+import { hashFile, type LayerWorkers, type OnBytes } from './worker-pool.ts'
 
 export interface LayerStoreOptions {
   readonly paths: StorePaths
@@ -287,13 +287,19 @@ export class LayerStore {
   }
 
   /** Reads a layer's tar, and returns its problem if there is one. */
-  async checkTar(diffId: DiffId, tarBytes: number, signal?: AbortSignal): Promise<string | undefined> {
+  async checkTar(
+    diffId: DiffId,
+    tarBytes: number,
+    signal?: AbortSignal,
+    onBytes?: OnBytes,
+  ): Promise<string | undefined> {
     const path = this.tarPath(diffId)
     const size = sizeOf(path)
     if (size === undefined) return 'its tar is missing'
     if (size !== tarBytes) return `its tar has ${size} bytes instead of ${tarBytes}`
     const actual = await hashFile(this.#options.workers, path, {
       signal,
+      onBytes,
       algorithm: splitDigest(diffId).algorithm,
     })
     return actual === diffId ? undefined : `its tar has the digest ${actual}`

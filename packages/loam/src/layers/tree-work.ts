@@ -13,7 +13,7 @@ import type {
 import type { LayerLimits } from '../tree/index.ts'
 import type { ArtifactStore } from './artifact-store.ts'
 import { type GatheredTree, gatheredFiles, type TreeSource } from './tree-source.ts'
-import { hashFile, type LayerWorkers } from './worker-pool.ts'
+import { hashFile, type LayerWorkers, type OnBytes, type RunOptions } from './worker-pool.ts'
 
 export interface TreeWorkOptions {
   readonly artifacts: ArtifactStore
@@ -29,6 +29,7 @@ export interface FolderOptions<As extends PackedAs> {
   /** The user namespace of the container whose files they are. Undefined: that of this process. */
   readonly idMapping?: IdMapping | undefined
   readonly signal?: AbortSignal | undefined
+  readonly onBytes?: OnBytes | undefined
 }
 
 /** Tasks with trees and files that do not belong to the store. On failure the caller removes the target. */
@@ -66,11 +67,11 @@ export class TreeWork {
     target: OutputTarget,
     format: ExportedAs,
     source: TreeSource,
-    signal?: AbortSignal,
+    options: Pick<RunOptions, 'signal' | 'onBytes'> = {},
   ): Promise<void> {
     const { limits } = this.#options
     const layers = this.#filesOfSource(source)
-    await this.#workersFor(target).run({ kind: 'export', format, layers, target, limits }, { signal })
+    await this.#workersFor(target).run({ kind: 'export', format, layers, target, limits }, options)
   }
 
   /** Writes those layers of a stack that have a target to new files on the disk, as EROFS images that overlayfs stacks. The caller holds the leases. */
@@ -114,19 +115,21 @@ export class TreeWork {
     made: GatheredTree,
     options: FolderOptions<GatheredAs>,
   ): Promise<PackReport> {
-    const { as, idMapping, signal } = options
+    const { as, idMapping, signal, onBytes } = options
     const { metaPath } = made
     const files = gatheredFiles(made)
-    return this.#options.workers.run({ kind: 'gather', folder, as, idMapping, files, metaPath }, { signal })
+    const task = { kind: 'gather', folder, as, idMapping, files, metaPath } as const
+    return this.#options.workers.run(task, { signal, onBytes })
   }
 
   /** Writes a folder to a new file or a descriptor as one tar. Reports the files that were left out. */
   async packFolder(
     folder: string,
     target: OutputTarget,
-    { as, idMapping, signal }: FolderOptions<PackedAs>,
+    { as, idMapping, signal, onBytes }: FolderOptions<PackedAs>,
   ): Promise<PackReport> {
-    return this.#workersFor(target).run({ kind: 'pack', folder, target, as, idMapping }, { signal })
+    const task = { kind: 'pack', folder, target, as, idMapping } as const
+    return this.#workersFor(target).run(task, { signal, onBytes })
   }
 
   /** Writes the tar of a layer to a new file or a descriptor, and verifies it on the way. @throws LAYER_DAMAGED */

@@ -4,7 +4,14 @@ import { Worker } from 'node:worker_threads'
 import { cancelable, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { canGiveAway } from '../compression/index.ts'
 import type { Digest, DigestAlgorithm } from '../image/index.ts'
-import type { LayerTask, TaskResult, FromWorker, ToWorker } from '../transform/index.ts'
+import {
+  type FromWorker,
+  type LayerTask,
+  readCounts,
+  SHARED_BYTES,
+  type TaskResult,
+  type ToWorker,
+} from '../transform/index.ts'
 
 /** The same in a checkout, where each module is a file, and in the package, where the worker is beside the bundle. */
 const WORKER_FILE = extname(import.meta.url) === '.ts' ? '../transform/worker.ts' : './worker.js'
@@ -27,7 +34,14 @@ export interface RunOptions {
   readonly signal?: AbortSignal | undefined
   /** Called with the bytes of the blob that the worker has consumed so far. */
   readonly onProgress?: ((consumedBytes: number) => void) | undefined
+  /** Called now and then with the bytes that the task has read or written, and with all of them if that is known. */
+  readonly onBytes?: OnBytes | undefined
 }
+
+/** Gets the bytes that a task has read or written, and all of them; undefined: that is not known. */
+export type OnBytes = (doneBytes: number, totalBytes: number | undefined) => void
+
+const BYTES_MS = 100
 
 /** Threads for layer tasks. */
 export interface LayerWorkers {
@@ -43,9 +57,12 @@ export interface LayerWorkers {
 export async function hashFile(
   workers: LayerWorkers,
   path: string,
-  { algorithm = 'sha256', signal }: { algorithm?: DigestAlgorithm; signal?: AbortSignal | undefined } = {},
+  {
+    algorithm = 'sha256',
+    ...options
+  }: { algorithm?: DigestAlgorithm } & Pick<RunOptions, 'signal' | 'onBytes'> = {},
 ): Promise<Digest> {
-  return workers.run({ kind: 'hash', path, algorithm }, { signal })
+  return workers.run({ kind: 'hash', path, algorithm }, options)
 }
 
 /**
@@ -158,7 +175,7 @@ class TaskRun {
   readonly #worker: Worker
   readonly #task: LayerTask
   readonly #options: RunOptions
-  readonly #canceled = new SharedArrayBuffer(4)
+  readonly #canceled = new SharedArrayBuffer(SHARED_BYTES)
   readonly #over = new AbortController()
   #sentBytes = 0
   #consumedBytes = 0
@@ -192,9 +209,11 @@ class TaskRun {
     this.#options.signal?.addEventListener('abort', onAbort)
     this.#send({ kind: 'task', task: this.#task, canceled: this.#canceled })
     const sending = this.#sendSource()
+    const reporting = this.#reportBytes()
     try {
       return await promise
     } finally {
+      clearInterval(reporting)
       this.#isOver = true
       this.#over.abort()
       this.#wakeSender()
@@ -202,6 +221,18 @@ class TaskRun {
       this.#options.signal?.removeEventListener('abort', onAbort)
       await sending
     }
+  }
+
+  #reportBytes(): NodeJS.Timeout | undefined {
+    const { onBytes } = this.#options
+    if (onBytes === undefined) return undefined
+    let reported = 0
+    const report = () => {
+      const { doneBytes, totalBytes } = readCounts(this.#canceled)
+      if (doneBytes !== reported) onBytes(doneBytes, totalBytes)
+      reported = doneBytes
+    }
+    return setInterval(report, BYTES_MS).unref()
   }
 
   #send(message: ToWorker, transfer: readonly ArrayBuffer[] = []): void {

@@ -66,6 +66,18 @@ export interface FsckReport {
   }[]
 }
 
+/** How far the check of one layer is. */
+export interface FsckProgress {
+  /** The layer, as of `onCheck`. */
+  readonly what: string
+  /** Bytes that were verified. */
+  readonly doneBytes: number
+  /** Size of its tar. */
+  readonly totalBytes: number
+  /** Whether all of it was verified. */
+  readonly isDone: boolean
+}
+
 /** Options of a check. */
 export interface FsckOptions {
   /** Refetch or rebuild what is damaged. */
@@ -74,6 +86,8 @@ export interface FsckOptions {
   readonly signal?: AbortSignal | undefined
   /** Called before each long step. */
   readonly onCheck?: ((what: string) => void) | undefined
+  /** Called with the bytes of a layer that were verified. Several layers are verified at once. */
+  readonly onProgress?: ((progress: FsckProgress) => void) | undefined
 }
 
 /** The parts that a check needs; the last two fetch from the location of an image, and return that location. */
@@ -182,10 +196,16 @@ class StoreCheck {
   async #checkLayer(layer: CompleteLayer): Promise<void> {
     const { layers } = this.#parts
     const { diffId, tarBytes } = layer
-    const { signal, onCheck } = this.#options
+    const { signal, onCheck, onProgress } = this.#options
     const what = `layer ${diffId}`
     onCheck?.(what)
-    const problem = await layers.checkTar(diffId, tarBytes, signal)
+    const tell = (doneBytes: number, isDone: boolean) =>
+      onProgress?.({ what, doneBytes, totalBytes: tarBytes, isDone })
+    tell(0, false)
+    const problem = await layers.checkTar(diffId, tarBytes, signal, (doneBytes) => {
+      tell(doneBytes, false)
+    })
+    tell(tarBytes, true)
     this.#tarBytes += tarBytes
     if (problem !== undefined) {
       const isMended = await this.#report(

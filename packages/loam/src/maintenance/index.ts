@@ -1,4 +1,11 @@
-export { checkStore, type FsckOptions, type FsckParts, type FsckProblem, type FsckReport } from './fsck.ts'
+export {
+  checkStore,
+  type FsckOptions,
+  type FsckParts,
+  type FsckProgress,
+  type FsckProblem,
+  type FsckReport,
+} from './fsck.ts'
 export {
   type ContainerUsage,
   type ImageUsage,

@@ -21,7 +21,7 @@ export async function copyUpper(
   const made = { dataPath: ingest().newPath('upper.data'), metaPath: ingest().newPath('upper.erofs') }
   try {
     const report = await layers.trees.gatherFolder(from, made, { as: 'overlay', signal })
-    await layers.trees.exportTo(to, 'upper', made, signal)
+    await layers.trees.exportTo(to, 'upper', made, { signal })
     return report
   } finally {
     await removeTree(made.dataPath)

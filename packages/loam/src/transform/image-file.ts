@@ -12,6 +12,7 @@ import { LoamError } from '../errors/index.ts'
 import { type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
 import { type OutputTarget, writeFully } from '../linux/index.ts'
 import type { FileTree } from '../tree/index.ts'
+import { countBytes, setTotalBytes } from './byte-count.ts'
 import { TarReaders } from './layer-data.ts'
 import type { LayerTar } from './layer-files.ts'
 
@@ -54,9 +55,11 @@ export function hashFile(path: string, algorithm: DigestAlgorithm, canceled: Int
   const window = Buffer.alloc(HASH_BYTES)
   const fd = openSync(path, 'r')
   try {
+    setTotalBytes(canceled, fstatSync(fd).size)
     for (let length = -1; length !== 0; ) {
       length = readSync(fd, window)
       hash.update(window.subarray(0, length))
+      countBytes(canceled, length)
       checkCanceled(canceled, path)
     }
   } finally {
@@ -79,6 +82,7 @@ export function copyFile(
   const produce = (write: (chunk: Buffer) => void) => {
     const window = Buffer.alloc(HASH_BYTES)
     const fd = openSync(path, 'r')
+    setTotalBytes(canceled, fstatSync(fd).size)
     try {
       for (let length = readSync(fd, window); length !== 0; length = readSync(fd, window)) {
         const chunk = window.subarray(0, length)
@@ -129,6 +133,7 @@ export function writeFile(
     produce((chunk) => {
       check()
       writeFully(fd, chunk, check)
+      countBytes(canceled, chunk.length)
     })
     if (as === 'export' && !isStream) fsyncSync(fd)
   } finally {

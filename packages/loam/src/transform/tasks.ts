@@ -11,6 +11,7 @@ import {
   ROOT,
   summarizeLayer,
 } from '../tree/index.ts'
+import { setTotalBytes } from './byte-count.ts'
 import { checkCanceled, copyFile, hashFile, readMetaImage, writeFile, writeImageFile } from './image-file.ts'
 import { TarReaders } from './layer-data.ts'
 import { checkSpans } from './check-spans.ts'
@@ -29,7 +30,7 @@ import { describeLayer, makeChunkedIndex, makeLazyIndex } from './lazy-index-tas
 import { writeLayerImages } from './layer-images.ts'
 import { readLayer } from './read-layer.ts'
 import { writeSpans } from './span-task.ts'
-import { surveyTree } from './tree-survey.ts'
+import { dataBytes, surveyTree } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
 import { writeTree } from './write-tree.ts'
 
@@ -175,6 +176,7 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
     format === 'upper' && layer !== undefined
       ? readTree(layer, limits, new TreeCache())
       : mergeLayers(layers, limits, new TreeCache())
+  setTotalBytes(canceled, dataBytes(tree))
   if (format === 'folder' || format === 'upper') {
     if (typeof target === 'number') throw new LoamError('INTERNAL', 'a descriptor is not a directory')
     writeTree(tree, { target, layers, whiteouts: format === 'upper' ? 'overlay' : 'none', canceled })

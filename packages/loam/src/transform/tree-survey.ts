@@ -9,6 +9,7 @@ import {
   SortedTree,
   UP,
 } from '../tree/index.ts'
+import { storedBytes } from './contents-index.ts'
 
 const BLOCK_BYTES = 4096
 /** ext4 keeps short targets, and a few xattrs, in the inode. */
@@ -17,6 +18,14 @@ const INLINE_XATTR_BYTES = 64
 /** A directory entry of ext4 has 8 bytes and the name; blocks of an index are some two thirds full. */
 const ENTRY_BYTES = 12
 const DIRECTORY_FILLING = 0.6
+
+/** Returns the data of all files of a tree, without holes. */
+export function dataBytes(tree: FileTree): number {
+  let bytes = 0
+  for (let inode = ROOT; inode < tree.inodeCount; inode += 1)
+    if (tree.linkCount(inode) > 0) bytes += storedBytes(tree, inode)
+  return bytes
+}
 
 /** Space that a tree needs in a file system with blocks of 4 KiB. */
 export interface TreeSurvey {

@@ -33,6 +33,9 @@ export const STORE_ACTIONS: Actions<'store' | 'daemon'> = {
       onCheck: (what) => {
         onEvent({ kind: 'check', what })
       },
+      onProgress: (progress) => {
+        onEvent({ kind: 'work', ...progress })
+      },
     }),
   'store.doctor': async ({ loam }) => loam.store.doctor(),
   'store.doctorClient': async ({ loam, daemon: { sockets } }, { client, config }) => {

@@ -55,6 +55,7 @@ export function addExport(program: Command, host: Host): void {
           signal,
           onEvent: progress.onEvent,
         })
+        progress.summarize('wrote')
         if (!toStandardOutput)
           terminal.result({ output, format: flags.format, notes: progress.notes }, () => output)
       })

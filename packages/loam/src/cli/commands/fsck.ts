@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { formatBytes } from '../format.ts'
 import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
+import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
@@ -15,14 +16,20 @@ export function addFsck(program: Command, host: Host): void {
     .addHelpText('after', '\nExits with status 1 if damage remains.')
     .action(async (flags: Flags) => {
       await withSession(host, flags, async ({ loam, output, signal }) => {
+        const progress = new PullProgress(output, 'verify the store')
         const report = await loam.store.fsck({
           ...toFetchOptions(flags),
           repair: flags.repair ?? false,
           signal,
-          onCheck: (what) => {
-            output.note(`checking ${what}`)
+          onProgress: (event) => {
+            progress.onEvent({
+              kind: 'work',
+              ...event,
+              what: `check ${event.what.replace(/sha256:(.{12}).*/, '$1')}`,
+            })
           },
         })
+        progress.summarize('verified')
         const { checked, problems, deniedIndexes } = report
         output.result(report, () => [
           ...problems.map(({ what, problem, repaired, advice }) => {

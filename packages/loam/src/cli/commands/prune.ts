@@ -59,6 +59,7 @@ Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
             return
           }
         }
+        output.beginWork(isDryRun ? 'look for what is not used' : 'remove what is not used')
         const pruned = await loam.images.prune({ ...options, dryRun: isDryRun })
         const layerBytes = bytesOf(pruned)
         output.result({ ...pruned, dryRun: isDryRun, layerBytes }, () => [
