@@ -1,4 +1,5 @@
-// npm run systemd: boots a machine with Debian's kernel and a real systemd by qemu, and tries the daemon in it as a service (inside.ts). Takes minutes,
+// npm run systemd [-- --package FILE.deb]: boots a machine with Debian's kernel and a real systemd by qemu, and tries the daemon in it as a service (inside.ts), or the Debian package
+// (inside-package.sh). Takes minutes,
 // since qemu emulates the processor where the machine has no KVM. Nothing of this machine's /run or /tmp is shared with it.
 import { spawn, spawnSync } from 'node:child_process'
 import {
@@ -30,7 +31,7 @@ After=multi-user.target
 
 [Service]
 Type=oneshot
-ExecStart=/usr/local/bin/node /opt/check/inside.ts /opt/loam/node_modules
+ExecStart=@COMMAND@
 ExecStopPost=/bin/systemctl --no-block poweroff
 StandardOutput=journal+console
 StandardError=journal+console
@@ -52,9 +53,31 @@ function makeRootTar(): void {
   renameSync(own, ROOT_TAR)
 }
 
-/** Adds Node, the packages as users install them, an image, and what is to be done. */
+/** Adds an image, and a unit that runs what is to be done. */
+function addCheck(root: string, file: string, command: string): void {
+  const check = join(root, 'opt/check')
+  mkdirSync(check, { recursive: true })
+  cpSync(join(import.meta.dirname, file), join(check, file))
+  const image = buildImage({ tars: [buildTar([{ name: 'hello', data: 'a file' }])] })
+  writeOciLayout(join(check, 'layout'), { x: image })
+  writeFileSync(join(root, 'etc/systemd/system/check.service'), CHECK_UNIT.replace('@COMMAND@', command))
+  const wanted = join(root, 'etc/systemd/system/default.target.wants')
+  mkdirSync(wanted, { recursive: true })
+  symlinkSync('../check.service', join(wanted, 'check.service'))
+}
+
+/** Installs the Debian package by apt, as users do, without Node. */
+function fillRootWithPackage(root: string, file: string): void {
+  addCheck(root, 'inside-package.sh', '/bin/sh /opt/check/inside-package.sh')
+  cpSync(file, join(root, 'opt/check/loam.deb'))
+  // For its dependencies.
+  cpSync('/etc/resolv.conf', join(root, 'etc/resolv.conf'), { dereference: true })
+  must('chroot', root, 'apt-get', 'update')
+  must('chroot', root, 'apt-get', 'install', '--yes', '--no-install-recommends', '/opt/check/loam.deb')
+}
+
+/** Adds Node, and the packages as users install them. */
 function fillRoot(root: string): void {
-  must('tar', '-xf', ROOT_TAR, '-C', root)
   const modules = join(root, 'opt/loam/node_modules')
   mkdirSync(modules, { recursive: true })
   for (const name of readdirSync(join(REPOSITORY, 'node_modules'))) {
@@ -64,16 +87,8 @@ function fillRoot(root: string): void {
   using programs = new InstalledPrograms()
   must('cp', '-a', ...['loamfs', 'loamd'].map((name) => join(programs.folder, 'node_modules', name)), modules)
   cpSync(process.execPath, join(root, 'usr/local/bin/node'))
-  const check = join(root, 'opt/check')
-  mkdirSync(check)
-  cpSync(join(import.meta.dirname, 'inside.ts'), join(check, 'inside.ts'))
-  writeFileSync(join(check, 'package.json'), '{ "type": "module" }')
-  const image = buildImage({ tars: [buildTar([{ name: 'hello', data: 'a file' }])] })
-  writeOciLayout(join(check, 'layout'), { x: image })
-  writeFileSync(join(root, 'etc/systemd/system/check.service'), CHECK_UNIT)
-  const wanted = join(root, 'etc/systemd/system/default.target.wants')
-  mkdirSync(wanted, { recursive: true })
-  symlinkSync('../check.service', join(wanted, 'check.service'))
+  addCheck(root, 'inside.ts', '/usr/local/bin/node /opt/check/inside.ts /opt/loam/node_modules')
+  writeFileSync(join(root, 'opt/check/package.json'), '{ "type": "module" }')
 }
 
 /** Boots, shows the serial console, and returns what it said. */
@@ -105,7 +120,10 @@ const folder = mkdtempSync('/var/tmp/loam-systemd-')
 try {
   const root = join(folder, 'root')
   mkdirSync(root)
-  fillRoot(root)
+  must('tar', '-xf', ROOT_TAR, '-C', root)
+  const [option, file] = process.argv.slice(2)
+  if (option === '--package' && file !== undefined) fillRootWithPackage(root, file)
+  else fillRoot(root)
   const disk = join(folder, 'disk.img')
   must('truncate', '-s', '4G', disk)
   must('mke2fs', '-q', '-t', 'ext4', '-d', root, disk)

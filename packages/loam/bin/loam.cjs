@@ -20,8 +20,13 @@ if (major < 24 || (major === 24 && minor < 15)) {
   process.exit(1)
 }
 
-const isShielded = process.argv[2] === '@'
-const args = isShielded ? process.argv.slice(3).map((word) => word.slice(1)) : process.argv.slice(2)
+// Set where all of this is one executable (scripts/single-file), whose words are plain again.
+const executable = globalThis[Symbol.for('loam.executable')]
+const isShielded = executable !== undefined || process.argv[2] === '@'
+const args =
+  isShielded && executable === undefined
+    ? process.argv.slice(3).map((word) => word.slice(1))
+    : process.argv.slice(2)
 // Started as `node loam.cjs`: options that Node has obeyed cannot be undone, so they are reported.
 const obeyed = isShielded
   ? undefined
@@ -61,7 +66,11 @@ const WITHOUT_STORE = [
 ]
 const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
-const version = JSON.parse(fs.readFileSync(`${__dirname}/../package.json`, 'utf8')).version
+const version = JSON.parse(
+  executable === undefined
+    ? fs.readFileSync(`${__dirname}/../package.json`, 'utf8')
+    : executable.read('package.json'),
+).version
 
 if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) writeOut(`${version}\n`)
 else void begin()
@@ -118,7 +127,8 @@ async function enterNamespace() {
   } catch {
     // There is none.
   }
-  const words = ['--', __filename, '@'].concat(args.map((word) => `.${word}`))
+  const start = executable === undefined ? ['--', __filename, '@'] : ['@loam', executable.program]
+  const words = start.concat(args.map((word) => `.${word}`))
   await require('./namespace.cjs').enter({ state, daemon, file: process.execPath, args: words })
 }
 
@@ -402,8 +412,10 @@ function start(program, { interruptedBy, say, leave, ignoreSignals }) {
 
 function cleanUp(words, status) {
   const { status: cleaned } = require('node:child_process').spawnSync(
-    process.execPath,
-    [__filename, '@'].concat(['--daemon=never'].concat(words).map((word) => `.${word}`)),
+    executable === undefined ? process.execPath : executable.program,
+    executable === undefined
+      ? [__filename, '@'].concat(['--daemon=never'].concat(words).map((word) => `.${word}`))
+      : ['--daemon=never'].concat(words),
     { stdio: ['ignore', 'ignore', 'inherit'] },
   )
   writeErr(
@@ -461,6 +473,7 @@ async function runAlone() {
   // A checkout runs its sources, so that nobody debugs a stale build; a package has none and runs dist.
   // The handler of partial layers stays, and loads nothing of the command line.
   const [folder, bundle] = command === 'lazyd' ? ['lazy', 'lazyd'] : ['cli', 'main']
+  if (executable !== undefined) return executable.load(`${bundle}.js`).main(args, version)
   const source = `${__dirname}/../src/${folder}/main.ts`
   const isCheckout = fs.existsSync(source)
   keepCompiled(`${__dirname}/${isCheckout ? '../../../node_modules/.cache/compiled' : '../.compiled'}`)

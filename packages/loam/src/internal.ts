@@ -58,14 +58,15 @@ export {
   isRoot,
   listenOnUnixSocket,
   MAX_TIMER_MS,
+  ownExecutable,
   peerGroups,
   peerUser,
   protectMemory,
   removeDirectoryBeneath,
   type RootedPath,
   sendDatagram,
-  unmountAllLater,
   unlinkIfThere,
+  unmountAllLater,
 } from './linux/index.ts'
 export { LEFT_OPERATION, leftByError, tellLeft } from './images/index.ts'
 export { writablePaths } from './backends/index.ts'

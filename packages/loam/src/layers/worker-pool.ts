@@ -1,9 +1,10 @@
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { cancelable, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { canGiveAway } from '../compression/index.ts'
 import type { Digest, DigestAlgorithm } from '../image/index.ts'
+import { startThread } from '../linux/index.ts'
 import {
   type FromWorker,
   type LayerTask,
@@ -127,7 +128,7 @@ export class WorkerPool implements AsyncDisposable, LayerWorkers {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL(WORKER_FILE, import.meta.url), {
+    const worker = startThread(new URL(WORKER_FILE, import.meta.url), {
       // Descriptors are opened by system calls of our own, which Node does not see.
       trackUnmanagedFds: false,
       // Objects of a worker die young or live in its own tables: a larger young generation would only hold garbage.

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
+import { startThread } from '../linux/index.ts'
 import type { SpanJob, SpanOutcome, ThreadAnswer, ThreadRequest } from './span-jobs.ts'
 import { report } from './report.ts'
 
@@ -51,7 +52,7 @@ export class FillThreads {
   }
 
   #start(): void {
-    const worker = new Worker(new URL(THREAD_FILE, import.meta.url), {
+    const worker = startThread(new URL(THREAD_FILE, import.meta.url), {
       trackUnmanagedFds: false,
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     })

@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { extname } from 'node:path'
-import { MessageChannel, Worker } from 'node:worker_threads'
-import { answerRead, FAIL_READ, type ReadAnswer } from '../linux/index.ts'
+import { MessageChannel } from 'node:worker_threads'
+import { answerRead, FAIL_READ, type ReadAnswer, startThread } from '../linux/index.ts'
 import { Journal, JOURNAL_SLOTS, type JournalEntry } from './journal.ts'
 import {
   COUNTER,
@@ -110,7 +110,7 @@ export class ReadAnswers {
       shared: this.#shared,
       layers: this.#layers.port2,
     }
-    const worker = new Worker(new URL(THREAD_FILE, import.meta.url), {
+    const worker = startThread(new URL(THREAD_FILE, import.meta.url), {
       workerData,
       transferList: [this.#layers.port2],
       trackUnmanagedFds: false,

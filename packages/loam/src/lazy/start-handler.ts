@@ -2,13 +2,22 @@ import { renameSync, writeFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Settings } from '../config/index.ts'
-import { createDirectories, plainEnvironment, startDetached } from '../linux/index.ts'
+import {
+  createDirectories,
+  executableWords,
+  ownExecutable,
+  plainEnvironment,
+  startDetached,
+} from '../linux/index.ts'
 import { lazyPaths } from './lazy-paths.ts'
 
 /** The program `loam`, seen from a module of the sources and from a bundle. */
 const PROGRAM = extname(import.meta.url) === '.ts' ? '../../bin/loam.cjs' : '../bin/loam.cjs'
+
 /** Returns the words that start the command `loam` again, for a process that outlives this one. */
 export function loamProgram(): readonly string[] {
+  const executable = ownExecutable()
+  if (executable !== undefined) return [executable.program]
   return [process.execPath, fileURLToPath(new URL(PROGRAM, import.meta.url))]
 }
 
@@ -23,7 +32,9 @@ const VARIABLES = [
   ...['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'].flatMap((name) => [name, name.toLowerCase()]),
 ]
 /** It lives as long as anything is partial, and has little to keep: less memory is worth more than speed. */
-const NODE_OPTIONS = ['--max-semi-space-size=1', '--optimize-for-size', '--v8-pool-size=1']
+const NODE_OPTIONS = ['--max-semi-space-size=1', '--v8-pool-size=1']
+/** Node takes it from words alone. */
+const WORD_OPTIONS = ['--optimize-for-size']
 const MALLOC = { MALLOC_ARENA_MAX: '1', MALLOC_MMAP_THRESHOLD_: '131072' }
 /** The setting `docker_config`, if it contains credentials itself: the environment of a process is its owner's alone. */
 export const INLINE_CREDENTIALS = 'LOAM_LAZY_DOCKER_CONFIG'
@@ -53,16 +64,21 @@ export async function startHandler({ values, userId, env, cwd }: HandlerCaller):
   const own = `${paths.configuration}.${process.pid}`
   writeFileSync(own, JSON.stringify(configuration), { mode: 0o600 })
   renameSync(own, paths.configuration)
-  await startDetached(
-    process.execPath,
-    [...NODE_OPTIONS, ...loamProgram().slice(1), 'lazyd', '--state', values.state],
-    {
-      env: {
-        ...MALLOC,
-        ...plainEnvironment(env, [...VARIABLES, ...values.credential_helper_env]),
-        ...(isInline ? { [INLINE_CREDENTIALS]: values.docker_config ?? '' } : {}),
-      },
-      log: paths.log,
+  await startDetached(process.execPath, programWords(['lazyd', '--state', values.state]), {
+    env: {
+      ...MALLOC,
+      // An executable has no words for Node.
+      ...(ownExecutable() === undefined ? {} : { NODE_OPTIONS: NODE_OPTIONS.join(' ') }),
+      ...plainEnvironment(env, [...VARIABLES, ...values.credential_helper_env]),
+      ...(isInline ? { [INLINE_CREDENTIALS]: values.docker_config ?? '' } : {}),
     },
-  )
+    log: paths.log,
+  })
+}
+
+/** Returns the words that start `loam lazyd` by this process's own file. */
+function programWords(words: readonly string[]): string[] {
+  const executable = ownExecutable()
+  if (executable !== undefined) return executableWords(executable, words)
+  return [...NODE_OPTIONS, ...WORD_OPTIONS, ...loamProgram().slice(1), ...words]
 }

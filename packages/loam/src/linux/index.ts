@@ -1,5 +1,6 @@
 export { protectMemory } from './memory.ts'
 export { type Environment, plainEnvironment, searchPath, toolEnvironment } from './environment.ts'
+export { executableWords, loadPackage, ownExecutable, startThread } from './executable.ts'
 export { loadKoffi } from './koffi.ts'
 export { type BinaryFormat, isOfFormat, listBinaryFormats } from './binary-formats.ts'
 export {

@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module'
 import type * as KoffiModule from 'koffi'
 import { LoamError } from '../errors/index.ts'
+import { ownExecutable } from './executable.ts'
 
 export type Koffi = typeof KoffiModule
 
@@ -18,7 +19,9 @@ export function loadKoffi(): Koffi {
 
 function load(): Koffi {
   try {
-    return createRequire(import.meta.url)(`@koromix/koffi-linux-${process.arch}`) as Koffi
+    const binary =
+      ownExecutable()?.load('koffi') ?? createRequire(import.meta.url)(`@koromix/koffi-linux-${process.arch}`)
+    return binary as Koffi
   } catch (error) {
     throw new LoamError('UNSUPPORTED_SYSTEM', `load koffi for ${process.arch}: ${String(error)}`, {
       cause: error,

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { ownExecutable } from 'loamfs/internal'
 
 /** A file of the page, as it is sent. */
 export interface PageFile {
@@ -41,7 +42,11 @@ async function bundleSources(): Promise<Readonly<Record<string, Uint8Array>>> {
 }
 
 function readBuilt(): Readonly<Record<string, Uint8Array>> {
-  return Object.fromEntries(
-    NAMES.map((name) => [name, readFileSync(fileURLToPath(new URL(`./page/${name}`, import.meta.url)))]),
-  )
+  return Object.fromEntries(NAMES.map((name) => [name, readOne(name)]))
+}
+
+function readOne(name: string): Uint8Array {
+  const executable = ownExecutable()
+  if (executable !== undefined) return executable.read(`page/${name}`)
+  return readFileSync(fileURLToPath(new URL(`./page/${name}`, import.meta.url)))
 }

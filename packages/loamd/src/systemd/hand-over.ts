@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { LoamError } from 'loamfs'
+import { ownExecutable } from 'loamfs/internal'
 import { OWN_SOCKETS, type PassedSocket, type SocketName } from './passed-sockets.ts'
 
 /** Set in the environment of a daemon that takes over. */
@@ -25,7 +26,8 @@ export async function startSuccessor(
   signal.throwIfAborted()
   const all = Object.entries(sockets)
   const namesOf = (some: typeof all) => some.map(([name]) => name).join(':')
-  const program = [process.execPath, ...process.execArgv, '--', ...process.argv.slice(1)]
+  const start = ownExecutable() === undefined ? [process.execPath, ...process.execArgv, '--'] : []
+  const program = [...start, ...process.argv.slice(1)]
   // Only the new process knows its ID, which these variables name.
   const script = `LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$@"`
   const child = spawn('/bin/sh', ['-c', script, 'loamd', ...program], {

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { LoamError, readConfiguration } from 'loamfs'
-import { IMAGE_SERVICE_SOCKET, isRoot } from 'loamfs/internal'
+import { IMAGE_SERVICE_SOCKET, isRoot, ownExecutable } from 'loamfs/internal'
 import { type ServeFlags, settingsOf, wordsOf } from '../serve-flags.ts'
 import { removeUnits, unitFileText, writeUnits } from './unit-files.ts'
 import { createUnits, type Unit } from './units.ts'
@@ -68,7 +68,7 @@ function namesOf(units: readonly Unit[]): string[] {
 }
 
 function unitOptions(flags: InstallFlags, env: Surroundings['env']) {
-  const program = realpathSync(process.argv[1] ?? '')
+  const program = ownExecutable()?.program ?? realpathSync(process.argv[1] ?? '')
   if (program.includes('/_npx/')) {
     throw new LoamError('USAGE', `install ${program}: npx removes it from there`, {
       hint: 'Install the package first: npm install --global loamd',
@@ -76,7 +76,7 @@ function unitOptions(flags: InstallFlags, env: Surroundings['env']) {
   }
   const { values } = readConfiguration({ flags: settingsOf(flags), file: flags.config, env })
   return {
-    command: [process.execPath, ...NODE_OPTIONS, '--', program, ...wordsOf(flags)],
+    command: [...programWords(program), ...wordsOf(flags)],
     root: values.root,
     state: values.state,
     grpcSocket: flags.grpcSocket,
@@ -84,6 +84,11 @@ function unitOptions(flags: InstallFlags, env: Surroundings['env']) {
     socketGroup: values.socket_group,
     imageSocket: join(values.state, IMAGE_SERVICE_SOCKET),
   }
+}
+
+/** Returns the words that start the daemon. An executable has its options for Node inside. */
+function programWords(program: string): string[] {
+  return ownExecutable() !== undefined ? [program] : [process.execPath, ...NODE_OPTIONS, '--', program]
 }
 
 function requireSystemd(act: string): void {
