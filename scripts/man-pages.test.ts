@@ -16,7 +16,7 @@ test('there is a man page for each command, with its options and examples', () =
 })
 
 test('the pages of the program, its configuration and the daemon are complete', () => {
-  assert.match(page('loam.1'), /^\.SS loam pull \[OPTION\.\.\.\] IMAGE$/m)
+  assert.match(page('loam.1'), /^\.SS loam pull \[OPTION\.\.\.\] IMAGE/m)
   assert.match(page('loam-config.toml.5'), /^\.B docker_registry$/m)
   assert.match(page('loamd.8'), /^\.SS loamd install/m)
   assert.ok(pages.every(({ text }) => !text.includes('__complete')))

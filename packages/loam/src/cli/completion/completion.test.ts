@@ -45,7 +45,7 @@ describe('the completion of a command line', () => {
     assert.deepEqual(plan('destroy', 'a', '').kinds, ['containers'])
     assert.deepEqual(plan('inspect', '').kinds, ['images', 'containers'])
     assert.deepEqual(plan('export', 'a', '').kinds, ['files'])
-    assert.deepEqual(plan('pull', 'a', '').kinds, [])
+    assert.deepEqual(plan('push', 'a', 'b', '').kinds, [])
   })
 
   test('completes nothing behind the image of `run`, where the words are those of a container', () => {
