@@ -68,8 +68,9 @@ if (marker !== '@loam' && marker !== '@loamd') {
   )
   process.exit(2)
 }
-process.argv = [process.execPath, program, ...shielded.map((word) => word.slice(1))]
+const words = shielded.map((word) => word.slice(1))
+process.argv = [process.execPath, program, ...(marker === '@loamd' ? words : ['@', ...shielded])]
 setExecutable(undefined)
 const { load } = globalThis[Symbol.for('loam.executable')]
-if (marker === '@loamd') load('loamd.js').main(process.argv.slice(2))
+if (marker === '@loamd') load('loamd.js').main(words)
 else load('loam.cjs')

@@ -14,27 +14,25 @@ const fs = require('node:fs')
 const [major, minor] = process.versions.node.split('.').map(Number)
 if (major < 24 || (major === 24 && minor < 15)) {
   process.stderr.write(
-    `loam: needs Node 24.15 or newer, and this is ${process.version}\n` +
-      'hint: Install it again without --omit=optional: then it brings Node (npm install --global loamfs; in a checkout: npm ci).\n',
+    `loam: needs Node 24.15 or newer, and this is ${process.version}\nhint: Install it again without --omit=optional: then it brings Node (npm install --global loamfs; in a checkout: npm ci).\n`,
   )
   process.exit(1)
 }
 
-// Set where all of this is one executable (scripts/single-file), whose words are plain again.
+// Set where all of this is one executable (scripts/single-file).
 const executable = globalThis[Symbol.for('loam.executable')]
-const isShielded = executable !== undefined || process.argv[2] === '@'
-const args =
-  isShielded && executable === undefined
-    ? process.argv.slice(3).map((word) => word.slice(1))
-    : process.argv.slice(2)
+const self = executable === undefined ? ['--', __filename, '@'] : ['@loam', executable.program]
+/** Returns the words with which Node, or the executable, starts a command line of this program. */
+const ownWords = (words) => self.concat(words.map((word) => `.${word}`))
+const isShielded = process.argv[2] === '@'
+const args = isShielded ? process.argv.slice(3).map((word) => word.slice(1)) : process.argv.slice(2)
 // Started as `node loam.cjs`: options that Node has obeyed cannot be undone, so they are reported.
 const obeyed = isShielded
   ? undefined
   : args.find((arg) => /^--(?:env-file|experimental-.*config-file)/.test(arg))
 if (obeyed !== undefined) {
   process.stderr.write(
-    `loam: refuse ${JSON.stringify(obeyed)}: Node takes this option for its own, wherever it stands\n` +
-      'hint: Start the program itself (loam …), not `node loam.cjs …`.\n',
+    `loam: refuse ${JSON.stringify(obeyed)}: Node takes this option for its own, wherever it stands\nhint: Start the program itself (loam …), not \`node loam.cjs …\`.\n`,
   )
   process.exit(2)
 }
@@ -66,11 +64,8 @@ const WITHOUT_STORE = [
 ]
 const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
-const version = JSON.parse(
-  executable === undefined
-    ? fs.readFileSync(`${__dirname}/../package.json`, 'utf8')
-    : executable.read('package.json'),
-).version
+const { read } = executable || { read: (name) => fs.readFileSync(`${__dirname}/../${name}`, 'utf8') }
+const { version } = JSON.parse(read('package.json'))
 
 if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) writeOut(`${version}\n`)
 else void begin()
@@ -127,9 +122,7 @@ async function enterNamespace() {
   } catch {
     // There is none.
   }
-  const start = executable === undefined ? ['--', __filename, '@'] : ['@loam', executable.program]
-  const words = start.concat(args.map((word) => `.${word}`))
-  await require('./namespace.cjs').enter({ state, daemon, file: process.execPath, args: words })
+  await require('./namespace.cjs').enter({ state, daemon, file: process.execPath, args: ownWords(args) })
 }
 
 /**
@@ -412,10 +405,8 @@ function start(program, { interruptedBy, say, leave, ignoreSignals }) {
 
 function cleanUp(words, status) {
   const { status: cleaned } = require('node:child_process').spawnSync(
-    executable === undefined ? process.execPath : executable.program,
-    executable === undefined
-      ? [__filename, '@'].concat(['--daemon=never'].concat(words).map((word) => `.${word}`))
-      : ['--daemon=never'].concat(words),
+    process.execPath,
+    ownWords(['--daemon=never'].concat(words)),
     { stdio: ['ignore', 'ignore', 'inherit'] },
   )
   writeErr(
