@@ -65,9 +65,12 @@ export {
   type StoreCare,
 } from './app/index.ts'
 export {
+  type ContainerFiles,
   type ContainerProcess,
   type ContainerProcesses,
   type Containers,
+  type CopyOptions,
+  type CopyReport,
   type DestroyOptions,
   type ExecOptions,
   type LogOptions,

@@ -41,6 +41,7 @@ import { addLogs } from './commands/logs.ts'
 import { addRm } from './commands/rm.ts'
 import { addKill, addStart, addStop } from './commands/stop.ts'
 import { groupCommands } from './command-groups.ts'
+import { addCp } from './commands/cp.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
 import { addSettingOptions, settingsOf } from './setting-options.ts'
@@ -66,6 +67,7 @@ const ADDERS = [
   addKill,
   addStart,
   addRm,
+  addCp,
   addDestroy,
   addPs,
   addImages,

@@ -34,7 +34,7 @@ type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
 
 /** Operations on the containers of a daemon's store: those of `Containers`, with the same results and errors. */
 export class RemoteContainers
-  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes'>
+  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes' | 'files'>
 {
   readonly #transport: Transport
 

@@ -15,6 +15,7 @@ import {
   removeFromAdditionalStore,
   type UnexportOptions,
 } from './additional-store.ts'
+import { ContainerFiles } from './container-files.ts'
 import { writeBundle } from './bundle.ts'
 import { startBundle } from './detached-run.ts'
 import { describeProvisioned } from './describe-provisioned.ts'
@@ -331,6 +332,11 @@ export class Containers {
       start: options.starter?.start,
       signal: options.signal,
     })
+  }
+
+  /** Operations on the files of containers. */
+  get files(): ContainerFiles {
+    return new ContainerFiles(this.#services, this.runtimePaths())
   }
 
   /** Operations on the processes of containers. */

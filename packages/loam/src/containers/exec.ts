@@ -124,7 +124,8 @@ function readProcessOf(bundle: string, id: string): BundleProcess {
   throw new LoamError('INTERNAL', `exec in ${id}: its bundle has no process`)
 }
 
-function readMounts(bundle: string): { readonly destination: string }[] {
+/** Reads the mounts of a bundle. */
+export function readMounts(bundle: string): { readonly destination: string }[] {
   const config = readConfig(bundle)
   return 'mounts' in config ? (config.mounts as { readonly destination: string }[]) : []
 }

@@ -8,8 +8,10 @@ export {
 } from './mesos-container.ts'
 export { findRuntime, type RuntimePaths } from './oci-runtime.ts'
 export type { ContainerProcess } from './process-state.ts'
+export { ContainerFiles } from './container-files.ts'
 export { ContainerProcesses } from './processes.ts'
 export type {
+  CopyOptions,
   DestroyOptions,
   ExecOptions,
   LogOptions,
@@ -26,4 +28,4 @@ export type {
   StartedContainer,
   VolumeOptions,
 } from './requests.ts'
-export type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
+export type { CopyReport, ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'

@@ -141,6 +141,19 @@ export interface LogOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+/** How to copy files between a container and this machine. */
+export interface CopyOptions {
+  /**
+   * Keep owners, extended attributes and the bits of setuid programs. Undefined: what is copied into a container belongs to its root, and what is copied
+   * out of it to this process's user.
+   */
+  readonly keepsOwners?: boolean | undefined
+  /** Copy what a symlink at the end of the source's path refers to. Undefined: the symlink. */
+  readonly followsLink?: boolean | undefined
+  /** Cancels the copy; what was copied stays. */
+  readonly signal?: AbortSignal | undefined
+}
+
 /** How to run a process in a new root filesystem. */
 export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptions {
   /** Command and arguments. Empty: the image's. */

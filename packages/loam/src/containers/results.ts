@@ -19,6 +19,12 @@ export interface ProvisionedImage extends ProvisionedRootfs {
   }
 }
 
+/** What was not copied. */
+export interface CopyReport {
+  /** One line for each file that was left out, for a person; at most 100. */
+  readonly leftOut: readonly string[]
+}
+
 /** An image volume of a container, ready to be mounted. */
 export interface ProvisionedVolume {
   /** The root filesystem of the volume. */

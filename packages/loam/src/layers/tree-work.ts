@@ -6,6 +6,7 @@ import type {
   ExportedAs,
   GatheredAs,
   LayerFiles,
+  LayerTask,
   PackedAs,
   PackReport,
   TreeSurvey,
@@ -130,6 +131,17 @@ export class TreeWork {
   ): Promise<PackReport> {
     const task = { kind: 'pack', folder, target, as, idMapping } as const
     return this.#workersFor(target).run(task, { signal, onBytes })
+  }
+
+  /**
+   * Copies a file or a directory beneath another directory, by their descriptors, which stay open until it has ended. `name`: of the copy; undefined
+   * for the content of a directory. Reports the files that were left out.
+   */
+  async copyTree(
+    copy: Omit<Extract<LayerTask, { kind: 'copy-tree' }>, 'kind'>,
+    signal?: AbortSignal,
+  ): Promise<PackReport> {
+    return this.#options.workers.run({ kind: 'copy-tree', ...copy }, { signal })
   }
 
   /** Writes the tar of a layer to a new file or a descriptor, and verifies it on the way. @throws LAYER_DAMAGED */

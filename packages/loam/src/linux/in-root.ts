@@ -31,6 +31,14 @@ function openPathInRoot(root: string, path: string, flags = 0): number | undefin
   }
 }
 
+/**
+ * Opens a file of any kind in a root filesystem as a path only (`O_PATH`), which does not open its content; undefined if it does not exist. A symlink at
+ * the end is opened itself unless `isFollowed`.
+ */
+export function openFileInRoot({ root, path }: RootedPath, isFollowed: boolean): number | undefined {
+  return openPathInRoot(root, path, isFollowed ? 0 : constants.O_NOFOLLOW)
+}
+
 /** Opens a directory of a root filesystem with O_PATH. @throws PATH_NOT_FOUND if there is none at the path */
 export function openDirectoryInRoot({ root, path }: RootedPath): number {
   const fd = openPathInRoot(root, path, constants.O_DIRECTORY)

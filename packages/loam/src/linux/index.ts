@@ -61,6 +61,8 @@ export {
   ownerInRoot,
   readFileInRoot,
   readPartInRoot,
+  openDirectoryInRoot,
+  openFileInRoot,
 } from './in-root.ts'
 export {
   AT_FDCWD,

@@ -129,7 +129,7 @@ function attributesOf({ stat, uid, gid }: FolderFile): InodeAttributes {
 }
 
 /** Returns offset and length of each stretch of a file that has data. */
-function findStretches({ fd, sizeBytes }: FolderData): Float64Array {
+export function findStretches({ fd, sizeBytes }: FolderData): Float64Array {
   const whole = Float64Array.of(0, sizeBytes)
   const found: number[] = []
   for (let position = 0; position < sizeBytes; ) {

@@ -2,7 +2,7 @@
 import type { DerivedKind } from '../content/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
 import type { BlobAccess, ChunkedLayer, IndexedBlob } from '../lazy-index/index.ts'
-import type { IdMapping, OutputTarget } from '../linux/index.ts'
+import type { FileOwner, IdMapping, OutputTarget } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
 import type { TreeContents } from './contents.ts'
 import type { CompareRequest, TreeComparison } from './compare-trees.ts'
@@ -166,6 +166,15 @@ export type LayerTask =
       readonly metaPath: string
     }
   | {
+      /** Copies a file or a directory beneath another directory. All three are descriptors of this process. */
+      readonly kind: 'copy-tree'
+      readonly source: number
+      readonly target: number
+      readonly name: string | undefined
+      readonly owner: FileOwner | undefined
+      readonly keepsOwners: boolean
+    }
+  | {
       /** Writes to `target`: a file, which has to have this digest. */
       readonly kind: 'copy'
       readonly path: string
@@ -247,7 +256,7 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' | 'asse
                   ? TreeComparison
                   : T extends { kind: 'survey' }
                     ? TreeSurvey
-                    : T extends { kind: 'pack' | 'gather' }
+                    : T extends { kind: 'pack' | 'gather' | 'copy-tree' }
                       ? PackReport
                       : T extends { kind: 'meta' }
                         ? LayerSummary

@@ -25,6 +25,7 @@ import { assemble, ingest, writeIndex } from './ingest-task.ts'
 import { TreeCache } from './tree-cache.ts'
 import type { PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
+import { copyTree } from './copy-tree.ts'
 import { packFolder } from './pack-folder.ts'
 import { describeLayer, makeChunkedIndex, makeLazyIndex } from './lazy-index-task.ts'
 import { writeLayerImages } from './layer-images.ts'
@@ -98,12 +99,29 @@ export async function runTask(
     case 'copy':
       copyFile(task, canceled)
       break
+    default:
+      return readFiles(task, canceled)
+  }
+  return undefined
+}
+
+function readFiles(
+  task: Extract<LayerTask, { kind: 'pack' | 'gather' | 'copy-tree' }>,
+  canceled: Int32Array,
+): PackReport {
+  switch (task.kind) {
     case 'pack':
       return pack(task, canceled)
     case 'gather':
       return gather(task, canceled)
+    case 'copy-tree':
+      return copyTree({
+        ...task,
+        check: () => {
+          checkCanceled(canceled, 'files')
+        },
+      })
   }
-  return undefined
 }
 
 /** A task that reads trees and changes nothing. */

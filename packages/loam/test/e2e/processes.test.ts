@@ -1,6 +1,6 @@
 // Processes in the background and in running containers, as a user of docker or podman types the commands.
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -24,7 +24,7 @@ describe('a process of loam run', () => {
   before(() => {
     world = new World()
     const layout = join(world.folder, 'layout')
-    const applets = 'sh cat ls id pwd env hostname grep sleep true kill ps'.split(' ')
+    const applets = 'sh cat ls ln id pwd env hostname grep sleep true kill ps'.split(' ')
     const tar = buildTar([
       ...busyboxEntries(applets),
       { name: 'etc/' },
@@ -101,6 +101,48 @@ describe('a process of loam run', () => {
     assert.equal(said('exec', 'cat', 'sh', '-c', 'echo in'), 'in\n')
     assert.equal(said('stop', '-t', '0', 'cat'), 'cat\n')
     assert.equal(existsSync(join(world.root, 'containers', 'cat')), false)
+  })
+
+  test('files are copied into and out of a container that redirects its paths to this machine', () => {
+    const source = join(world.folder, 'source')
+    mkdirSync(join(source, 'sub'), { recursive: true })
+    writeFileSync(join(source, 'sub/program'), 'x', { mode: 0o755 })
+    chmodSync(join(source, 'sub/program'), 0o4755)
+    symlinkSync('/etc/passwd', join(source, 'link'))
+    said('run', '-d', '--name', 'files', '-v', `${source}:/mounted`, image, 'sleep', '1000')
+    try {
+      said('cp', `${source}/.`, 'files:/tmp')
+      said('cp', source, 'files:/new')
+      assert.equal(
+        said('exec', 'files', 'ls', '-lA', '/tmp/sub').includes('-rwxr-xr-x    1 0        0'),
+        true,
+      )
+      assert.equal(said('exec', 'files', 'ls', '/new'), 'link\nsub\n')
+      said('cp', 'files:/new/sub/program', `${world.folder}/copied`)
+      assert.equal(readFileSync(join(world.folder, 'copied'), 'utf8'), 'x')
+      said('cp', '-L', 'files:/new/link', `${world.folder}/followed`)
+      assert.match(readFileSync(join(world.folder, 'followed'), 'utf8'), /^root:x:0:0::\/root/)
+      // Links that lead out of the container stay in it, also where they are in the way.
+      said('exec', 'files', 'sh', '-c', `ln -s /../..${world.folder} /out; ln -s ${world.folder} /tmp/deep`)
+      const outside = loam('cp', `${source}/sub/program`, 'files:/out/escaped')
+      assert.match(outside.stderr, /there is no such directory in the container/)
+      mkdirSync(join(world.folder, 'target/deep'), { recursive: true })
+      const inTheWay = loam('cp', 'files:/tmp/.', join(world.folder, 'target'))
+      assert.match(inTheWay.stderr, /a directory has that name at the target/)
+      symlinkSync(source, join(world.folder, 'target/sub'))
+      assert.match(
+        loam('cp', 'files:/new/.', join(world.folder, 'target')).stderr,
+        /"sub": it is a directory/,
+      )
+      assert.equal(existsSync(join(world.folder, 'escaped')), false)
+      assert.match(
+        loam('cp', 'files:/mounted/sub', '.').stderr,
+        /\/mounted is a mount of the running container/,
+      )
+      assert.match(loam('cp', 'files:/nothing', '.').stderr, /there is no such file in the container/)
+    } finally {
+      said('rm', '-f', 'files')
+    }
   })
 
   test('a detached process that cannot be started leaves nothing', () => {

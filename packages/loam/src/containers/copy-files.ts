@@ -1,0 +1,195 @@
+import { closeSync, constants, openSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs'
+import { basename, dirname, posix, resolve } from 'node:path'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import type { LayerStore } from '../layers/index.ts'
+import {
+  FileStat,
+  hostRoot,
+  type IdMapping,
+  isRoot,
+  O_PATH,
+  openDirectoryInRoot,
+  openFileInRoot,
+} from '../linux/index.ts'
+import type { ContainerId } from '../metadata/index.ts'
+import { type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
+import { readMounts } from './exec.ts'
+import { bundlePath, type RuntimePaths } from './oci-runtime.ts'
+import { readProcess } from './process-state.ts'
+import type { CopyOptions } from './requests.ts'
+import type { CopyReport } from './results.ts'
+
+/** The root filesystem of a container, with what its runtime mounts in it. */
+export interface CopyContainer {
+  readonly id: string
+  readonly rootfsPath: string
+  readonly idMapping: IdMapping | undefined
+  /** Mount points of the container while it runs: what is behind them is not in the root filesystem. */
+  readonly mounts: readonly string[]
+}
+
+/** Finds the root filesystem of a container, which has to be complete. @throws CONTAINER_NOT_FOUND, ROOTFS_UNMOUNTED */
+export async function findCopyContainer(
+  provisioner: Provisioner,
+  paths: RuntimePaths,
+  id: ContainerId,
+): Promise<CopyContainer> {
+  const rootfs = provisioner.find(id)?.rootfses.find(({ volumeTarget }) => volumeTarget === undefined)
+  if (rootfs === undefined) {
+    throw new LoamError('CONTAINER_NOT_FOUND', `copy files of ${id}: no such container`, {
+      hint: '`loam ps` lists the containers.',
+    })
+  }
+  provisioner.requireStanding(rootfs, `copy files of ${id}`)
+  const { status } = await readProcess(paths, id)
+  const runs = status === 'running' || status === 'paused'
+  const mounts = runs ? readMounts(bundlePath(paths, id)).map(({ destination }) => destination) : []
+  return { id, rootfsPath: rootfs.rootfsPath, idMapping: rootfsIdMapping(rootfs), mounts }
+}
+
+/** The directory that a copy goes to, opened, and its name there; undefined for the content of a directory. */
+interface Target {
+  readonly fd: number
+  readonly name: string | undefined
+}
+
+const OPEN_PLACE = O_PATH | constants.O_DIRECTORY
+
+/** Copies a file or a directory of a container to a path of this machine. @throws PATH_NOT_FOUND, USAGE, system errors */
+export async function copyFrom(
+  layers: Pick<LayerStore, 'trees'>,
+  container: CopyContainer,
+  [path, hostPath]: readonly [path: string, hostPath: string],
+  { keepsOwners = false, followsLink = false, signal }: CopyOptions,
+): Promise<CopyReport> {
+  const from = inContainer(container, path)
+  const source = openFileInRoot(from, followsLink || isDirectoryPath(path))
+  if (source === undefined)
+    throw notFound(`${container.id}:${path}`, 'there is no such file in the container')
+  using _source = closing(source)
+  const { isDirectory } = FileStat.of(source)
+  using target = openHostTarget(hostPath, { path, isDirectory })
+  const copy = { source, target: target.fd, name: target.name, owner: undefined }
+  return await layers.trees.copyTree({ ...copy, keepsOwners: keepsOwners && isRoot() }, signal)
+}
+
+/** Copies a file or a directory of this machine into a container. @throws PATH_NOT_FOUND, USAGE, system errors */
+export async function copyTo(
+  layers: Pick<LayerStore, 'trees'>,
+  container: CopyContainer,
+  [hostPath, path]: readonly [hostPath: string, path: string],
+  { keepsOwners = false, followsLink = false, signal }: CopyOptions,
+): Promise<CopyReport> {
+  const follows = followsLink || isDirectoryPath(hostPath)
+  using source = closing(openHost(hostPath, O_PATH | (follows ? 0 : constants.O_NOFOLLOW)))
+  const { isDirectory } = FileStat.of(source.fd)
+  using target = openContainerTarget(container, path, { path: hostPath, isDirectory })
+  const { idMapping } = container
+  const root = idMapping === undefined ? { uid: 0, gid: 0 } : hostRoot(idMapping)
+  // In a user namespace the owners of this machine have no meaning.
+  const keeps = keepsOwners && isRoot() && idMapping === undefined
+  const owner = keeps || !isRoot() ? undefined : root
+  const copy = { source: source.fd, target: target.fd, name: target.name, owner, keepsOwners: keeps }
+  return await layers.trees.copyTree(copy, signal)
+}
+
+interface CopySource {
+  /** As it was given. */
+  readonly path: string
+  readonly isDirectory: boolean
+}
+
+/** Returns the place on this machine, by the rules of docker and podman. */
+function openHostTarget(hostPath: string, source: CopySource): Target & Disposable {
+  const found = tryStat(hostPath)
+  if (found?.isDirectory() === true) return closing(openHost(hostPath, OPEN_PLACE), nameIn(source))
+  checkFileTarget(hostPath, source, found !== undefined)
+  // A link to a file is followed, as by the directory that was named.
+  const file = found === undefined ? resolve(hostPath) : realpathSync(hostPath)
+  return closing(openHost(dirname(file), OPEN_PLACE), basename(file))
+}
+
+/** Returns the place in a container, of which every symlink is resolved beneath its root. */
+function openContainerTarget(
+  container: CopyContainer,
+  path: string,
+  source: CopySource,
+): Target & Disposable {
+  const to = inContainer(container, path)
+  const found = openFileInRoot(to, true)
+  if (found === undefined) {
+    checkFileTarget(path, source, false)
+    const fd = openFileInRoot({ ...to, path: posix.dirname(to.path) }, true)
+    if (fd !== undefined && FileStat.of(fd).isDirectory) return closing(fd, posix.basename(to.path))
+    if (fd !== undefined) closeSync(fd)
+    throw notFound(`to ${container.id}:${path}`, 'there is no such directory in the container')
+  }
+  const existing = closing(found, nameIn(source))
+  if (FileStat.of(found).isDirectory) return existing
+  using _file = existing
+  checkFileTarget(path, source, true)
+  const real = readlinkSync(`/proc/self/fd/${found}`).slice(container.rootfsPath.length)
+  return closing(
+    openDirectoryInRoot({ ...to, path: posix.dirname(real) }),
+    posix.basename(real.replace(/ \(deleted\)$/, '')),
+  )
+}
+
+/** @throws USAGE, PATH_NOT_FOUND for a target that is not a directory and has to be one */
+function checkFileTarget(path: string, { isDirectory }: CopySource, exists: boolean): void {
+  if (exists && isDirectory)
+    throw new LoamError('USAGE', `copy to ${path}: it is a file, and the source is a directory`)
+  if (!isDirectory && isDirectoryPath(path)) throw notFound(path, 'there is no such directory')
+}
+
+/** The name in a directory that exists; the content alone of `DIRECTORY/.` and of the root. */
+function nameIn({ path, isDirectory }: CopySource): string | undefined {
+  const name = posix.basename(posix.normalize(path))
+  const isContent = /(?:^|\/)\.$/.test(path) || name === '' || name === '..'
+  return isDirectory && isContent ? undefined : name
+}
+
+function isDirectoryPath(path: string): boolean {
+  return /(?:^|\/)\.{0,2}$/.test(path)
+}
+
+/** @throws USAGE for a path that the runtime has covered by a mount */
+function inContainer(
+  { id, rootfsPath, mounts }: CopyContainer,
+  path: string,
+): { readonly root: string; readonly path: string } {
+  if (path.includes('\0')) throw new LoamError('USAGE', `copy ${id}: a path has no NUL`)
+  const absolute = posix.resolve('/', path)
+  const covered = mounts.find((mount) => `${absolute}/`.startsWith(`${posix.join('/', mount)}/`))
+  if (covered === undefined) return { root: rootfsPath, path: absolute }
+  throw new LoamError('USAGE', `copy ${id}:${path}: ${covered} is a mount of the running container`, {
+    hint: `Copy to or from the source of the mount; or use a pipe: loam exec ${id} cat FILE.`,
+  })
+}
+
+function openHost(path: string, flags: number): number {
+  try {
+    return openSync(path, flags)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw notFound(path, 'it does not exist on this machine', error)
+    throw toLoamError(error, `copy ${path}`)
+  }
+}
+
+function tryStat(path: string): Stats | undefined {
+  return statSync(path, { throwIfNoEntry: false })
+}
+
+function notFound(path: string, why: string, cause?: unknown): LoamError {
+  return new LoamError('PATH_NOT_FOUND', `copy ${path}: ${why}`, { cause })
+}
+
+function closing(fd: number, name?: string): Target & Disposable {
+  return {
+    fd,
+    name,
+    [Symbol.dispose]: () => {
+      closeSync(fd)
+    },
+  }
+}

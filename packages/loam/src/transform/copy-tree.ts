@@ -1,0 +1,310 @@
+/*
+ * Copies files between a container and this machine. Both sides may change meanwhile: what is read is read as `readFolder` says, and each name is
+ * made beneath a descriptor of its directory, never opened if it exists, and never reached through a symlink.
+ */
+import { closeSync, constants, ftruncateSync, writeSync } from 'node:fs'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import {
+  AT_SYMLINK_NOFOLLOW,
+  encodeTimes,
+  type FileOwner,
+  FileStat,
+  type Libc,
+  libc,
+  O_CLOEXEC,
+  O_PATH,
+  openBeneath,
+  openDirectoryAt,
+  readXattrsOf,
+  reopenRegular,
+} from '../linux/index.ts'
+import {
+  type FolderData,
+  type FolderFile,
+  type FolderSink,
+  type PackReport,
+  readFolder,
+  readStretch,
+} from './folder-reader.ts'
+import { findStretches } from './gather-folder.ts'
+
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
+const AT_SYMLINK_FOLLOW = 0x400
+const WINDOW_BYTES = 1 << 20
+/** Directories in each other; each has an open descriptor. */
+const MAX_DEPTH = 400
+const PERMISSIONS = 0o1777
+/** With the bits that give a program the rights of its owner. */
+const ALL_BITS = 0o7777
+const S_IFMT = 0o170000
+const S_IFLNK = 0o120000
+const MAX_TARGET_BYTES = 4096
+const MAX_NOTES = 100
+
+export interface CopyTreeOptions {
+  /** Descriptor of the file or directory to copy, which may be a path only (`O_PATH`). */
+  readonly source: number
+  /** Descriptor of the directory to copy to. */
+  readonly target: number
+  /** Name of the copy in that directory. Undefined: the content of a directory is copied into it. */
+  readonly name: string | undefined
+  /** Owner of what is created. Undefined: that of the source, if `keepsOwners`, or this process's. */
+  readonly owner: FileOwner | undefined
+  /** Keep owners, extended attributes and the bits of setuid programs. */
+  readonly keepsOwners: boolean
+  /** Called before each file. */
+  readonly check: () => void
+}
+
+/** Copies a file or a directory with its content. Devices, pipes and sockets are left out and reported. @throws USAGE for names that are in the way, system errors */
+export function copyTree(options: CopyTreeOptions): PackReport {
+  const { source, target, name, check } = options
+  const stat = FileStat.of(source)
+  const sink = new CopySink(options)
+  try {
+    if (stat.isDirectory) {
+      sink.begin(name === undefined ? undefined : Buffer.from(name))
+      const { leftOut } = readFolder(`/proc/self/fd/${source}/.`, { as: 'layer', sink, check })
+      sink.end()
+      const own = leftOut.filter((line) => options.keepsOwners || !line.includes(' xattr '))
+      return { leftOut: [...own, ...sink.notes].slice(0, MAX_NOTES) }
+    }
+    if (name === undefined) throw new LoamError('INTERNAL', 'a file is copied without a name')
+    sink.openAt(target)
+    copyFile(sink, { name: Buffer.from(name), source, stat })
+    return { leftOut: sink.notes }
+  } finally {
+    sink[Symbol.dispose]()
+  }
+}
+
+function copyFile(
+  sink: CopySink,
+  { name, source, stat }: { readonly name: Buffer; readonly source: number; readonly stat: FileStat },
+): void {
+  const file = { name, stat, uid: stat.uid, gid: stat.gid, xattrs: [] }
+  if (!stat.isFile) {
+    const target = Buffer.alloc(MAX_TARGET_BYTES)
+    const length = stat.isSymlink ? libc().readlinkat(source, '', target, target.length) : 0
+    sink.addOther(file, target.subarray(0, length))
+    return
+  }
+  const opened = reopenRegular(source, name.toString())
+  if (opened === undefined) throw new LoamError('SYSTEM', `copy ${name.toString()}: it is not a regular file`)
+  try {
+    sink.addFile(
+      { ...file, xattrs: readXattrsOf(opened.fd) },
+      { fd: opened.fd, sizeBytes: opened.stats.size },
+    )
+  } finally {
+    closeSync(opened.fd)
+  }
+}
+
+interface OpenDirectory {
+  readonly fd: number
+  /** Undefined: it was there before, and keeps its attributes. */
+  readonly made: FolderFile | undefined
+  readonly path: readonly Buffer[]
+}
+
+/** Creates what a reader finds. A place is the path of a file from the top directory of the copy. */
+class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
+  readonly notes: string[] = []
+  readonly #options: CopyTreeOptions
+  readonly #calls: Libc = libc()
+  readonly #directories: OpenDirectory[] = []
+  readonly #times = Buffer.alloc(32)
+  readonly #window = Buffer.alloc(WINDOW_BYTES)
+  /** Name of the top directory, while it is not open. */
+  #topName: Buffer | undefined
+
+  constructor(options: CopyTreeOptions) {
+    this.#options = options
+  }
+
+  begin(name: Buffer | undefined): void {
+    this.#topName = name
+  }
+
+  /** Puts files into a directory that is there. */
+  openAt(fd: number): void {
+    this.#directories.push({ fd: openDirectoryAt(fd, '.'), made: undefined, path: [] })
+  }
+
+  /** Completes all directories. */
+  end(): void {
+    this.leave(-1)
+  }
+
+  enter(file: FolderFile): void {
+    if (this.#directories.length > MAX_DEPTH) {
+      throw new LoamError(
+        'LAYER_LIMIT',
+        `copy ${show(file.name)}: more than ${MAX_DEPTH} directories in each other`,
+      )
+    }
+    if (this.#directories.length > 0) this.#enterNew(this.#here, file, file.name)
+    else if (this.#topName === undefined) this.openAt(this.#options.target)
+    else this.#enterNew({ fd: this.#options.target, made: undefined, path: [] }, file, this.#topName)
+  }
+
+  #enterNew(above: OpenDirectory, file: FolderFile, name: Buffer): void {
+    const terminated = terminate(name)
+    let made: FolderFile | undefined = file
+    try {
+      this.#calls.mkdirat(above.fd, terminated, 0o700)
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw error
+      made = undefined
+    }
+    try {
+      const path = this.#directories.length === 0 ? [] : [...above.path, name]
+      this.#directories.push({ fd: openDirectoryAt(above.fd, terminated), made, path })
+    } catch (error) {
+      if (!isErrno(error, 'ENOTDIR', 'ELOOP')) throw error
+      throw inTheWay(name, 'a directory', 'a file')
+    }
+  }
+
+  leave(depth: number): void {
+    while (this.#directories.length > depth + 1) {
+      const left = this.#directories.pop()
+      if (left === undefined) return
+      try {
+        if (left.made !== undefined) this.#describe(left.fd, left.made)
+      } finally {
+        closeSync(left.fd)
+      }
+    }
+  }
+
+  addFile(file: FolderFile, data: FolderData): readonly Buffer[] {
+    const { fd: parent, path } = this.#here
+    const fd = this.#replace(file.name, (name) => this.#calls.openat(parent, name, CREATE, 0o600))
+    try {
+      const stretches = findStretches(data)
+      for (let index = 0; index < stretches.length; index += 2) {
+        const [start = 0, bytes = 0] = stretches.subarray(index, index + 2)
+        let position = start
+        readStretch(data, { start, bytes }, this.#window, (chunk) => {
+          for (let done = 0; done < chunk.length; )
+            done += writeSync(fd, chunk, done, chunk.length - done, position + done)
+          position += chunk.length
+        })
+      }
+      ftruncateSync(fd, data.sizeBytes)
+      this.#describe(fd, file)
+    } catch (error) {
+      throw toLoamError(error, `copy ${show(file.name)}`)
+    } finally {
+      closeSync(fd)
+    }
+    return [...path, file.name]
+  }
+
+  addOther(file: FolderFile, target: Buffer): readonly Buffer[] {
+    const { fd: parent, path } = this.#here
+    if ((file.stat.mode & S_IFMT) !== S_IFLNK) {
+      this.#note(`left out ${show(file.name)}: it is a device, a pipe or a socket`)
+      return []
+    }
+    const name = terminate(file.name)
+    this.#replace(file.name, () => this.#calls.symlinkat(terminate(target), parent, name))
+    const owner = this.#ownerOf(file)
+    if (owner !== undefined) this.#calls.fchownat(parent, name, owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW)
+    encodeTimes(file.stat.mtimeSeconds, file.stat.mtimeNanoseconds, this.#times)
+    this.#calls.utimensat(parent, name, this.#times, AT_SYMLINK_NOFOLLOW)
+    return [...path, file.name]
+  }
+
+  addLink(file: FolderFile, place: readonly Buffer[]): void {
+    // Its first name was left out.
+    if (place.length === 0) return
+    const top = this.#directories[0]?.fd ?? -1
+    const { fd: parent } = this.#here
+    const from = openBeneath(top, Buffer.from(joinPath(place)), O_PATH)
+    try {
+      const link = Buffer.from(`/proc/self/fd/${from}\0`)
+      this.#replace(file.name, (name) => this.#calls.linkat(-1, link, parent, name, AT_SYMLINK_FOLLOW))
+    } finally {
+      closeSync(from)
+    }
+  }
+
+  addWhiteout(): void {
+    // Only an upper folder of overlayfs has whiteouts.
+  }
+
+  [Symbol.dispose](): void {
+    for (const { fd } of this.#directories.splice(0)) closeSync(fd)
+  }
+
+  get #here(): OpenDirectory {
+    const here = this.#directories.at(-1)
+    if (here === undefined) throw new LoamError('INTERNAL', 'the copy is over')
+    return here
+  }
+
+  /** Makes a name, and replaces a file that has it; a directory stays. */
+  #replace<Result>(name: Buffer, make: (terminated: Buffer) => Result): Result {
+    const terminated = terminate(name)
+    try {
+      return make(terminated)
+    } catch (error) {
+      if (!isErrno(error, 'EEXIST')) throw toLoamError(error, `copy ${show(name)}`)
+    }
+    try {
+      this.#calls.unlinkat(this.#here.fd, terminated, 0)
+      return make(terminated)
+    } catch (error) {
+      if (isErrno(error, 'EISDIR', 'EPERM')) throw inTheWay(name, 'a file', 'a directory')
+      throw toLoamError(error, `copy ${show(name)}`)
+    }
+  }
+
+  /** In the kernel's order: chown clears the bits of setuid programs. */
+  #describe(fd: number, file: FolderFile): void {
+    const { keepsOwners } = this.#options
+    const owner = this.#ownerOf(file)
+    if (owner !== undefined) this.#calls.fchown(fd, owner.uid, owner.gid)
+    if (keepsOwners) {
+      for (const { name, value } of file.xattrs)
+        this.#calls.fsetxattr(fd, terminate(name), value, value.length, 0)
+    }
+    this.#calls.fchmod(fd, file.stat.mode & (keepsOwners ? ALL_BITS : PERMISSIONS))
+    encodeTimes(file.stat.mtimeSeconds, file.stat.mtimeNanoseconds, this.#times)
+    this.#calls.futimens(fd, this.#times)
+  }
+
+  #ownerOf({ uid, gid }: FolderFile): FileOwner | undefined {
+    const { owner, keepsOwners } = this.#options
+    return keepsOwners ? (owner ?? { uid, gid }) : owner
+  }
+
+  #note(text: string): void {
+    if (this.notes.length < MAX_NOTES) this.notes.push(text)
+  }
+}
+
+function inTheWay(name: Buffer, what: string, existing: string): LoamError {
+  return new LoamError(
+    'USAGE',
+    `copy ${show(name)}: it is ${what}, and ${existing} has that name at the target`,
+    {
+      hint: 'Remove it first, or copy to another path.',
+    },
+  )
+}
+
+function terminate(name: Buffer): Buffer {
+  return Buffer.concat([name, Buffer.alloc(1)])
+}
+
+function joinPath(parts: readonly Buffer[]): Buffer {
+  return Buffer.concat(parts.flatMap((part, index) => (index === 0 ? [part] : [Buffer.from('/'), part])))
+}
+
+function show(name: Buffer): string {
+  return JSON.stringify(name.toString())
+}
