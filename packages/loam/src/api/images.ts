@@ -172,6 +172,11 @@ export const commitFields = {
   base: v.optional(text),
   /** Replace the name even if an image that came from the name's own registry has it. */
   replace: v.optional(v.boolean()),
+  /** Changes to the config: instructions of a Dockerfile. */
+  changes: v.optional(list(v.string())),
+  /** Comment in the image's history. */
+  message: v.optional(v.string()),
+  author: v.optional(v.string()),
 }
 
 /** Operations on images. */

@@ -42,6 +42,8 @@ import { addRm } from './commands/rm.ts'
 import { addKill, addStart, addStop } from './commands/stop.ts'
 import { groupCommands } from './command-groups.ts'
 import { addCp } from './commands/cp.ts'
+import { addCommit } from './commands/commit.ts'
+import { addMount, addUmount } from './commands/mount.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
 import { addSettingOptions, settingsOf } from './setting-options.ts'
@@ -67,6 +69,9 @@ const ADDERS = [
   addKill,
   addStart,
   addRm,
+  addCommit,
+  addMount,
+  addUmount,
   addCp,
   addDestroy,
   addPs,

@@ -128,7 +128,6 @@ describe('a mistyped command', () => {
     for (const [word, answer] of [
       ['save', /export --format oci/],
       ['load', /loam put/],
-      ['commit', /snapshot commit/],
     ] as const) {
       assert.match(hintOf(word), answer)
       assert.doesNotMatch(hintOf(word), /Did you mean/)

@@ -135,7 +135,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
 
   /** Creates an image from a container, as `Images.commit`. */
   async commit(id: string, name: string, options: Remote<CommitOptions> = {}): Promise<PulledImage> {
-    const { base, replace } = options
+    const { base, replace, changes, message, author } = options
     return this.#transport.call(
       'images.commit',
       {
@@ -144,6 +144,9 @@ export class RemoteImages implements Pick<Images, keyof Images> {
         name,
         base: base === undefined ? undefined : absoluteImage(base),
         replace,
+        changes,
+        message,
+        author,
       },
       options,
     )
@@ -151,13 +154,16 @@ export class RemoteImages implements Pick<Images, keyof Images> {
 
   /** @internal Creates an image from a snapshot. */
   async commitSnapshot(key: string, name: string, options: Remote<CommitOptions> = {}): Promise<PulledImage> {
-    const { base, replace } = options
+    const { base, replace, changes, message, author } = options
     const request = {
       ...toImageFields(options),
       key,
       name,
       base: base === undefined ? undefined : absoluteImage(base),
       replace,
+      changes,
+      message,
+      author,
     }
     return this.#transport.call('snapshots.commitImage', request, options)
   }

@@ -138,7 +138,7 @@ export class ContainerProcesses {
   }
 
   /**
-   * Reads the output of a detached process, standard output and error in the order of their writing. @throws CONTAINER_NOT_FOUND, USAGE for a container
+   * Reads the output of a detached process: standard output and error, each in its own order. @throws CONTAINER_NOT_FOUND, USAGE for a container
    * that was not detached
    */
   async *logs(container: string, { tail, follow, signal }: LogOptions = {}): AsyncIterable<Buffer> {

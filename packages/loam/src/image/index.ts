@@ -1,3 +1,4 @@
+export { changeRunConfig } from './config-changes.ts'
 export {
   type AppcDependency,
   type AppcImageId,

@@ -1,7 +1,14 @@
 import { writablePaths } from '../backends/index.ts'
 import { IngestArea, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { type DiffId, formatConfig, MEDIA_TYPES, parseDiffId, parseStrictJson } from '../image/index.ts'
+import {
+  changeRunConfig,
+  type DiffId,
+  formatConfig,
+  MEDIA_TYPES,
+  parseDiffId,
+  parseStrictJson,
+} from '../image/index.ts'
 import { hostPlatform, type IdMapping, readBootId } from '../linux/index.ts'
 import {
   askedBy,
@@ -19,7 +26,7 @@ import { ownersOfFiles, requireIntact, snapshotFiles } from '../snapshotter/inde
 import type { PullEvent, StoredImage } from '../stores/index.ts'
 import { configOfRootfs } from './image-config.ts'
 import type { ImageServices } from './services.ts'
-import type { NamingOptions } from './requests.ts'
+import type { CommitOptions, NamingOptions } from './requests.ts'
 
 type CommitServices = Pick<
   ImageServices,
@@ -29,9 +36,14 @@ type CommitServices = Pick<
 export interface CommitImageOptions extends NamingOptions {
   /** Config that is the base of the new config, JSON; undefined: the config of the container's image, or none. */
   readonly config?: Buffer | undefined
+  /** What is changed in the config. */
+  readonly changed?: ConfigChanges | undefined
   readonly onEvent?: ((event: PullEvent) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
+
+/** Changes to a config, and words about them. */
+export type ConfigChanges = Pick<CommitOptions, 'changes' | 'message' | 'author'>
 
 /** The source of a new image: a snapshot by its key or name, or a container by its ID. */
 export type CommitSubject =
@@ -64,12 +76,14 @@ export async function commitImage(
   services: CommitServices,
   subject: CommitSubject,
   name: string,
-  { config, onEvent, signal, replace }: CommitImageOptions,
+  { config, changed = {}, onEvent, signal, replace }: CommitImageOptions,
 ): Promise<StoredImage> {
   const { key } = subject
   const known = services.sources.parse(name).name
   // The digest of an image is not known before the image is created.
   checkPin(formatImageName(known), [])
+  // Before anything is read: a change that cannot be made fails at once.
+  changeRunConfig({}, changed.changes ?? [])
   using _lease = await leaseContainer(services, subject, signal)
   const changes = findChanges(services, subject)
   await using area = new IngestArea(services.paths)
@@ -86,7 +100,11 @@ export async function commitImage(
       await readSnapshot(services, changes.snapshots, async () => {
         for (const part of changes.parts) layers.push(await toLayer(services, part, packer, given))
       })
-      return { config: createConfig(config ?? changes.config, layers, key), layers, annotations: {} }
+      return {
+        config: createConfig(config ?? changes.config, layers, { key, ...changed }),
+        layers,
+        annotations: {},
+      }
     },
   })
   return await services.stores.docker.get(source, { cached: false, sync: true, signal, onEvent })
@@ -199,7 +217,11 @@ async function toLayer(
   }
 }
 
-function createConfig(base: Buffer | undefined, layers: readonly ConvertedLayer[], key: string): Buffer {
+function createConfig(
+  base: Buffer | undefined,
+  layers: readonly ConvertedLayer[],
+  { key, changes = [], message, author }: ConfigChanges & { readonly key: string },
+): Buffer {
   const given = base === undefined ? {} : parseStrictJson(base, 'config')
   const config = typeof given === 'object' && given !== null ? given : {}
   const history = 'history' in config && Array.isArray(config.history) ? (config.history as object[]) : []
@@ -212,7 +234,19 @@ function createConfig(base: Buffer | undefined, layers: readonly ConvertedLayer[
   }
   const diffIds = layers.map(({ descriptor }) => parseDiffId(descriptor.digest))
   const own = { created, created_by: `loam snapshot commit ${key}` }
-  return formatConfig({ ...config, ...platform, created }, diffIds, [...history, own])
+  const words = {
+    ...(author === undefined ? {} : { author }),
+    ...(message === undefined ? {} : { comment: message }),
+  }
+  const changed = changes.length === 0 ? {} : { config: changeRunConfig(runConfigOf(config), changes) }
+  const fields = { ...config, ...platform, created, ...(author === undefined ? {} : { author }), ...changed }
+  return formatConfig(fields, diffIds, [...history, { ...own, ...words }])
+}
+
+/** The object is JSON of an image: all fields that are not changed stay. */
+function runConfigOf(config: object): Readonly<Record<string, unknown>> {
+  const run: unknown = Reflect.get(config, 'config')
+  return typeof run === 'object' && run !== null ? { ...run } : {}
 }
 
 function textOf(config: object, key: string): string | undefined {

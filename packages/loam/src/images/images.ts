@@ -212,7 +212,7 @@ export class Images {
   async #commitSubject(subject: CommitSubject, name: string, options: CommitOptions): Promise<PulledImage> {
     const base = options.base === undefined ? undefined : await this.#configOf(options.base, options)
     using stored = await cancelable(options.signal, `commit ${subject.key}`, async () =>
-      commitImage(this.#services, subject, name, { ...options, config: base }),
+      commitImage(this.#services, subject, name, { ...options, config: base, changed: options }),
     )
     return {
       name: this.#services.sources.nameInStore(name),

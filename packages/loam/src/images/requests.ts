@@ -51,6 +51,12 @@ export interface NamingOptions {
 export interface CommitOptions extends ImageOptions, NamingOptions {
   /** Image whose config is the base of the new config; pulled if needed. Undefined: the config of the container's image, or an empty one. */
   readonly base?: string | undefined
+  /** Changes to the config: instructions of a Dockerfile (`CMD`, `ENV`, …), one in each text. */
+  readonly changes?: readonly string[] | undefined
+  /** Comment in the image's history. */
+  readonly message?: string | undefined
+  /** Author of the image. */
+  readonly author?: string | undefined
 }
 
 /** Returns how the layers of a request may be pulled, by its own wish or by the setting `lazy_pull`. */

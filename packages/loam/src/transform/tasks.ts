@@ -55,6 +55,7 @@ export async function runTask(
   { canceled, trees, contents }: TaskContext,
 ): Promise<TaskResult<LayerTask>> {
   if (isLook(task)) return lookInto(task, canceled, contents)
+  if (isOfFiles(task)) return readFiles(task, canceled)
   switch (task.kind) {
     case 'ingest':
       return ingest(task, source, { canceled, trees })
@@ -99,16 +100,18 @@ export async function runTask(
     case 'copy':
       copyFile(task, canceled)
       break
-    default:
-      return readFiles(task, canceled)
   }
   return undefined
 }
 
-function readFiles(
-  task: Extract<LayerTask, { kind: 'pack' | 'gather' | 'copy-tree' }>,
-  canceled: Int32Array,
-): PackReport {
+/** A task with files of a folder that do not belong to the store. */
+type FileTask = Extract<LayerTask, { kind: 'pack' | 'gather' | 'copy-tree' }>
+
+function isOfFiles(task: LayerTask): task is FileTask {
+  return task.kind === 'pack' || task.kind === 'gather' || task.kind === 'copy-tree'
+}
+
+function readFiles(task: FileTask, canceled: Int32Array): PackReport {
   switch (task.kind) {
     case 'pack':
       return pack(task, canceled)

@@ -61,7 +61,8 @@ describe('a process of loam run', () => {
   test('a detached process runs on, can be entered, logs, and ends with the signal of its image', async () => {
     const line = 'trap "echo bye; exit 3" USR1; echo ready; echo error >&2; while :; do sleep 0.05; done'
     assert.equal(said('run', '-d', '--name', 'web', image, 'sh', '-c', line), 'web\n')
-    await until(() => said('logs', 'web') === 'ready\nerror\n')
+    // The runtime copies both streams, each at its own pace.
+    await until(() => said('logs', 'web').split('\n').toSorted().join(' ') === ' error ready')
     const entered = loam(
       'exec',
       '-u',
@@ -114,7 +115,7 @@ describe('a process of loam run', () => {
       said('cp', `${source}/.`, 'files:/tmp')
       said('cp', source, 'files:/new')
       assert.equal(
-        said('exec', 'files', 'ls', '-lA', '/tmp/sub').includes('-rwxr-xr-x    1 0        0'),
+        said('exec', 'files', 'ls', '-lnA', '/tmp/sub').includes('-rwxr-xr-x    1 0        0'),
         true,
       )
       assert.equal(said('exec', 'files', 'ls', '/new'), 'link\nsub\n')
@@ -143,6 +144,37 @@ describe('a process of loam run', () => {
     } finally {
       said('rm', '-f', 'files')
     }
+  })
+
+  test('an image is mounted once for scanners, and a container is committed with changes to its config', () => {
+    const mounted = said('mount', image).trim()
+    assert.equal(said('mount', image).trim(), mounted)
+    assert.match(readFileSync(join(mounted, 'etc/passwd'), 'utf8'), /^root/)
+    assert.throws(() => {
+      writeFileSync(join(mounted, 'new'), '')
+    }, /EROFS/)
+    assert.equal(said('umount', mounted), `${mounted}\n`)
+    assert.match(loam('umount', image).stderr, /it is not mounted by loam mount/)
+    said('run', '-d', '--name', 'base', image, 'sh', '-c', 'echo changed >/tmp/file; exec sleep 1000')
+    const path = said('mount', 'base').trim()
+    assert.equal(path.startsWith(join(world.root, 'containers/base')), true)
+    while (!existsSync(join(path, 'tmp/file'))) said('exec', 'base', 'true')
+    const digest = said(
+      'commit',
+      '-m',
+      'words',
+      '-c',
+      'CMD ["cat", "/tmp/file"]',
+      '-c',
+      'ENV A=2',
+      'base',
+      'changed:1',
+    )
+    assert.match(digest, /^sha256:/)
+    assert.equal(said('run', 'changed:1'), 'changed\n')
+    assert.match(said('inspect', 'changed:1'), /"comment": "words"/)
+    assert.match(loam('commit', '-c', 'RUN rm', 'base', 'changed:2').stderr, /the instruction is not known/)
+    said('rm', '-f', 'base')
   })
 
   test('a detached process that cannot be started leaves nothing', () => {

@@ -82,11 +82,11 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
     return loam.images.prune({ ...request, dryRun, excluded })
   },
   'images.collect': async ({ loam }, { dryRun = false }) => loam.images.collect({ dryRun }),
-  'images.commit': async (context, { id, name, base, replace, ...request }) =>
+  'images.commit': async (context, { id, name, base, replace, changes, message, author, ...request }) =>
     context.loam.images.commit(id, name, {
       ...toImageOptions(context, request),
       base: await checkPlace(base),
-      replace,
+      ...{ replace, changes, message, author },
     }),
 }
 

@@ -32,11 +32,14 @@ export const SNAPSHOT_ACTIONS: Actions<'snapshots'> = {
     await loam.snapshots.diff(key, await checkFile(output), { mode, signal, onEvent })
     return {}
   },
-  'snapshots.commitImage': async (context, { key, name, base, replace, ...request }) =>
+  'snapshots.commitImage': async (
+    context,
+    { key, name, base, replace, changes, message, author, ...request },
+  ) =>
     context.loam.snapshots.commit(key, name, {
       ...toImageOptions(context, request),
       base: await checkPlace(base),
-      replace,
+      ...{ replace, changes, message, author },
     }),
   'snapshots.adopt': async (context, { image, ...request }) =>
     context.loam.snapshots.adopt(await checkPlace(image), toImageOptions(context, request)),

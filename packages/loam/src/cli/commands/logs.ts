@@ -14,8 +14,7 @@ export function addLogs(program: Command, host: Host): void {
   loam logs web
   loam logs -f --tail 20 web
 
-Standard output and standard error are in one file, as the process wrote them. It has no limit, and is removed with the
-container.`,
+Standard output and standard error are in one file. It has no limit, and is removed with the container.`,
     )
     .action(async (container: string, flags: GlobalOptions & { follow?: boolean; tail?: number | 'all' }) => {
       await withSession(host, flags, async ({ loam, signal, output }) => {
