@@ -11,7 +11,7 @@ const GROUPS: Readonly<Record<string, readonly string[]>> = {
     ...['provision', 'mount', 'umount', 'volume', 'destroy'],
   ],
   'Store:': ['df', 'prune', 'gc', 'fsck', 'recover'],
-  'Machine:': ['doctor', 'config', 'status', 'events', 'ui', 'completion', 'help'],
+  'Machine:': ['doctor', 'config', 'status', 'events', 'ui', 'unshare', 'completion', 'help'],
   'Mesos:': ['import'],
   'containerd:': ['snapshot'],
 }

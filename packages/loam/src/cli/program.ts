@@ -40,6 +40,7 @@ import { addExec } from './commands/exec.ts'
 import { addLogs } from './commands/logs.ts'
 import { addRm } from './commands/rm.ts'
 import { addKill, addStart, addStop } from './commands/stop.ts'
+import { addExamples } from './command-examples.ts'
 import { groupCommands } from './command-groups.ts'
 import { addCp } from './commands/cp.ts'
 import { addCommit } from './commands/commit.ts'
@@ -126,6 +127,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
   )
   addHelp(program)
   groupCommands(program)
+  addExamples(program)
   addSettingOptions(program)
   for (const command of [program, ...program.commands.flatMap((each) => [each, ...each.commands])]) {
     command.exitOverride((error) => {
