@@ -11,7 +11,9 @@ const HINT =
 
 /** Returns the `config` object of an image with changes. @throws USAGE for one that cannot be read */
 export function changeRunConfig(config: Fields, changes: readonly string[]): Fields {
-  return changes.reduce<Fields>((current, change) => ({ ...current, ...readChange(change, current) }), config)
+  const changed: Record<string, unknown> = { ...config }
+  for (const change of changes) Object.assign(changed, readChange(change, changed))
+  return changed
 }
 
 function readChange(change: string, config: Fields): Fields {
