@@ -69,7 +69,8 @@ async function publish(
 ): Promise<void> {
   const disk = createDisk()
   try {
-    for (const image of images) {
+    // The first one is also what daemons are warmed up with.
+    for (const image of new Set<ImageName>(['debian', ...images])) {
       const reference = registry.image(image)
       const start = performance.now()
       run(`${loam} --root ${disk}/store --state ${disk}/state --quiet index --push ${reference}`)
@@ -122,8 +123,7 @@ async function runOnce(
 ): Promise<Times> {
   const folder = bench.createDisk()
   try {
-    await tool.prepare(folder, registry.image('tiny'))
-    run('echo 3 > /proc/sys/vm/drop_caches')
+    await tool.prepare(folder, registry.image('debian'))
     const reference = registry.image(image).replace(registry.host, host)
     const start = performance.now()
     const seconds = () => (performance.now() - start) / 1000
@@ -156,11 +156,11 @@ function firstCommands(image: ImageName): readonly ((path: string) => string)[] 
 function loamLazyTool({ loam, loamd }: LazyBench, name: string, mode: '--lazy' | '--eager'): LazyTool {
   let child: ChildProcess | undefined
   const call = (folder: string) =>
-    `LOAM_DAEMON=require ${loam} --root ${folder}/store --state ${folder}/state --quiet`
+    `LOAM_LAZY_TRUST=repository LOAM_DAEMON=require ${loam} --root ${folder}/store --state ${folder}/state --quiet`
   return {
     name,
     prepare: async (folder, warmUpImage) => {
-      child = await startLoamd(`env LOAM_LAZY_TRUST=repository ${loamd}`, folder)
+      child = await startLoamd(loamd, folder)
       for (let round = 0; round < 3; round += 1) {
         run(`${call(folder)} provision --id warm ${mode} ${warmUpImage}`)
         run(`${call(folder)} destroy warm; ${call(folder)} rmi ${warmUpImage}; ${call(folder)} prune`)
@@ -168,7 +168,7 @@ function loamLazyTool({ loam, loamd }: LazyBench, name: string, mode: '--lazy' |
     },
     provision: (folder, image) => `${call(folder)} provision --id bench ${mode} ${image}`,
     cleanUp: async (folder) => {
-      run(`${call(folder)} destroy bench`)
+      run(`${call(folder)} destroy bench; ${call(folder)} prune --all`)
       await stopLoamd(child)
     },
   }

@@ -13,6 +13,10 @@ const LIBRARY = '/usr/share/gocode/src/github.com/containerd/stargz-snapshotter/
 const CLIENT = '/usr/bin/ctr-remote'
 const SOURCE = fileURLToPath(new URL('stargz/', import.meta.url))
 
+/** Of the list of snapshots: the committed one that is no other's parent. */
+const TOPMOST =
+  'NR > 1 && $NF == "Committed" {keys[$1]; if (NF > 2) parents[$2]} END {for (key in keys) if (!(key in parents)) print key}'
+
 export interface StargzTool extends LazyTool {
   /** Converts an image of a registry, and pushes the result beside it; only the first time. */
   readonly convert: (folder: string, image: string) => Promise<void>
@@ -50,7 +54,8 @@ export function stargzTool(cache: string): StargzTool | undefined {
     provision: (folder, image) => {
       const converted = convertedName(image)
       const options = '--plain-http --snapshotter stargz'
-      return `${remote(folder)} rpull ${options} ${converted} >/dev/null && ctr -a ${folder}/c.sock image mount --rw --snapshotter stargz ${converted} ${folder}/rootfs >/dev/null && echo ${folder}/rootfs`
+      // `ctr image mount` would unpack the image, whose blobs containerd does not have.
+      return `${remote(folder)} rpull ${options} ${converted} >/dev/null && s="ctr -a ${folder}/c.sock snapshots --snapshotter stargz" && $s prepare bench "$($s ls | awk '${TOPMOST}')" && sh -c "$($s mounts ${folder}/rootfs bench)" && echo ${folder}/rootfs`
     },
     cleanUp: async (folder) => {
       run(`umount ${folder}/rootfs || umount -l ${folder}/rootfs || true`)

@@ -6,6 +6,7 @@ import {
   endHolder,
   findHolders,
   holdDescriptors,
+  isHolding,
   readBootId,
   type ProcessIdentity,
   takeHeld,
@@ -62,6 +63,11 @@ export class DescriptorKeeper {
       if (isErrno(error, 'ENOENT') || error instanceof SyntaxError || v.isValiError(error)) return undefined
       throw error
     }
+  }
+
+  /** Whether the process that keeps the descriptors has ended. */
+  get isLost(): boolean {
+    return this.#holder !== undefined && !isHolding(this.#holder)
   }
 
   /** Keeps these descriptors from now on, and no others. @throws PROGRAM_FAILED, system errors: then the old ones are kept */

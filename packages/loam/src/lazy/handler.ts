@@ -138,10 +138,10 @@ export class LazyHandler {
     }
   }
 
-  /** Tries once more to serve what could not be opened. */
+  /** Tries once more to serve what could not be opened, and replaces a holder that was killed. */
   #lookAgain(): void {
     this.#forgetRemoved()
-    if (this.#unopened.size === 0) return
+    if (this.#unopened.size === 0 && !this.#options.keeper.isLost) return
     const again = this.#turns.run(async () => {
       for (const { diffId, tarFd } of this.#unopened.all) {
         this.#unopened.delete(diffId)

@@ -50,6 +50,11 @@ export function takeHeld(holder: ProcessIdentity, count: number): number[] | und
   )
 }
 
+/** Returns whether a holder runs. */
+export function isHolding({ pid, startTime }: ProcessIdentity): boolean {
+  return findStartTime(pid) === startTime
+}
+
 /** Ends a holder; one that has ended is not an error. */
 export function endHolder({ pid, startTime }: ProcessIdentity): void {
   if (findStartTime(pid) !== startTime) return

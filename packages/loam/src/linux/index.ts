@@ -36,7 +36,14 @@ export {
   type ReadEvent,
   unmarkReads,
 } from './fanotify.ts'
-export { endHolder, findHolders, holdDescriptors, protectFromOom, takeHeld } from './descriptor-holder.ts'
+export {
+  endHolder,
+  findHolders,
+  holdDescriptors,
+  isHolding,
+  protectFromOom,
+  takeHeld,
+} from './descriptor-holder.ts'
 export { limitDescriptors } from './descriptor-limit.ts'
 export { startDetached } from './detached-program.ts'
 export { MappedFile } from './mapped-file.ts'

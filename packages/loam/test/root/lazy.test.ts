@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { layerPath } from '../../src/content/index.ts'
 import { digestOf } from '../../src/image/index.ts'
 import { readSpanMap } from '../../src/layers/span-map.ts'
-import { readBootId } from '../../src/linux/index.ts'
+import { findHolders, readBootId } from '../../src/linux/index.ts'
 import { LazyStore } from '../support/lazy-store.ts'
 
 const RIGHT = { wrong: [], failed: [] }
@@ -35,6 +35,18 @@ test('every file of partial layers is read right while they are filled, and they
   store.client.release()
   while ((await store.client.status()) !== undefined) await sleep(50)
   assert.equal(existsSync(join(store.state, 'lazy/holder.json')), false)
+})
+
+test('a holder that was killed is replaced, so that the descriptors outlive the handler again', async () => {
+  await using store = await LazyStore.create({ layers: 1, files: 12 })
+  store.registry.intercept = (request) => request.url?.includes('/blobs/') === true
+  await store.client.serve(store.diffIds)
+  const holders = () => findHolders(join(store.state, 'lazy')).map(({ pid }) => pid)
+  const killed = holders()
+  assert.equal(killed.length, 1)
+  for (const pid of killed) process.kill(pid, 'SIGKILL')
+  while (holders().length === 0 || holders()[0] === killed[0]) await sleep(50)
+  assert.equal(holders().length, 1)
 })
 
 test('a layer that is forgotten is not served any more, and its spans that are here are kept for the next time', async () => {
