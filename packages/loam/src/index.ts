@@ -176,7 +176,7 @@ export type {
   TreeComparison,
 } from './transform/index.ts'
 export type { LeftOutXattrs } from './tree/index.ts'
-export type { LayerProgress } from './layers/index.ts'
+export type { LayerProgress, PrunedLayer } from './layers/index.ts'
 export type {
   ContainerUsage,
   FsckOptions,

@@ -1,3 +1,4 @@
+export { countBytes, readCounts, setTotalBytes, SHARED_BYTES } from './byte-count.ts'
 export { Activity, type ActivityObserver, type Span, type SpanPart } from './activity.ts'
 export type {
   ActivityEvent,

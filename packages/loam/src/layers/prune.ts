@@ -18,6 +18,7 @@ import type { PartialLayers } from './partial-layers.ts'
 
 /** The layers and artifacts that a sweep has removed, or would remove. */
 export interface PrunedLayer {
+  /** Digest of its tar. */
   readonly diffId: DiffId
   /** Bytes of its tar; of a partial layer those that were on the disk. */
   readonly tarBytes: number

@@ -2,17 +2,11 @@ import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
 import type { Worker } from 'node:worker_threads'
 import { cancelable, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { readCounts, SHARED_BYTES } from '../activity/index.ts'
 import { canGiveAway } from '../compression/index.ts'
 import type { Digest, DigestAlgorithm } from '../image/index.ts'
 import { startThread } from '../linux/index.ts'
-import {
-  type FromWorker,
-  type LayerTask,
-  readCounts,
-  SHARED_BYTES,
-  type TaskResult,
-  type ToWorker,
-} from '../transform/index.ts'
+import type { FromWorker, LayerTask, TaskResult, ToWorker } from '../transform/index.ts'
 
 /** The same in a checkout, where each module is a file, and in the package, where the worker is beside the bundle. */
 const WORKER_FILE = extname(import.meta.url) === '.ts' ? '../transform/worker.ts' : './worker.js'

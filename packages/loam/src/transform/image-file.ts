@@ -12,7 +12,7 @@ import { LoamError } from '../errors/index.ts'
 import { type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
 import { type OutputTarget, writeFully } from '../linux/index.ts'
 import type { FileTree } from '../tree/index.ts'
-import { countBytes, setTotalBytes } from './byte-count.ts'
+import { countBytes, setTotalBytes } from '../activity/index.ts'
 import { TarReaders } from './layer-data.ts'
 import type { LayerTar } from './layer-files.ts'
 

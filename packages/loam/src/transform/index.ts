@@ -1,4 +1,3 @@
-export { readCounts, SHARED_BYTES } from './byte-count.ts'
 export type { CompareRequest, Difference, TreeChange, TreeComparison } from './compare-trees.ts'
 export type { HiddenFile, TreeContents } from './contents.ts'
 export type { LargeFile, LayerReport, ReportRequest, TreeReport } from './layer-report.ts'

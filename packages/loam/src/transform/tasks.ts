@@ -11,7 +11,7 @@ import {
   ROOT,
   summarizeLayer,
 } from '../tree/index.ts'
-import { setTotalBytes } from './byte-count.ts'
+import { setTotalBytes } from '../activity/index.ts'
 import { checkCanceled, copyFile, hashFile, readMetaImage, writeFile, writeImageFile } from './image-file.ts'
 import { TarReaders } from './layer-data.ts'
 import { checkSpans } from './check-spans.ts'
