@@ -43,6 +43,12 @@ export type {
   PullImageOptions,
   PushImageOptions,
   PushOptions,
+  CopiedImage,
+  CopyImageOptions,
+  ImageFileOptions,
+  LoadedImage,
+  SavedImage,
+  SaveImagesOptions,
   RemoteImage,
   RemoteImageOptions,
   RemoteLayersOptions,
@@ -142,6 +148,7 @@ export {
   type PlainError,
 } from './errors/index.ts'
 export {
+  type ArchiveFormat,
   EXPORT_FORMATS,
   type ExportFormat,
   type ExportOptions,

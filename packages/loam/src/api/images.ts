@@ -8,13 +8,11 @@ import type {
   PruneReport,
   PulledImage,
   PushedImage,
-  RemoteImage,
-  RepositoryTags,
   UntaggedName,
 } from '../images/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { ContentsSchema, HistorySchema, LayersSchema, TreeDiffSchema } from './image-trees.ts'
-import { fetchFields, image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
+import { image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { operation, upload } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
@@ -34,7 +32,8 @@ const recordFields = {
   isLocal: v.boolean(),
   layers: list(v.object({ diffId, blobDigest: digest, blobMediaType: v.string(), blobBytes: count })),
 }
-const ImageRecordSchema = matching<ImageRecord>()(v.object(recordFields))
+/** The store's record of an image. */
+export const ImageRecordSchema = matching<ImageRecord>()(v.object(recordFields))
 
 const ListedImageSchema = matching<ListedImage>()(
   v.object({ ...recordFields, tarBytes: count, names: list(v.string()), damage: orUndefined(v.string()) }),
@@ -94,7 +93,8 @@ const CollectionReportSchema = matching<CollectionReport>()(
   }),
 )
 
-const DescriptorSchema = v.object({
+/** Descriptor of a blob. */
+export const DescriptorSchema = v.object({
   mediaType: v.string(),
   digest,
   sizeBytes: count,
@@ -118,38 +118,6 @@ const PushedImageSchema = matching<PushedImage>()(
     layers: list(DescriptorSchema),
     changes: list(v.object({ from: digest, to: digest, reason: v.string() })),
     lazyIndexes: v.exactOptional(IndexedImageSchema),
-  }),
-)
-
-const TagsSchema = matching<RepositoryTags>()(v.object({ repository: v.string(), tags: list(v.string()) }))
-const RemoteImageSchema = matching<RemoteImage>()(
-  v.object({
-    name: v.string(),
-    digest,
-    mediaType: v.string(),
-    raw: v.string(),
-    platforms: list(v.object({ platform: v.string(), digest })),
-    image: orUndefined(
-      v.object({
-        digest,
-        platform: v.string(),
-        manifest: v.unknown(),
-        configDigest: digest,
-        config: v.unknown(),
-        layers: list(DescriptorSchema),
-        sizeBytes: count,
-      }),
-    ),
-    referrers: list(
-      v.object({
-        kind: v.picklist(['signature', 'sbom', 'attestation', 'lazy-index', 'other']),
-        digest,
-        subject: digest,
-        type: v.string(),
-        predicates: list(v.string()),
-        tag: orUndefined(v.string()),
-      }),
-    ),
   }),
 )
 
@@ -194,27 +162,6 @@ export const IMAGES = {
     summary: 'Find an image by name or digest.',
     request: v.strictObject({ ...imageFields, image: text }),
     result: InspectionSchema,
-  }),
-  'images.tags': operation({
-    method: 'POST',
-    path: '/v1/images/tags',
-    summary: 'List the tags of a repository in its registry.',
-    request: v.strictObject({ ...fetchFields, repository: text }),
-    result: TagsSchema,
-    isShared: () => true,
-  }),
-  'images.inspectRemote': operation({
-    method: 'POST',
-    path: '/v1/images/inspect-remote',
-    summary: 'Look at an image in its registry or its file without pulling it.',
-    request: v.strictObject({
-      ...imageFields,
-      image: text,
-      /** False: leave out signatures, SBOMs and others that are kept beside it. */
-      referrers: v.optional(v.boolean()),
-    }),
-    result: RemoteImageSchema,
-    isShared: () => true,
   }),
   'images.contents': operation({
     method: 'GET',

@@ -1,6 +1,7 @@
 import { CONTAINER_CONVERSATIONS, CONTAINER_DOWNLOADS, CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
 import { ActivityEventSchema } from './events.ts'
 import { IMAGE_SCHEMAS, IMAGE_UPLOADS, IMAGES } from './images.ts'
+import { REMOTE_IMAGES } from './remote-images.ts'
 import { SNAPSHOT_DOWNLOADS, SNAPSHOT_SCHEMAS, SNAPSHOTS } from './snapshots.ts'
 import { STORE, STORE_SCHEMAS } from './store.ts'
 import { UI } from './ui.ts'
@@ -9,7 +10,7 @@ import { UI } from './ui.ts'
  * The contract of the daemon's API: each operation by its name. Server, client, OpenAPI description and documents are made from this table. Names of
  * images, containers and snapshots are in the query or the body, never in a path: they contain slashes.
  */
-export const OPERATIONS = { ...STORE, ...IMAGES, ...CONTAINERS, ...SNAPSHOTS, ...UI }
+export const OPERATIONS = { ...STORE, ...IMAGES, ...REMOTE_IMAGES, ...CONTAINERS, ...SNAPSHOTS, ...UI }
 /** The operations that answer with a stream. */
 export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS }
 /** The operations that take a stream. */

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { addCompletion } from './commands/completion.ts'
+import { addCopy } from './commands/copy.ts'
 import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
@@ -15,6 +16,7 @@ import { addImages } from './commands/images.ts'
 import { addImport } from './commands/import.ts'
 import { addIndex } from './commands/index-image.ts'
 import { addInspect } from './commands/inspect.ts'
+import { addLoad } from './commands/load.ts'
 import { addLogin } from './commands/login.ts'
 import { addLogout } from './commands/logout.ts'
 import { addLayers } from './commands/layers.ts'
@@ -27,6 +29,7 @@ import { addPut } from './commands/put.ts'
 import { addRecover } from './commands/recover.ts'
 import { addRmi } from './commands/rmi.ts'
 import { addRun } from './commands/run.ts'
+import { addSave } from './commands/save.ts'
 import { addSnapshot } from './commands/snapshot.ts'
 import { addStatus } from './commands/status.ts'
 import { addTag } from './commands/tag.ts'
@@ -58,6 +61,9 @@ const ADDERS = [
   addPull,
   addPut,
   addPush,
+  addCopy,
+  addSave,
+  addLoad,
   addLogin,
   addLogout,
   addIndex,

@@ -25,8 +25,6 @@ const OTHER_WORDS: Readonly<Record<string, string>> = {
   create: '`loam provision` creates a root filesystem, `loam run` runs a process in one.',
   unpack: '`loam provision` creates a root filesystem from an image.',
   fetch: '`loam pull` pulls an image into the store.',
-  load: '`loam put FILE NAME` imports an image from a file.',
-  save: '`loam export --format oci IMAGE DIRECTORY` writes an image for other tools.',
   check: '`loam fsck` verifies the store.',
   verify: '`loam fsck` verifies the store.',
   info: '`loam doctor` reports what works on this machine, `loam config` shows the settings.',

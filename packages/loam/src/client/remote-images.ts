@@ -1,5 +1,11 @@
+import { LoamError } from '../errors/index.ts'
 import type { Digest, ImageRequest } from '../image/index.ts'
 import type {
+  CopiedImage,
+  CopyImageOptions,
+  LoadedImage,
+  SavedImage,
+  SaveImagesOptions,
   CollectionReport,
   CommitOptions,
   CompareOptions,
@@ -33,6 +39,7 @@ import type {
 import {
   absolute,
   absoluteImage,
+  descriptorOf,
   sourceOf,
   type RemoteFetchOptions,
   toFetchFields,
@@ -43,6 +50,17 @@ import type { PullEvent } from '../stores/index.ts'
 import type { Transport } from './transport.ts'
 
 type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
+
+/** Returns a listener that tells blobs that are written and images that are fetched apart. */
+function either(
+  onPush: ((event: PushEvent) => void) | undefined,
+  onPull: ((event: PullEvent) => void) | undefined,
+): (event: PushEvent | PullEvent) => void {
+  return (event) => {
+    if (isPushEvent(event)) onPush?.(event)
+    else onPull?.(event)
+  }
+}
 
 /** Operations on the images of a daemon's store: those of `Images`, with the same results and errors. */
 export class RemoteImages implements Pick<Images, keyof Images> {
@@ -198,6 +216,46 @@ export class RemoteImages implements Pick<Images, keyof Images> {
   async inspect(text: string, options: Remote<ImageOptions> = {}): Promise<ImageInspection> {
     const request = { ...toImageFields(options), image: absoluteImage(text) }
     return this.#transport.call('images.inspect', request, { signal: options.signal })
+  }
+
+  /** Copies an image, as `Images.copy`. The daemon has no standard output for it. */
+  async copy(from: string, to: string, options: Remote<CopyImageOptions> = {}): Promise<CopiedImage> {
+    const { referrers, force, mode, signal, onCopy, onEvent } = options
+    const places = { from: absoluteImage(from), to: absoluteImage(to) }
+    const request = { ...toImageFields(options), ...places, referrers, force, mode }
+    return this.#transport.call('images.copy', request, { signal, onEvent: either(onCopy, onEvent) })
+  }
+
+  /** Writes images to one file, as `Images.save`. The daemon has no standard output for it. */
+  async save(
+    images: readonly string[],
+    output: string,
+    options: Remote<SaveImagesOptions> = {},
+  ): Promise<SavedImage[]> {
+    const { format, force, mode, signal, onSave, onEvent } = options
+    if (descriptorOf(output) !== undefined)
+      throw new LoamError('USAGE', `save to ${output}: the daemon writes files only`)
+    const named = { images: images.map((image) => absoluteImage(image)), output: absolute(output) }
+    const request = { ...toImageFields(options), ...named, format, force, mode }
+    const saved = await this.#transport.call('images.save', request, {
+      signal,
+      onEvent: either(onSave, onEvent),
+    })
+    return [...saved]
+  }
+
+  /** Imports all images of a file, as `Images.load`. */
+  async load(
+    address: ImageAddress,
+    options: Remote<ImageOptions & NamingOptions> = {},
+  ): Promise<LoadedImage[]> {
+    const source = sourceOf(address)
+    if (typeof source !== 'string')
+      throw new LoamError('USAGE', 'load a stream: the daemon reads files only', {
+        hint: 'Use put, which sends a stream, with a name.',
+      })
+    const request = { ...toImageFields(options), address: source, replace: options.replace }
+    return [...(await this.#transport.call('images.load', request, options))]
   }
 
   /** Lists the tags of a repository, as `Images.tags`. */

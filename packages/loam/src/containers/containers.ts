@@ -3,7 +3,14 @@ import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, exportTo, type UnexportedImages, type WrittenFormat } from '../exports/index.ts'
-import { type ImageOptions, type ImageServices, lazyModeOf, nameForOthers, typeOf } from '../images/index.ts'
+import {
+  findOriginal,
+  type ImageOptions,
+  type ImageServices,
+  lazyModeOf,
+  nameForOthers,
+  typeOf,
+} from '../images/index.ts'
 import { loamProgram } from '../lazy/index.ts'
 import { type RootedPath, createDirectories, searchPath } from '../linux/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
@@ -37,7 +44,6 @@ import type {
   VolumeOptions,
 } from './requests.ts'
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
-import { findOriginal } from './original-image.ts'
 import { OutputProgress } from './output-progress.ts'
 import { ContainerProcesses, logPath } from './processes.ts'
 import { planRun } from './run-plan.ts'

@@ -7,5 +7,8 @@ export {
   exportTo,
   type WrittenFormat,
 } from './exporter.ts'
+export { type ArchiveFormat, writeImageArchive } from './image-archive.ts'
+export type { FoundBlob, ImageSink, SinkManifest } from './image-sink.ts'
+export { openLayoutSink } from './layout-sink.ts'
 export type { OriginalImage } from './oci-layout.ts'
 export { writeOutput } from './output.ts'

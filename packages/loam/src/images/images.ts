@@ -5,6 +5,7 @@ import { type ImageAddress, type ImageRequest, renamedSource } from '../sources/
 import { imageLabel, observeFetch, type PruneResult } from '../stores/index.ts'
 import { checkAllowed } from './check-allowed.ts'
 import { commitImage, type CommitSubject } from './commit-image.ts'
+import { type CopiedImage, copyImage, type CopyImageOptions } from './copy-image.ts'
 import { type ContentsOptions, type ImageContents, readImageContents } from './contents.ts'
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
 import { type ImageHistory, readHistory } from './history.ts'
@@ -12,6 +13,7 @@ import { describePulled, findTarget, inspectImage, listImages, removeImage } fro
 import { indexByName, type IndexImageOptions, indexPushed } from './index-by-name.ts'
 import type { IndexedImage } from './index-image.ts'
 import { type ImageLayers, type LayersOptions, readLayers } from './layer-details.ts'
+import { type LoadedImage, loadImages } from './load-images.ts'
 import { importMesos, type MesosImportOptions, type MesosImportReport } from './mesos-import.ts'
 import {
   notePushed,
@@ -42,6 +44,7 @@ import type {
   PulledImage,
   UntaggedName,
 } from './results.ts'
+import { type SavedImage, saveImages, type SaveImagesOptions } from './save-images.ts'
 import type { ImageServices } from './services.ts'
 import { formatAnyName, typeOf } from './source-opener.ts'
 import { tagImage, untagImage } from './tag-image.ts'
@@ -277,6 +280,50 @@ export class Images {
   /** Finds an image by name or digest. @throws IMAGE_NOT_FOUND */
   async inspect(text: string, options: ImageOptions = {}): Promise<ImageInspection> {
     return inspectImage(this.#services, text, options)
+  }
+
+  /**
+   * Copies an image between registries, layouts and archives, without the store: with all its platforms and unchanged to the byte, unless one platform is
+   * requested or the destination can hold only one. No signature policy is asked. @throws the errors of `pull` and `push`, OUTPUT_EXISTS, USAGE
+   */
+  async copy(from: string, to: string, options: CopyImageOptions = {}): Promise<CopiedImage> {
+    const attributes = { from: imageLabel(from), to: imageLabel(to) }
+    return this.#services.activity.observe('images.copy', attributes, async (span) => {
+      const onCopy = (event: PushEvent) => {
+        span.progress(event)
+        options.onCopy?.(event)
+      }
+      const copied = await copyImage(this.#services, from, to, { ...options, onCopy })
+      span.set({ digest: copied.digest })
+      return copied
+    })
+  }
+
+  /**
+   * Writes images of the store to one file, or to standard output (`-`). Images that the store does not have are pulled first. Layers keep their blobs where
+   * they were retained (`blob_retention`), and are plain tars otherwise; IDs stay. @throws the errors of `pull`, OUTPUT_EXISTS, OUTPUT_CLOSED, USAGE
+   */
+  async save(
+    images: readonly string[],
+    output: string,
+    options: SaveImagesOptions = {},
+  ): Promise<SavedImage[]> {
+    const attributes = { images: images.map(imageLabel).join(' '), output }
+    return this.#services.activity.observe('images.save', attributes, async () =>
+      saveImages(this.#services, images, output, options),
+    )
+  }
+
+  /**
+   * Imports all images of a file, a folder, an address or a pipe (`-` is standard input), or of a stream of bytes, under the names that they have in it.
+   * @throws as `put`
+   */
+  async load(address: ImageAddress, options: ImageOptions & NamingOptions = {}): Promise<LoadedImage[]> {
+    const { activity } = this.#services
+    const attributes = { address: typeof address === 'string' ? imageLabel(address) : 'a stream' }
+    return observeFetch({ activity, operation: 'images.load', attributes }, options, async (own) =>
+      loadImages(this.#services, address, own),
+    )
   }
 
   /** Lists the tags of a repository, as `localhost:5000/team/app`. @throws REGISTRY_*, IMAGE_NOT_FOUND for a repository that does not exist, USAGE */

@@ -10,16 +10,14 @@ import {
   type Digest,
   digestOf,
   type DocumentKind,
-  finishDigest,
   type ImageReference,
   limitOf,
   splitDigest,
-  startDigest,
-  isForeignLayerType,
 } from '../image/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { type ImageSource, registrySource } from '../sources/index.ts'
+import { counting, isForeign, verified } from './blob-streams.ts'
 import type { ImageServices } from './services.ts'
 import type { ImageOptions } from './requests.ts'
 
@@ -244,43 +242,6 @@ export class BlobPusher {
   }
 }
 
-/** Returns whether a blob must not be distributed and has addresses of its own. */
-function isForeign({ mediaType, urls = [] }: Descriptor): boolean {
-  return urls.length > 0 && isForeignLayerType(mediaType)
-}
-
-async function* counting(
-  source: AsyncIterable<Buffer>,
-  report: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
-  for await (const chunk of source) {
-    yield chunk
-    report(chunk.length)
-  }
-}
-
 async function* resume(head: IteratorResult<Buffer>, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
   for (let next = head; next.done !== true; next = await rest.next()) yield next.value
-}
-
-/** Verifies a stream against its descriptor. The last bytes follow only after all of them were verified, so that a wrong blob is never complete. */
-async function* verified(
-  stream: AsyncIterable<Buffer>,
-  { digest, sizeBytes }: Descriptor,
-): AsyncGenerator<Buffer> {
-  const hash = startDigest(digest)
-  let bytes = 0
-  let held: Buffer | undefined
-  for await (const chunk of stream) {
-    hash.update(chunk)
-    bytes += chunk.length
-    if (held !== undefined) yield held
-    held = Buffer.from(chunk)
-  }
-  if (bytes !== sizeBytes)
-    throw new LoamError('SIZE_MISMATCH', `verify blob ${digest}: expected ${sizeBytes} bytes, got ${bytes}`)
-  const actual = finishDigest(splitDigest(digest).algorithm, hash)
-  if (actual !== digest)
-    throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest}: its digest is ${actual}`)
-  if (held !== undefined) yield held
 }

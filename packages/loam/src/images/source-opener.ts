@@ -29,6 +29,8 @@ import {
   type ImageSource,
   knownAppcImage,
   type NameDefaults,
+  type ArchivedSource,
+  openAllSources,
   openAnySource,
   openSource,
   type OpenSourceOptions,
@@ -191,6 +193,19 @@ export class SourceOpener {
         this.#checkType(type, what)
         return act(source, type)
       }),
+    )
+  }
+
+  /** Opens all images of a file, a folder, an address or a stream. */
+  async withAll<T>(
+    address: ImageAddress,
+    options: ImageOptions,
+    act: (images: readonly ArchivedSource[]) => Promise<T>,
+  ): Promise<T> {
+    const what = typeof address === 'string' ? address : 'a stream'
+    this.#checkType('docker', what)
+    return cancelable(options.signal, `load ${what}`, async () =>
+      this.#withOptions(options, async (opened) => act(await openAllSources(address, opened))),
     )
   }
 

@@ -59,7 +59,8 @@ export function dockerArchiveSource(path: string, choice: ArchiveChoice, members
   })
 }
 
-function listImages(path: string, members: ArchiveFiles): ArchivedImage<ManifestEntry>[] {
+/** Lists the images of an archive. @throws SOURCE_INVALID */
+export function listImages(path: string, members: ArchiveFiles): ArchivedImage<ManifestEntry>[] {
   const what = `${path}/manifest.json`
   const bytes = members.read('manifest.json', 'manifest')
   if (bytes === undefined) {

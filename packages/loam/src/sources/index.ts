@@ -14,6 +14,7 @@ export type {
 export {
   type DockerEndpoint,
   type ImageAddress,
+  openAllSources,
   openAnySource,
   openSource,
   type OpenSourceOptions,
@@ -37,4 +38,6 @@ export {
   type RequestLabels,
   type RequestSecret,
 } from '../image/index.ts'
-export { kindOf, readArtifact, type Referrer, type ReferrerKind } from './referrers.ts'
+export { kindOf, readArtifact, referrerOf, type Referrer, type ReferrerKind } from './referrers.ts'
+export { listReferrer } from './push-lazy-artifact.ts'
+export type { ArchivedSource } from './archive-parts.ts'

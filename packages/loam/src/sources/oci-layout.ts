@@ -108,7 +108,8 @@ function resolveInLayout(options: LayoutOptions): SourceDocument {
   return { bytes: document, mediaType: descriptor.mediaType, digest: descriptor.digest }
 }
 
-function readIndex(path: string, members: ArchiveFiles): ImageIndex {
+/** Reads the index of a layout. @throws SOURCE_INVALID, DOCUMENT_INVALID */
+export function readIndex(path: string, members: ArchiveFiles): ImageIndex {
   if (!isOciLayout(members)) {
     throw new LoamError('SOURCE_INVALID', `read OCI layout ${path}: it has no oci-layout or no index.json`, {
       hint:
@@ -163,7 +164,8 @@ function notChosen(path: string, selector: string | undefined, index: ImageIndex
   })
 }
 
-function namesOf({ annotations }: Descriptor): string[] {
+/** Returns the names of an entry: its tag, and the whole name. */
+export function namesOf({ annotations }: Descriptor): string[] {
   return [annotations?.[REF_NAME], annotations?.[CONTAINERD_NAME]].filter((name) => name !== undefined)
 }
 

@@ -16,6 +16,7 @@ import { firstSource, type SourceCandidate } from './first-source.ts'
 import { askedBy, type ImageName, parseFileName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { archiveFiles, folderFiles, type ArchiveFiles } from './archive-files.ts'
+import { type ArchivedSource, dockerParts, layoutParts } from './archive-parts.ts'
 import { isOciLayout, ociLayoutSource, selectInLayout } from './oci-layout.ts'
 import { copyFromPipe, copyStream } from './piped-file.ts'
 import { registrySource } from './registry-source.ts'
@@ -83,11 +84,54 @@ export async function openAnySource(
     return openCopy(STREAM_LOCATION, await copyStream(address, options), reference, options)
   const named = parseFileName(address, options.cwd)
   if (named !== undefined) return openSource(named, options)
+  const { location, path } = await findFile(address, options)
+  return openCopy(location, path, reference, options)
+}
+
+async function findFile(
+  address: string,
+  options: OpenSourceOptions,
+): Promise<{ readonly location: string; readonly path: string }> {
   const location = isAddress(address) || address === '-' ? address : resolve(options.cwd, address)
   const path = isAddress(address)
     ? await fetchFile(address, options, options.signal)
     : await copyFromPipe(location, options)
-  return openCopy(location, path, reference, options)
+  return { location, path }
+}
+
+/**
+ * Opens all images of a file or folder, whose format is detected. An OCI layout is preferred to an archive of Docker that contains it, since
+ * it has the manifests. @throws as `openSource`
+ */
+export async function openAllSources(
+  address: ImageAddress,
+  options: OpenSourceOptions,
+): Promise<ArchivedSource[]> {
+  const { location, path } =
+    typeof address === 'string'
+      ? await findFile(address.replace(/^(?:oci|oci-archive|docker-archive):/, ''), options)
+      : { location: STREAM_LOCATION, path: await copyStream(address, options) }
+  const members = await openMembers(path, options)
+  if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined)
+    throw new LoamError('SOURCE_INVALID', `load ${location}: it is an ACI, which has no name of its own`, {
+      hint: `loam put ${location} NAME`,
+    })
+  const parts = isOciLayout(members)
+    ? layoutParts(path, members)
+    : isDockerV1(members)
+      ? [{ names: [], selector: undefined }]
+      : dockerParts(path, members)
+  return parts.map(({ names, selector }) => ({
+    names,
+    open: () =>
+      withOrigin(
+        location,
+        path,
+        isOciLayout(members)
+          ? ociLayoutSource({ path, selector, members, platform: options.platform })
+          : archiveSource(path, { selector }, members, options),
+      ),
+  }))
 }
 
 async function openCopy(

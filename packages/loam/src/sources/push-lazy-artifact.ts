@@ -50,7 +50,11 @@ export async function pushLazyArtifact(
     await client.putBlob(reference, { mediaType: MEDIA_TYPES.lazyLayer, ...blob }, open, signal)
   }
   const { isListed } = await client.putManifest(tagged, MEDIA_TYPES.ociManifest, bytes, signal)
-  if (!isListed) await listReferrer(to, image, describeBytes(MEDIA_TYPES.ociManifest, bytes), signal)
+  const described = {
+    ...describeBytes(MEDIA_TYPES.ociManifest, bytes),
+    artifactType: MEDIA_TYPES.lazyArtifact,
+  }
+  if (!isListed) await listReferrer(to, image, described, signal)
   return digest
 }
 
@@ -58,7 +62,7 @@ export async function pushLazyArtifact(
  * Adds the artifact to the index of the referrers of an image, which clients keep under the tag `<algorithm>-<hex>` of registries without the referrers API
  * (OCI distribution-spec, "Pushing manifests with subject"). An entry that another client adds at the same moment may be lost, as the specification says.
  */
-async function listReferrer(
+export async function listReferrer(
   { client, reference }: ArtifactTarget,
   image: Digest,
   artifact: Descriptor,
@@ -69,7 +73,7 @@ async function listReferrer(
   const present = await client.findManifest(tagged, signal)
   const others = present === undefined ? [] : entriesOf(present.bytes, `referrers of ${image}`)
   if (others.some(({ digest }) => digest === artifact.digest)) return
-  const manifests = [...others, { ...artifact, artifactType: MEDIA_TYPES.lazyArtifact }]
+  const manifests = [...others, artifact]
   const bytes = formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests })
   await client.putManifest(tagged, MEDIA_TYPES.ociIndex, bytes, signal)
 }

@@ -47,6 +47,7 @@ const ManifestSchema = v.object({
   artifactType: text,
   config: v.nullish(v.object({ mediaType: text })),
   layers: v.nullish(v.array(EntrySchema)),
+  subject: v.nullish(EntrySchema),
 })
 
 /** Finds what is kept beside an image, by the digests of its index and its manifests. @throws REGISTRY_*, DOCUMENT_INVALID */
@@ -121,6 +122,15 @@ export function readArtifact(
   )
   const type = artifactType ?? all[0]?.mediaType ?? config?.mediaType ?? ''
   return { type, predicates: [...new Set(predicates)] }
+}
+
+/** Returns the subject of a manifest, if it is a referrer, and its type as the list of referrers has it. @throws DOCUMENT_INVALID */
+export function referrerOf(
+  bytes: Buffer,
+  what: string,
+): { readonly subject: Digest | undefined; readonly artifactType: string | undefined } {
+  const { artifactType, config, subject } = check(ManifestSchema, parseStrictJson(bytes, what), what)
+  return { subject: subject?.digest, artifactType: artifactType ?? config?.mediaType }
 }
 
 /** Returns what an artifact is, by its type and the types of its statements. */

@@ -160,4 +160,63 @@ describe('registries by the command', () => {
     assert.equal(pulled.stdout, `${amd64.manifest.digest}\n${index.digest}\n`)
     assert.match(pulled.stderr, /manifest .*:none/)
   })
+
+  test('an image is copied to another repository with all platforms and its signature, and keeps its digest', () => {
+    const copy = `${registry.host}/other/app`
+    const copied = ok(loam('copy', '--referrers', `${repository}:1`, `${copy}:new`))
+    assert.equal(copied.stdout, `${index.digest}\n`)
+    assert.match(copied.stderr, /mounted from another repository/)
+    assert.equal(ok(loam('inspect', '--raw', `${copy}:new`)).stdout, index.bytes.toString())
+    const kinds = ok(loam('inspect', '--remote', '-f', '{{range .referrers}}{{.kind}}{{end}}', `${copy}:new`))
+    assert.equal(kinds.stdout, 'signature\n')
+    const one = ok(loam('copy', '--platform', 'linux/arm64', `${repository}:1`, `${copy}:arm`))
+    assert.equal(one.stdout, `${arm64.manifest.digest}\n`)
+    const pinned = loam('--json', 'copy', `${repository}:1`, `${copy}@${amd64.manifest.digest}`)
+    assert.equal(JSON.parse(pinned.stderr).error.code, 'DIGEST_MISMATCH')
+  })
+
+  test('an image is copied into layouts and archives, and from there into a registry again, unchanged', () => {
+    const layout = `oci:${world.path('copy-layout')}`
+    ok(loam('copy', `${repository}:1`, `${layout}:all`))
+    ok(loam('copy', `${repository}:1-arm64`, `${layout}:arm`))
+    const archive = `oci-archive:${world.path('copy.oci')}`
+    assert.equal(ok(loam('copy', `${layout}:all`, `${archive}:all`)).stdout, `${index.digest}\n`)
+    assert.equal(ok(loam('copy', archive, `${registry.host}/third/app:1`)).stdout, `${index.digest}\n`)
+    const raw = must('skopeo', 'inspect', '--raw', `${layout}:arm`)
+    assert.equal(digestOf(Buffer.from(raw)), arm64.manifest.digest)
+    const again = loam('--json', 'copy', `${layout}:all`, archive)
+    assert.equal(JSON.parse(again.stderr).error.code, 'OUTPUT_EXISTS')
+    const piped = world.loamProcess({ env: env() }, 'copy', `${layout}:arm`, 'docker-archive:-:x.test/arm:1')
+    assert.equal(ok(piped).stderr.includes(arm64.manifest.digest), true)
+  })
+
+  test('images are saved to one file that skopeo reads, and are loaded under their names', () => {
+    using other = new World()
+    ok(loam('pull', `${repository}:1-amd64`))
+    ok(loam('tag', `${repository}:1-amd64`, 'x.test/own:1'))
+    const file = world.path('saved.tar')
+    ok(loam('save', '-o', file, `${repository}:1-amd64`, 'x.test/own:1'))
+    const config = must('skopeo', 'inspect', '--config', '--raw', `docker-archive:${file}:x.test/own:1`)
+    assert.equal(digestOf(Buffer.from(config)), amd64.config.digest)
+    const loaded = ok(other.loam('load', '-i', file)).stdout
+    assert.equal(loaded, `Loaded image: ${repository}:1-amd64\nLoaded image: x.test/own:1\n`)
+    const names = JSON.parse(ok(other.loam('--json', 'images')).stdout)[0].names
+    assert.deepEqual(new Set(names), new Set([`${repository}:1-amd64`, 'x.test/own:1']))
+    const podmans = world.path('podman.tar')
+    must(
+      'skopeo',
+      'copy',
+      '-q',
+      `docker-archive:${file}:x.test/own:1`,
+      `docker-archive:${podmans}:x.test/podman:1`,
+    )
+    assert.equal(ok(other.loam('load', podmans)).stdout, 'Loaded image: x.test/podman:1\n')
+  })
+
+  test('a logout removes the login from the file, and the registry is closed again', () => {
+    const authfile = world.path('.docker', 'config.json')
+    assert.equal(ok(loam('logout', registry.host)).stdout, `removed from ${authfile}\n`)
+    assert.match(ok(loam('logout', registry.host)).stderr, /not logged in/)
+    assert.match(loam('tags', repository).stderr, /Log in to .* \(loam login/)
+  })
 })

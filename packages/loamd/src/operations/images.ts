@@ -17,6 +17,31 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
   'images.list': async ({ loam }) => loam.images.list(),
   'images.inspect': async (context, { image, ...request }) =>
     context.loam.images.inspect(await checkPlace(image), toImageOptions({ signal: context.signal }, request)),
+  'images.copy': async (context, { from, to, referrers, force, mode, ...request }) =>
+    context.loam.images.copy(await checkPlace(from), await checkPlace(to), {
+      ...toImageOptions(context, request),
+      referrers,
+      force,
+      mode,
+      onCopy: context.onEvent,
+    }),
+  'images.save': async (context, { images, output, format, force, mode, ...request }) => {
+    for (const image of images) await checkPlace(image)
+    return context.loam.images.save(images, await checkFile(output), {
+      ...toImageOptions(context, request),
+      format,
+      force,
+      mode,
+      onSave: context.onEvent,
+    })
+  },
+  'images.load': async (context, { address, replace, ...request }) => {
+    const path = address.replace(/^(?:oci|oci-archive|docker-archive):/, '')
+    if (!PLACE.test(path))
+      throw new LoamError('USAGE', `load ${address}: it is neither an absolute path nor a URL`)
+    await checkFile(path)
+    return context.loam.images.load(address, { ...toImageOptions(context, request), replace })
+  },
   'images.tags': async ({ loam, signal }, { repository, ...request }) =>
     loam.images.tags(repository, toFetchOptions({ signal }, request)),
   'images.inspectRemote': async ({ loam, signal }, { image, referrers, ...request }) =>

@@ -1,7 +1,7 @@
 import type { OriginalImage } from '../exports/index.ts'
 import { MEDIA_TYPES } from '../image/index.ts'
-import type { ImageServices } from '../images/index.ts'
 import type { StoredImage } from '../stores/index.ts'
+import type { ImageServices } from './services.ts'
 
 /** Finds an image as its registry has it, if all of its compressed blobs were retained and are sound. The caller holds leases on its layers, and disposes the result. */
 export async function findOriginal(

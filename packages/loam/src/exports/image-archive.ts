@@ -1,0 +1,152 @@
+/*
+ * An image in one tar: an OCI layout (oci-archive), and with manifest.json also an archive of `docker save` (docker-archive), as Docker 25 and later write
+ * both in one. Blobs stay as they are: readers of docker-archive decompress layers themselves. Nothing is kept in memory but documents.
+ * Sources: OCI image-spec image-layout.md; moby's image/tarexport; containers/image's docker/internal/tarfile.
+ */
+import type { SequentialWriter } from '../content/index.ts'
+import {
+  type Descriptor,
+  type Digest,
+  formatIndex,
+  MEDIA_TYPES,
+  parseManifestDocument,
+  splitDigest,
+} from '../image/index.ts'
+import { type OutputTarget, writeFully } from '../linux/index.ts'
+import { formatTarHeader, tarEnd, tarPadding } from '../tar/index.ts'
+import { throwIfAborted } from '../errors/index.ts'
+import type { ImageSink, SinkManifest } from './image-sink.ts'
+
+/** The annotation that names an image in a layout's index: its tag. */
+export const REF_NAME = 'org.opencontainers.image.ref.name'
+/** The annotation that containerd, nerdctl and Docker use for the whole name. */
+export const FULL_NAME = 'io.containerd.image.name'
+export const LAYOUT_VERSION = JSON.stringify({ imageLayoutVersion: '1.0.0' })
+
+/** The formats of archives. */
+export type ArchiveFormat = 'oci-archive' | 'docker-archive'
+
+/** Where an archive is written. */
+export interface ArchiveOutput {
+  readonly target: OutputTarget
+  /** Opens the file of a target that is a path. */
+  readonly openFile: (path: string) => SequentialWriter
+  readonly signal: AbortSignal | undefined
+}
+
+/** Writes an archive with the images that `fill` puts into it. */
+export async function writeImageArchive(
+  format: ArchiveFormat,
+  { target, openFile, signal }: ArchiveOutput,
+  fill: (sink: ImageSink) => Promise<void>,
+): Promise<void> {
+  if (typeof target === 'number') {
+    const check = () => {
+      throwIfAborted(signal, 'write the archive')
+    }
+    const archive = new ImageArchive(format, async (chunk) => {
+      writeFully(target, chunk, check)
+    })
+    await fill(archive)
+    await archive.finish()
+    return
+  }
+  await using file = openFile(target)
+  const archive = new ImageArchive(format, async (chunk) => file.write(chunk))
+  await fill(archive)
+  await archive.finish()
+  await file.sync()
+}
+
+interface DockerEntry {
+  readonly Config: string
+  readonly RepoTags: readonly string[]
+  readonly Layers: readonly string[]
+}
+
+class ImageArchive implements ImageSink {
+  readonly isSinglePlatform: boolean
+  readonly #write: (chunk: Buffer) => Promise<void>
+  readonly #has = new Set<Digest>()
+  readonly #entries: Descriptor[] = []
+  readonly #docker: DockerEntry[] = []
+
+  constructor(format: ArchiveFormat, write: (chunk: Buffer) => Promise<void>) {
+    this.isSinglePlatform = format === 'docker-archive'
+    this.#write = write
+  }
+
+  async findBlob({ digest }: Descriptor): Promise<'exists' | undefined> {
+    return this.#has.has(digest) ? 'exists' : undefined
+  }
+
+  async putBlob({ digest, sizeBytes }: Descriptor, open: () => AsyncIterable<Buffer>): Promise<void> {
+    await this.#write(formatTarHeader({ type: 'file', name: Buffer.from(blobName(digest)), sizeBytes }))
+    for await (const chunk of open()) await this.#write(chunk)
+    await this.#write(tarPadding(sizeBytes))
+    this.#has.add(digest)
+  }
+
+  async hasManifest(digest: Digest): Promise<boolean> {
+    return this.#has.has(digest)
+  }
+
+  async putManifest({ digest, bytes }: SinkManifest): Promise<void> {
+    if (this.#has.has(digest)) return
+    await this.#putFile(blobName(digest), bytes)
+    this.#has.add(digest)
+  }
+
+  async putImage(manifest: SinkManifest, names: readonly string[]): Promise<void> {
+    await this.putManifest(manifest)
+    this.#entries.push(...indexEntries(manifest, names))
+    if (this.isSinglePlatform) this.#docker.push(dockerEntry(manifest, names))
+  }
+
+  /** Writes the documents that refer to the blobs. */
+  async finish(): Promise<void> {
+    await this.#putFile(
+      'index.json',
+      formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: this.#entries }),
+    )
+    if (this.isSinglePlatform) await this.#putFile('manifest.json', Buffer.from(JSON.stringify(this.#docker)))
+    await this.#putFile('oci-layout', Buffer.from(LAYOUT_VERSION))
+    await this.#write(tarEnd())
+  }
+
+  async #putFile(name: string, bytes: Buffer): Promise<void> {
+    await this.#write(formatTarHeader({ type: 'file', name: Buffer.from(name), sizeBytes: bytes.length }))
+    await this.#write(bytes)
+    await this.#write(tarPadding(bytes.length))
+  }
+}
+
+/** Returns the entries of index.json for an image: one for each name. */
+export function indexEntries(
+  { digest, mediaType, bytes }: SinkManifest,
+  names: readonly string[],
+): Descriptor[] {
+  const descriptor = { mediaType, digest, sizeBytes: bytes.length }
+  if (names.length === 0) return [descriptor]
+  return names.map((name) => {
+    // A whole name has a registry; its tag alone is not unique among several images.
+    const tag = /^[^@]+\/[^@]*:([^:/@]+)$/.exec(name)?.[1]
+    const annotations = tag === undefined ? { [REF_NAME]: name } : { [FULL_NAME]: name, [REF_NAME]: tag }
+    return { ...descriptor, annotations }
+  })
+}
+
+function dockerEntry({ bytes, mediaType, digest }: SinkManifest, names: readonly string[]): DockerEntry {
+  const document = parseManifestDocument(bytes, mediaType, `manifest ${digest}`)
+  const layers = document.kind === 'manifest' ? document.layers : []
+  return {
+    Config: document.kind === 'manifest' ? blobName(document.config.digest) : '',
+    RepoTags: names.filter((name) => !name.includes('@')),
+    Layers: layers.map((layer) => blobName(layer.digest)),
+  }
+}
+
+function blobName(digest: Digest): string {
+  const { algorithm, hex } = splitDigest(digest)
+  return `blobs/${algorithm}/${hex}`
+}

@@ -1,0 +1,49 @@
+// The images of a file with several: by their names in it, or by their digests.
+import { type Descriptor, imageEntries, type StoredReference } from '../image/index.ts'
+import { namesOf as referencesOf, normalizeReference } from './archived-images.ts'
+import type { ArchiveFiles } from './archive-files.ts'
+import { listImages } from './docker-archive.ts'
+import type { ImageSource } from './image-source.ts'
+import { namesOf, readIndex } from './oci-layout.ts'
+
+/** An image of a file, with the names that it has there. */
+export interface ArchivedSource {
+  /** Empty for an image without a name of a registry. */
+  readonly names: readonly StoredReference[]
+  readonly open: () => ImageSource
+}
+
+interface Part {
+  readonly names: readonly StoredReference[]
+  /** What finds it in the file; undefined for the only image. */
+  readonly selector: string | undefined
+}
+
+/** Lists the images of an archive of Docker. @throws SOURCE_INVALID */
+export function dockerParts(path: string, members: ArchiveFiles): Part[] {
+  const images = listImages(path, members)
+  return images.map((image) => ({
+    names: [...new Set(referencesOf(image))],
+    selector: images.length === 1 ? undefined : image.references[0],
+  }))
+}
+
+/** Lists the images of a layout: entries of one name are one image, for several platforms; so are entries of one digest, under several names. */
+export function layoutParts(path: string, members: ArchiveFiles): Part[] {
+  const entries = imageEntries(readIndex(path, members).manifests)
+  const groups = [...Map.groupBy(entries, keyOf).values()]
+  const parts = groups.map((group) => {
+    const [first] = group
+    const texts = [...new Set(group.flatMap(namesOf))]
+    // A tag alone, as umoci and skopeo write it, is no name of a registry.
+    const names = texts.filter((text) => /[/:]/.test(text)).flatMap((text) => normalizeReference(text) ?? [])
+    const selector = groups.length === 1 && texts.length === 0 ? undefined : (texts[0] ?? first?.digest)
+    return { names: [...new Set(names)], selector }
+  })
+  return parts
+}
+
+function keyOf(entry: Descriptor): string {
+  const names = namesOf(entry)
+  return names.length === 0 ? entry.digest : names.join('\n')
+}
