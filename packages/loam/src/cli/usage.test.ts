@@ -126,8 +126,8 @@ describe('a mistyped command', () => {
     ] as const)
       assert.match(hintOf(word), new RegExp(`Did you mean ${name}\\?`), word)
     for (const [word, answer] of [
-      ['save', /export --format oci/],
-      ['load', /loam put/],
+      ['build', /podman build/],
+      ['list-tags', /loam tags/],
     ] as const) {
       assert.match(hintOf(word), answer)
       assert.doesNotMatch(hintOf(word), /Did you mean/)

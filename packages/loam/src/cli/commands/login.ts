@@ -71,7 +71,7 @@ export async function withLogin(
 async function printUser(context: LoginContext, target: LoginTarget, output: Output): Promise<void> {
   const user = await findUser(context, target)
   if (user === undefined)
-    throw new LoamError('CREDENTIALS_INVALID', `find the login to ${target.registry}: there is none`, {
+    throw new LoamError('CREDENTIALS_INVALID', `find the login to ${target.registry}: not logged in`, {
       hint: `Log in: loam login ${target.registry}`,
     })
   output.result({ registry: target.registry, username: user.username }, () => user.username)
