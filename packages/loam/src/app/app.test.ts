@@ -54,9 +54,40 @@ test('an unknown setting is refused wherever it is given, and an unknown LOAM_ v
     isLoamError(error, 'CONFIG_INVALID') && /unknown setting rooot/.test(error.message)
   const misspelt = { rooot: '/x' }
   assert.throws(() => readConfiguration({ flags: misspelt as never, file: null }), refused)
+  assert.throws(() => readConfiguration({ settings: misspelt as never, file: null }), refused)
   const { warnings } = readConfiguration({
     file: null,
     env: { LOAM_ROOTT: '/x', LOAM_ROOT: '/y', LOAM_DEBUG: '1', LOAM_CURL_STALL_TIMEOUT: '1mins', ROOTT: '' },
   })
   assert.deepEqual(warnings, ['the variable LOAM_ROOTT has no effect: unknown setting'])
+})
+
+test('a program gives settings as they are in force or as text, and they are checked', () => {
+  const stores = { docker: { highBytes: 2, lowBytes: 1 } }
+  const collection = { headroom: 0.1, intervalMs: 5, excludedImages: [], lowWatermark: 0.9, stores }
+  const { values, origins } = readConfiguration({
+    file: null,
+    settings: {
+      root: '/srv/loam',
+      connect_timeout: 1500,
+      fetcher_stall_timeout: '30s',
+      docker_registry: ['https://registry.example.com'],
+      image_gc_config: collection,
+    },
+    flags: { root: '/other' },
+    env: { LOAM_CONNECT_TIMEOUT: '1s' },
+  })
+  const { root, connect_timeout: connect, fetcher_stall_timeout: stall, docker_registry: registry } = values
+  assert.deepEqual(
+    { root, connect, stall, registry, gc: values.image_gc_config, origin: origins.root },
+    {
+      ...{ root: '/srv/loam', connect: 1500, stall: 30_000, registry: ['https://registry.example.com'] },
+      ...{ gc: collection, origin: 'settings' },
+    },
+  )
+  const invalid = (error: unknown) =>
+    isLoamError(error, 'CONFIG_INVALID') && /\(settings\)/.test(error.message)
+  assert.throws(() => readConfiguration({ file: null, settings: { connect_timeout: -1 } }), invalid)
+  // In a file a number of milliseconds could be taken for one of seconds.
+  assert.throws(() => readConfiguration({ file: null, flags: { connect_timeout: 1500 } }), isLoamError)
 })

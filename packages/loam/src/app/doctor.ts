@@ -43,8 +43,8 @@ export async function examine(options: LoamOptions): Promise<Examination> {
     if (!exists && isOccupied(root)) problems.push('the directory is not empty and is not a Loam store')
     const location = { folder, exists, problems, notes: notesOf(info), fileSystem: info }
     if (exists || probes instanceof LoamError) return { ...(await probeStore(options)), store: location }
-    const flags = { ...options.flags, root: join(probes, 'store'), state: join(probes, 'state') }
-    return { ...(await probeStore({ ...options, flags })), root, store: location }
+    const settings = { ...options.settings, root: join(probes, 'store'), state: join(probes, 'state') }
+    return { ...(await probeStore({ ...options, settings })), root, store: location }
   } finally {
     if (typeof probes === 'string') await removeTree(probes)
   }

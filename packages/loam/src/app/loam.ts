@@ -87,7 +87,7 @@ function callerOf({ env = {}, cwd = '', ...input }: LoamOptions): Caller {
  * ```ts
  * import { openLoam } from 'loamfs'
  *
- * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * await using loam = await openLoam({ settings: { root: '/var/lib/loam' }, env: process.env })
  * const { digest } = await loam.pull('debian:12')
  * const { rootfsPath } = await loam.provision('debian:12', { id: 'web' })
  * console.log(digest, rootfsPath)
@@ -99,7 +99,7 @@ function callerOf({ env = {}, cwd = '', ...input }: LoamOptions): Caller {
  * ```ts
  * import { isLoamError, openLoam } from 'loamfs'
  *
- * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * await using loam = await openLoam({ settings: { root: '/var/lib/loam' }, env: process.env })
  * try {
  *   const status = await loam.run('debian:12', {
  *     command: ['echo', 'hello'],
@@ -119,7 +119,7 @@ function callerOf({ env = {}, cwd = '', ...input }: LoamOptions): Caller {
  * import { writeFile } from 'node:fs/promises'
  * import { openLoam } from 'loamfs'
  *
- * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * await using loam = await openLoam({ settings: { root: '/var/lib/loam' }, env: process.env })
  * const { rootfsPath } = await loam.provision('debian:12', { id: 'build' })
  * await writeFile(`${rootfsPath}/motd`, 'made by a program')
  * await loam.images.commit('build', 'registry.example.com/web:2')
@@ -135,7 +135,7 @@ function callerOf({ env = {}, cwd = '', ...input }: LoamOptions): Caller {
  * import { writeFile } from 'node:fs/promises'
  * import { openLoam } from 'loamfs'
  *
- * await using loam = await openLoam({ flags: { root: '/var/lib/loam' }, env: process.env })
+ * await using loam = await openLoam({ settings: { root: '/var/lib/loam' }, env: process.env })
  * const snapshotter = loam.snapshots.open()
  * const [mount] = await snapshotter.prepare('unpack', '')
  * await writeFile(`${mount?.source}/hello`, 'a file of the first layer')

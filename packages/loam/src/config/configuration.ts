@@ -2,6 +2,7 @@ import { isAbsolute, join, resolve } from 'node:path'
 import { parse as parseToml } from 'smol-toml'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { ownUser, readRegular, readRootless, type Rootless } from '../linux/index.ts'
+import type { SettingType } from './setting-types.ts'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
 
 /** Limit of a configuration file, which has some kilobytes. */
@@ -26,7 +27,7 @@ const OTHER_VARIABLES: readonly string[] = [
 export type Configuration = {
   /** The values in force. Times are in milliseconds, sizes in bytes. */
   readonly values: Settings
-  /** Where each value came from: `default`, `flag`, the name of a variable, or the path of a file. */
+  /** Where each value came from: `default`, `settings`, `flag`, the name of a variable, or the path of a file. */
   readonly origins: Readonly<Record<SettingName, string>>
   /** Settings without effect, as sentences. */
   readonly warnings: readonly string[]
@@ -41,9 +42,19 @@ export type SettingsInput = {
   readonly [Name in SettingName]?: unknown
 }
 
-/** Sources of settings: flags before variables before the file. */
+/**
+ * Settings of a program: each as it is in force, or as text. Times are in milliseconds (or `30s`), sizes in bytes; relative paths start from `cwd`.
+ * A name that is not a setting is an error, also at runtime.
+ */
+export type ProgramSettings = {
+  readonly [Name in SettingName]?: Settings[Name] | string
+}
+
+/** Sources of settings: those of a program before flags before variables before the file. */
 export interface ConfigurationInput {
-  /** Values from the command line or a program, with the highest precedence. A name that is not a setting is an error. */
+  /** Settings of a program, with the highest precedence. */
+  readonly settings?: ProgramSettings | undefined
+  /** Values from a command line, as text. A name that is not a setting is an error. */
   readonly flags?: SettingsInput
   /** Variables LOAM_<NAME>. */
   readonly env?: Readonly<Record<string, string | undefined>>
@@ -61,10 +72,12 @@ export function readConfiguration(input: ConfigurationInput = {}): Configuration
   const cwd = input.cwd ?? ''
   const file = input.file === null ? {} : readFile(path, cwd, input.file !== undefined)
   const flags = knownByName(input.flags ?? {}, 'flags')
+  const settings = knownByName(input.settings ?? {}, 'settings')
   const values: Record<string, unknown> = {}
   const origins: Record<string, string> = {}
   for (const name of SETTING_NAMES) {
     const candidates: readonly (readonly [unknown, string])[] = [
+      [settings[name], 'settings'],
       [flags[name], 'flag'],
       ...variablesOf(name).map((variable) => [input.env?.[variable], variable] as const),
       [file[name], path],
@@ -174,10 +187,10 @@ function parse(
   raw: unknown,
   { origin, cwd }: { readonly origin: string; readonly cwd: string },
 ): unknown {
-  const { parse: parseValue, expected } = SETTINGS[name]
+  const { parse: parseValue, take, expected }: SettingType<unknown> = SETTINGS[name]
   let value: unknown
   try {
-    value = parseValue(raw, cwd)
+    value = (origin === 'settings' ? take?.(raw) : undefined) ?? parseValue(raw, cwd)
   } catch (error) {
     const { message, hint } = toLoamError(error, 'read')
     throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${message}`, {

@@ -59,10 +59,20 @@ const GcSchema = v.pipe(
   ),
 )
 
+/** The form that is in force; a program may give it. */
+const OwnSchema = v.strictObject({
+  headroom: share,
+  intervalMs: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  excludedImages: v.array(v.union([v.string(), ImageRequestSchema])),
+  lowWatermark: share,
+  stores: v.record(v.picklist(['docker', 'appc']), v.strictObject({ highBytes: bytes, lowBytes: bytes })),
+})
+
 /** JSON text, an absolute path or file:// of a file with it, or a table of the configuration file. */
 export const imageGcConfig: SettingType<ImageGcConfig> = {
   expected: 'a garbage collection configuration',
   parse: (value) => toGcConfig(typeof value === 'string' ? readJson(value) : value),
+  take: (value) => (v.is(OwnSchema, value) ? value : undefined),
 }
 
 function readJson(text: string): unknown {

@@ -2,6 +2,7 @@ export { describeSettings } from './describe-settings.ts'
 export {
   type Configuration,
   type ConfigurationInput,
+  type ProgramSettings,
   readConfiguration,
   type SettingsInput,
 } from './configuration.ts'

@@ -6,6 +6,8 @@ export interface SettingType<T> {
   readonly expected: string
   /** Returns undefined for an invalid value. Relative paths start from `cwd`, which is '' for this process's own directory. */
   readonly parse: (value: unknown, cwd: string) => T | undefined
+  /** Takes a value that a program gives as it is in force, where it differs from its text. Returns undefined for any other. */
+  readonly take?: (value: unknown) => T | undefined
 }
 
 export const folder: SettingType<string> = {
@@ -127,4 +129,6 @@ export const duration: SettingType<number> = {
     const timeMs = Math.round(Number(match?.[1] ?? 0) * unitMs)
     return timeMs > 0 ? timeMs : undefined
   },
+  take: (value) =>
+    typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : undefined,
 }

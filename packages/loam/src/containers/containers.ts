@@ -56,6 +56,7 @@ import {
 } from './user-namespace.ts'
 import { rootfsSource } from './rootfs-source.ts'
 import { rootlessNotes } from './rootless-notes.ts'
+import { spawnProcess, type SpawnedProcess, type SpawnImageOptions } from './spawned-process.ts'
 import { checkSize } from './size-limit.ts'
 import { provisionAll, volumePath } from './volumes.ts'
 
@@ -267,6 +268,14 @@ export class Containers {
     return this.#observe('containers.run', { image: imageLabel(image), id }, options, async (own) =>
       this.#run(image, { ...own, id }),
     )
+  }
+
+  /**
+   * Starts a process in a new root filesystem of an image, as `run`, and returns when it runs: with streams, signals and its end in the hands of the
+   * caller. The root filesystem is removed when the process has ended, unless it is to be kept. @throws as `run`, CANCELED
+   */
+  async spawn(image: string | ImageRequest, options: SpawnImageOptions = {}): Promise<SpawnedProcess> {
+    return spawnProcess(options, async (starter) => this.run(image, { ...options, starter }))
   }
 
   async #run(image: string | ImageRequest, options: RunImageOptions): Promise<number> {

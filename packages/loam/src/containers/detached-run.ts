@@ -68,7 +68,7 @@ export async function startBundle(
   const launch = hasScopes(runtime.env) ? [IN_SCOPE, 'loam', ...monitor] : monitor
   const program = { file: '/bin/sh', args: ['-c', LAUNCH, 'loam', ...launch], env: runtime.env }
   const run = start ?? (async ({ file, args, env }) => runForeground(file, args, { env }))
-  const status = await run(program, { id, keep: true })
+  const status = await run(program, { id, keep: true, pidFile: at(MONITOR_FILES.pid) })
   if (status !== 0) throw new LoamError('RUNTIME_FAILED', `run ${id}: its monitor could not be started`)
   while (!existsSync(at(MONITOR_FILES.pid))) {
     const state = readMonitor(bundle)

@@ -49,21 +49,26 @@ export async function execInContainer(
   const { id } = container
   const bundle = bundlePath(paths, id)
   const name = `exec-${randomBytes(6).toString('hex')}`
-  const [file, log] = [join(bundle, `${name}.json`), join(bundle, `${name}.log`)]
+  const [file, log, pidFile] = ['json', 'log', 'pid'].map((ending) => join(bundle, `${name}.${ending}`)) as [
+    string,
+    string,
+    string,
+  ]
   try {
     writeFileSync(file, JSON.stringify(createProcess(bundle, container, command, options)), { mode: 0o600 })
-    const words = ['--log', log, '--log-format', 'json', 'exec', '--process', file, runtimeId(id)]
+    const own = ['--process', file, '--pid-file', pidFile]
+    const words = ['--log', log, '--log-format', 'json', 'exec', ...own, runtimeId(id)]
     const program = runtimeCall(paths, words)
     options.onStart?.(id)
     const start = options.starter?.start ?? (async (call) => runForeground(call.file, call.args, call))
-    const status = await start(program, { id, keep: true })
+    const status = await start(program, { id, keep: true, pidFile })
     const failure = status === 0 || status === undefined ? undefined : readFailure(log)
     if (failure !== undefined) {
       throw new LoamError(codeOfFailure(failure), `exec in ${id}: ${paths.runtime}: ${failure}`)
     }
     return status ?? STARTER_GONE
   } finally {
-    for (const path of [file, log]) rmSync(path, { force: true })
+    for (const path of [file, log, pidFile]) rmSync(path, { force: true })
   }
 }
 

@@ -50,10 +50,12 @@ export function findRuntime(paths: RuntimePaths): string {
  */
 export async function runBundle(
   paths: RuntimePaths,
-  { id, keep }: StartedContainer,
+  { id, keep }: Omit<StartedContainer, 'pidFile'>,
   start: RunStarter['start'] = async ({ file, args, env }) => runForeground(file, args, { env }),
 ): Promise<number | undefined> {
-  const status = await start(runtimeProgram(paths, id), { id, keep })
+  const pidFile = join(bundlePath(paths, id), 'started.pid')
+  const program = runtimeProgram(paths, id, ['--pid-file', pidFile])
+  const status = await start(program, { id, keep, pidFile })
   const failure = status === 0 || status === undefined ? undefined : readFailure(runtimeLog(paths, id))
   if (failure !== undefined) throw startFailed(paths, id, failure)
   return status

@@ -12,6 +12,7 @@ import { readMonitor } from './monitor-files.ts'
 import { bundlePath, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
 import { type ContainerProcess, readProcess } from './process-state.ts'
 import type { ExecOptions, LogOptions, RunStarter, StopOptions } from './requests.ts'
+import { type SpawnedProcess, type SpawnExecOptions, spawnProcess } from './spawned-process.ts'
 import { parseSignal, STOP_SIGNAL } from './signals.ts'
 
 const POLL_MS = 20
@@ -75,6 +76,18 @@ export class ContainerProcesses {
       const subject = { id: found.id, rootfs, idMapping, ownEnv: this.#services.env }
       return execInContainer(this.#paths, subject, command, options)
     })
+  }
+
+  /**
+   * Starts a further process in a running container, as `exec`, and returns when it runs: with streams, signals and its end in the hands of the
+   * caller. @throws as `exec`, CANCELED
+   */
+  async spawn(
+    container: string,
+    command: readonly string[],
+    options: SpawnExecOptions = {},
+  ): Promise<SpawnedProcess> {
+    return spawnProcess(options, async (starter) => this.exec(container, command, { ...options, starter }))
   }
 
   /**

@@ -94,6 +94,8 @@ export interface StartedContainer {
   readonly id: string
   /** Whether it is to stay when its process has ended. */
   readonly keep: boolean
+  /** File in which the runtime writes the number of the process when it has started. */
+  readonly pidFile: string
 }
 
 /** The process that starts the OCI runtime in place of this one, and whose terminal, signals and process group the runtime gets. */

@@ -124,3 +124,12 @@ export {
 } from './reference.ts'
 export { isSchema1, parseSchema1, schema1Payload } from './schema1.ts'
 export { configOfV1, isV1Id, parseV1Json, type V1Json } from './v1-json.ts'
+export {
+  type OciDescriptor,
+  type OciHistoryStep,
+  type OciImageConfig,
+  type OciManifest,
+  type OciProcessConfig,
+  parseOciImageConfig,
+  parseOciManifest,
+} from './oci-documents.ts'

@@ -47,7 +47,7 @@ export {
 export { limitDescriptors } from './descriptor-limit.ts'
 export { startDetached } from './detached-program.ts'
 export { MappedFile } from './mapped-file.ts'
-export type { ProcessIdentity } from './pidfd.ts'
+export { findStartTime, type ProcessIdentity } from './pidfd.ts'
 export {
   examineFileSystem,
   type FileSystemInfo,
@@ -137,9 +137,11 @@ export {
   findProgram,
   type ProgramOptions,
   type ProgramResult,
+  type ProgramStreams,
   runForeground,
   programFailed,
   runProgram,
+  spawnProgram,
 } from './processes.ts'
 export {
   fileSystemUsage,

@@ -115,6 +115,26 @@ async function exitOf(child: ChildProcess): Promise<Exit> {
   return promise
 }
 
+/** The standard streams of a program; null for one that is not a pipe. */
+export type ProgramStreams = Pick<ChildProcess, 'stdin' | 'stdout' | 'stderr'>
+
+/** Starts a program. `exit` is its status, 128 and the signal's number when a signal ended it; data may still be in its pipes then. */
+export function spawnProgram(
+  file: string,
+  args: readonly string[],
+  { stdio, env }: { readonly stdio: StdioOptions; readonly env: ProgramOptions['env'] },
+): { readonly child: ProgramStreams; readonly exit: Promise<number> } {
+  const child = spawn(file, args, { stdio, env })
+  const { promise, resolve, reject } = Promise.withResolvers<number>()
+  child.once('error', (error) => {
+    reject(toLoamError(error, `run ${file}`))
+  })
+  child.once('exit', (status, signal) => {
+    resolve(signal === null ? (status ?? 0) : 128 + signalNumber(signal))
+  })
+  return { child, exit: promise }
+}
+
 const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']
 
 /**

@@ -1,0 +1,177 @@
+import { rmSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { PassThrough, Readable, Writable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import {
+  boundingCapabilities,
+  findStartTime,
+  type ProcessIdentity,
+  type ProgramStreams,
+  spawnProgram,
+} from '../linux/index.ts'
+import { capabilitiesOf } from '../runtime/index.ts'
+import type { ExecOptions, RunImageOptions, RunStarter } from './requests.ts'
+
+const POLL_MS = 5
+
+/** What a standard stream of a process is: a stream of the handle, nothing, or that of this process. */
+export type SpawnedStream = 'pipe' | 'ignore' | 'inherit'
+
+/** The standard streams of a process. */
+export interface SpawnedStreams {
+  /** Undefined: `pipe`. */
+  readonly stdin?: SpawnedStream | undefined
+  /** Undefined: `pipe`. */
+  readonly stdout?: SpawnedStream | undefined
+  /** Undefined: `pipe`. */
+  readonly stderr?: SpawnedStream | undefined
+  /** Ends the process by SIGKILL, also while it runs. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How to start a process in a new root filesystem. */
+export interface SpawnImageOptions
+  extends SpawnedStreams,
+    Omit<
+      RunImageOptions,
+      'starter' | 'detach' | 'remove' | 'keepsInput' | 'terminal' | 'onStart' | 'signal'
+    > {}
+
+/** How to start a further process in a running container. */
+export interface SpawnExecOptions
+  extends SpawnedStreams,
+    Omit<ExecOptions, 'starter' | 'terminal' | 'onStart'> {}
+
+/**
+ * A process that runs in a container. Read its output, or pass `ignore`: a process waits while a pipe is full. `await using` ends it at the end of the
+ * block.
+ */
+export interface SpawnedProcess extends AsyncDisposable {
+  /** Id of its container. */
+  readonly containerId: string
+  /** Its number on this machine. */
+  readonly pid: number
+  /** Its standard input; what is written is discarded unless it is a pipe. */
+  readonly stdin: Writable
+  /** Its standard output; empty unless it is a pipe. */
+  readonly stdout: Readable
+  /** Its standard error; empty unless it is a pipe. */
+  readonly stderr: Readable
+  /** Sends a signal, SIGTERM by default. Returns false if the process has ended. */
+  readonly kill: (signal?: NodeJS.Signals) => boolean
+  /**
+   * Waits until the process has ended, and what was made for it is removed. Returns its exit status: 128 and the signal's number if a signal ended it.
+   * @throws the errors of the removal
+   */
+  readonly wait: () => Promise<number>
+}
+
+/** Runs a process by a function that takes its starter, and returns when it runs. @throws the errors of the function */
+export async function spawnProcess(
+  { stdin = 'pipe', stdout = 'pipe', stderr = 'pipe', signal }: SpawnedStreams,
+  run: (starter: RunStarter) => Promise<number>,
+): Promise<SpawnedProcess> {
+  const started = Promise.withResolvers<SpawnedProcess>()
+  const ended = run({
+    capabilities: capabilitiesOf(boundingCapabilities()),
+    start: async ({ file, args, env }, { id, pidFile }) => {
+      const { child, exit } = spawnProgram(file, args, { env, stdio: [stdin, stdout, stderr] })
+      const isOver = exit.then(() => undefined).catch(() => undefined)
+      const process = await waitForStart(pidFile, isOver)
+      if (process === undefined) return exit
+      const handle = { containerId: id, ...process, child }
+      started.resolve(createHandle(handle, async () => ended))
+      const onAbort = () => kill(process, 'SIGKILL')
+      signal?.addEventListener('abort', onAbort)
+      if (signal?.aborted === true) onAbort()
+      try {
+        return await exit
+      } finally {
+        signal?.removeEventListener('abort', onAbort)
+      }
+    },
+  })
+  void settle(ended, started)
+  return started.promise
+}
+
+/** Tells the caller that waits for the start that there is none. A process that has started before is not affected. */
+async function settle(
+  ended: Promise<number>,
+  { reject }: Pick<PromiseWithResolvers<SpawnedProcess>, 'reject'>,
+): Promise<void> {
+  try {
+    await ended
+    reject(new LoamError('RUNTIME_FAILED', 'start a process: the runtime ended without it'))
+  } catch (error) {
+    reject(error)
+  }
+}
+
+function createHandle(
+  {
+    containerId,
+    pid,
+    startTime,
+    child,
+  }: ProcessIdentity & {
+    readonly containerId: string
+    readonly child: ProgramStreams
+  },
+  wait: () => Promise<number>,
+): SpawnedProcess {
+  const stdin = child.stdin ?? discarding()
+  const [stdout, stderr] = [readableOf(child.stdout), readableOf(child.stderr)]
+  // A process that has ended does not read.
+  stdin.on('error', () => undefined)
+  const send = (signal: NodeJS.Signals = 'SIGTERM') => kill({ pid, startTime }, signal)
+  return {
+    ...{ containerId, pid, stdin, stdout, stderr, wait },
+    kill: send,
+    [Symbol.asyncDispose]: async () => {
+      send('SIGKILL')
+      await wait()
+    },
+  }
+}
+
+/** Node discards what nobody has begun to read when a child ends; the copy keeps it. */
+function readableOf(stream: Readable | null): Readable {
+  return stream === null ? Readable.from([]) : stream.pipe(new PassThrough())
+}
+
+function discarding(): Writable {
+  return new Writable({
+    write: (_chunk, _encoding, done) => {
+      done()
+    },
+  })
+}
+
+/** Returns the process once the runtime has started it; undefined if the runtime has ended before. */
+async function waitForStart(pidFile: string, over: Promise<undefined>): Promise<ProcessIdentity | undefined> {
+  let isOver = false
+  void over.then(() => (isOver = true))
+  for (;;) {
+    const wasOver = isOver
+    const pid = Number(await readFile(pidFile, 'utf8').catch(() => ''))
+    if (pid > 0) {
+      rmSync(pidFile, { force: true })
+      // The process may have ended since: then no other one gets its signals.
+      return { pid, startTime: findStartTime(pid) ?? 0 }
+    }
+    if (wasOver) return undefined
+    await sleep(POLL_MS)
+  }
+}
+
+function kill({ pid, startTime }: ProcessIdentity, signal: NodeJS.Signals): boolean {
+  if (findStartTime(pid) !== startTime) return false
+  try {
+    return process.kill(pid, signal)
+  } catch (error) {
+    if (isErrno(error, 'ESRCH')) return false
+    throw toLoamError(error, `send ${signal} to process ${pid}`)
+  }
+}
