@@ -1,9 +1,8 @@
 // A checkout has the sources, and nothing that was built; a package has dist alone.
-import { existsSync } from 'node:fs'
-import { requireNode } from './require-node.js'
+import { findLibrary, requireNode } from './require-node.js'
 
 requireNode()
-const source = new URL('./src/index.ts', import.meta.url)
+const library = findLibrary(['./src/index.ts', './dist/index.js'], import.meta.url)
 const {
   Activity,
   ERRORS,
@@ -27,7 +26,7 @@ const {
   parsePlatform,
   parseReference,
   readConfiguration,
-} = await import(existsSync(source) ? source.href : './dist/index.js')
+} = await import(library)
 
 export {
   Activity,

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
+import { parseOciImageConfig, parseOciManifest } from '../image/index.ts'
 import { readConfiguration, SETTING_NAMES, SETTINGS } from '../config/index.ts'
 
 test('docs/configuration.md has one item for each setting, and no other, and its default', () => {
@@ -90,4 +91,34 @@ test('a program gives settings as they are in force or as text, and they are che
   assert.throws(() => readConfiguration({ file: null, settings: { connect_timeout: -1 } }), invalid)
   // In a file a number of milliseconds could be taken for one of seconds.
   assert.throws(() => readConfiguration({ file: null, flags: { connect_timeout: 1500 } }), isLoamError)
+})
+
+test('the library says that it cannot be part of a bundle, where its files are not beside it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-bundle-'))
+  try {
+    // A bundler takes the code of these two files into the program, and leaves the others behind.
+    for (const file of ['index.js', 'require-node.js'])
+      cpSync(new URL(`../../${file}`, import.meta.url), join(folder, file))
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
+    await assert.rejects(import(join(folder, 'index.js')), /cannot be part of a bundle.*--external:loamfs/)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('the documents of an image have their fields by name, and other fields are kept', () => {
+  const descriptor = { mediaType: 'application/x', digest: 'sha256:00', size: 3 }
+  const manifest = { schemaVersion: 2, config: descriptor, layers: [descriptor], annotations: null, more: 1 }
+  assert.deepEqual(parseOciManifest(JSON.stringify(manifest)), manifest)
+  const config = {
+    os: 'linux',
+    rootfs: { type: 'layers', diff_ids: ['sha256:00'] },
+    config: { Env: ['A=b'], X: 1 },
+  }
+  assert.deepEqual(parseOciImageConfig(config), config)
+  for (const bad of [{ ...manifest, layers: 1 }, { manifests: [] }, 'no JSON', undefined])
+    assert.throws(
+      () => parseOciManifest(bad),
+      (error) => isLoamError(error, 'DOCUMENT_INVALID'),
+    )
 })

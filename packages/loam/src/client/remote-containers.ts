@@ -34,11 +34,7 @@ type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
 
 /** Operations on the containers of a daemon's store: those of `Containers`, with the same results and errors. */
 export class RemoteContainers
-<<<<<<< HEAD
-  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes' | 'files'>
-=======
-  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes' | 'spawn'>
->>>>>>> 14d97bf (library: typed settings, processes with streams, types of manifests and configs, examples)
+  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes' | 'files' | 'spawn'>
 {
   readonly #transport: Transport
 

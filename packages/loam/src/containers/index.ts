@@ -28,9 +28,6 @@ export type {
   StartedContainer,
   VolumeOptions,
 } from './requests.ts'
-<<<<<<< HEAD
-export type { CopyReport, ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
-=======
 export type {
   SpawnedProcess,
   SpawnedStream,
@@ -38,5 +35,4 @@ export type {
   SpawnExecOptions,
   SpawnImageOptions,
 } from './spawned-process.ts'
-export type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
->>>>>>> 14d97bf (library: typed settings, processes with streams, types of manifests and configs, examples)
+export type { CopyReport, ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
