@@ -1,5 +1,5 @@
 import type { Command, CommanderError } from 'commander'
-import { LoamError } from '../errors/index.ts'
+import { editDistance, findNear, LoamError } from '../errors/index.ts'
 import { OTHER_RUN_OPTIONS } from './other-options.ts'
 
 /** Commands that are never suggested for a mistyped word. */
@@ -60,7 +60,8 @@ export function usageError(error: CommanderError, command: Command): LoamError {
   if (error.code === 'commander.unknownCommand') return unknownCommand(command.args[0] ?? '', command)
   const setting = /^option '(--\w+) <value>' argument missing/.exec(message)?.[1]
   if (setting !== undefined) return new LoamError('USAGE', `read ${setting}: it needs a value`)
-  const own = otherOption(message, command) ?? suggestion?.replace(/^\(|\)$/g, '')
+  const own =
+    otherOption(message, command) ?? suggestion?.replace(/^\(|\)$/g, '') ?? nearOption(message, command)
   const what = command.commands.length > 0 ? 'commands' : 'options'
   return new LoamError('USAGE', message, {
     hint: `${own === undefined ? '' : `${own} `}\`${name} --help\` lists the ${what}.`,
@@ -73,6 +74,16 @@ function otherOption(message: string, command: Command): string | undefined {
   return command.name() === 'run' && Object.hasOwn(OTHER_RUN_OPTIONS, word)
     ? OTHER_RUN_OPTIONS[word]
     : undefined
+}
+
+/** Returns a question about an option with a value, as `--rooot=/x`. */
+function nearOption(message: string, command: Command): string | undefined {
+  const word = /^unknown option '(--[^'=]+)=/.exec(message)?.[1]
+  if (word === undefined) return undefined
+  const all = [command, ...(command.parent === null ? [] : [command.parent])]
+  const known = all.flatMap(({ options }) => options.flatMap(({ long }) => long ?? []))
+  const [near] = findNear(word, known)
+  return near === undefined ? undefined : `Did you mean ${near}?`
 }
 
 /** Returns the error for an unknown command, with the command that may be meant; it never suggests one that removes data. */
@@ -106,26 +117,4 @@ function nearest(word: string, names: readonly string[]): string | undefined {
   const [best, next] = ranked
   if (best === undefined || (next !== undefined && next.distance === best.distance)) return undefined
   return DESTRUCTIVE.includes(best.name) ? undefined : best.name
-}
-
-/** Returns how many letters have to be inserted, deleted, changed, or swapped with the next one. */
-export function editDistance(from: string, to: string): number {
-  let before: number[] = []
-  let above = Array.from({ length: to.length + 1 }, (_, index) => index)
-  for (let row = 1; row <= from.length; row += 1) {
-    const here = [row]
-    for (let column = 1; column <= to.length; column += 1) {
-      const isSame = from[row - 1] === to[column - 1]
-      const isSwap = row > 1 && from[row - 1] === to[column - 2] && from[row - 2] === to[column - 1]
-      here[column] = Math.min(
-        (above[column] ?? 0) + 1,
-        (here[column - 1] ?? 0) + 1,
-        (above[column - 1] ?? 0) + Number(!isSame),
-        isSwap ? (before[column - 2] ?? 0) + 1 : Number.POSITIVE_INFINITY,
-      )
-    }
-    before = above
-    above = here
-  }
-  return above[to.length] ?? 0
 }

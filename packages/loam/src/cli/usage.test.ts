@@ -6,7 +6,8 @@ import { hostWords, moveOptions, ownWords } from './command-line.ts'
 import { createProgram } from './program.ts'
 import { processHost } from './process-host.ts'
 import { addSettingOptions } from './setting-options.ts'
-import { editDistance, unknownCommand } from './usage-error.ts'
+import { editDistance } from '../errors/index.ts'
+import { unknownCommand } from './usage-error.ts'
 
 const NAMES = [
   'pull',

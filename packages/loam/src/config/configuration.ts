@@ -1,6 +1,6 @@
 import { isAbsolute, join, resolve } from 'node:path'
-import { parse as parseToml } from 'smol-toml'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { parse as parseToml, TomlError } from 'smol-toml'
+import { findNear, isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { ownUser, readRegular, readRootless, type Rootless } from '../linux/index.ts'
 import type { SettingType } from './setting-types.ts'
 import { SETTING_ALIASES, SETTING_NAMES, type SettingName, type Settings, SETTINGS } from './settings.ts'
@@ -121,8 +121,10 @@ function knownByName(values: Readonly<Record<string, unknown>>, origin: string):
   const names = byName(values)
   const unknown = Object.keys(names).find((name) => !Object.hasOwn(SETTINGS, name))
   if (unknown === undefined) return names
+  const [near] = findNear(unknown, SETTING_NAMES)
   throw new LoamError('CONFIG_INVALID', `read ${origin}: unknown setting ${unknown}`, {
-    hint: '`loam config` lists the settings.',
+    hint: `${near === undefined ? '' : `Did you mean ${near}? `}\`loam config\` lists the settings.`,
+    details: { setting: unknown },
   })
 }
 
@@ -193,7 +195,8 @@ function parse(
     value = (origin === 'settings' ? take?.(raw) : undefined) ?? parseValue(raw, cwd)
   } catch (error) {
     const { message, hint } = toLoamError(error, 'read')
-    throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${message}`, {
+    const what = message.replace(new RegExp(`^read ${name}: `), '')
+    throw new LoamError('CONFIG_INVALID', `read ${name} (${origin}): ${what}`, {
       cause: error,
       hint,
       details: { origin },
@@ -215,14 +218,53 @@ function readFile(path: string, cwd: string, isRequired: boolean): Record<string
     text = readRegular(resolve(cwd, path), MAX_FILE_BYTES, 'CONFIG_INVALID').toString('utf8')
   } catch (error) {
     if (!isRequired && isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) return {}
+    if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw missing(path, error)
     throw toLoamError(error, `read ${path}`)
   }
   let values: Record<string, unknown>
   try {
     values = parseToml(text)
   } catch (error) {
-    const [first] = String(error).split('\n')
-    throw new LoamError('CONFIG_INVALID', `read ${path}: ${first}`, { cause: error })
+    throw new LoamError('CONFIG_INVALID', `read ${path}: ${describeToml(error, text)}`, {
+      cause: error,
+      hint: 'Settings are written in TOML: name = "text", name = 5, name = true or name = ["a", "b"].',
+    })
   }
-  return knownByName(values, path)
+  try {
+    return knownByName(values, path)
+  } catch (error) {
+    if (!isLoamError(error)) throw error
+    const line = lineOf(String(error.details['setting']), text)
+    const place = line === undefined ? path : `${path}, line ${line}`
+    throw new LoamError(
+      'CONFIG_INVALID',
+      error.message.replace(path, () => place),
+      { hint: error.hint },
+    )
+  }
+}
+
+function missing(path: string, cause: unknown): LoamError {
+  return new LoamError('CONFIG_INVALID', `read ${path}: no such file`, {
+    cause,
+    hint: `Create it, or leave out --config: ${DEFAULT_CONFIG_FILE} is read if it exists.`,
+  })
+}
+
+/** Returns one line about an error of TOML: where, what, and the line itself. */
+function describeToml(error: unknown, text: string): string {
+  if (!(error instanceof TomlError)) return toLoamError(error, 'parse').message
+  const [first = ''] = error.message.split('\n')
+  const why = first.replace(/^Invalid TOML document: /, '')
+  const line = text.split('\n')[error.line - 1]?.trim() ?? ''
+  return `line ${error.line}, column ${error.column}: ${why}: ${JSON.stringify(line.slice(0, MAX_SHOWN))}`
+}
+
+const MAX_SHOWN = 80
+
+/** Returns the line of a setting at the top of a file. */
+function lineOf(setting: string, text: string): number | undefined {
+  const name = setting.replaceAll('_', '[-_]').replaceAll(/[^\w[\]-]/g, '.')
+  const index = text.split('\n').findIndex((line) => new RegExp(`^\\s*["']?${name}["']?\\s*=`).test(line))
+  return index < 0 ? undefined : index + 1
 }

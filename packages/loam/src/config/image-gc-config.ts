@@ -82,6 +82,9 @@ function readJson(text: string): unknown {
     throw new LoamError(
       'CONFIG_INVALID',
       `read image_gc_config: ${JSON.stringify(text)} is neither JSON nor an absolute path`,
+      {
+        hint: 'Give JSON that begins with {, or the absolute path of a file with it. docs/configuration.md has an example.',
+      },
     )
   }
   try {

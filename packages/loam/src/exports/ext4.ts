@@ -67,11 +67,10 @@ export async function createExt4(options: Ext4Options): Promise<void> {
         await removeTree(output)
         continue
       }
-      throw new LoamError(
-        'NO_SPACE',
-        `export as ext4: the contents do not fit into ${size} bytes (${error.message})`,
-        { cause: error, hint: 'Give a larger --size, or omit it.' },
-      )
+      throw new LoamError('NO_SPACE', `export as ext4: the contents do not fit into ${size} bytes`, {
+        cause: error,
+        hint: `Give --size ${Math.ceil(estimate / MEBIBYTE)}M or more, or leave it out.`,
+      })
     }
   }
 }

@@ -52,6 +52,12 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
         hint ??
         'Write [HOST[:PORT]/]NAME[:TAG][@DIGEST], for example debian:12 or ghcr.io/owner/app@sha256:…',
     })
+  const scheme = /^https?:\/\//i.exec(typed)?.[0]
+  if (scheme !== undefined)
+    throw invalid(
+      `it begins with ${scheme}`,
+      `Leave out ${scheme}, and name a host without TLS by --insecure HOST.`,
+    )
   const { length } = typed
   if (length < 1 || length > MAX_LENGTH)
     throw invalid(`it has ${length} characters, 1 to ${MAX_LENGTH} are allowed`)
@@ -59,7 +65,10 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
   const at = typed.indexOf('@')
   const digest = at < 0 ? undefined : typed.slice(at + 1)
   if (digest !== undefined && !isDigest(digest))
-    throw invalid(`${JSON.stringify(digest)} is not a valid digest`)
+    throw invalid(
+      `${JSON.stringify(digest)} is not a valid digest`,
+      'A digest is sha256: and 64 hexadecimal digits; `loam images --digests` shows those of the store.',
+    )
   const beforeDigest = at < 0 ? typed : typed.slice(0, at)
 
   const { domain, rest } = splitDomain(beforeDigest, defaultRegistry)

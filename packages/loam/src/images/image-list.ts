@@ -1,4 +1,4 @@
-import { LoamError } from '../errors/index.ts'
+import { findNear, LoamError } from '../errors/index.ts'
 import { type Digest, parseManifestDocument, parseStrictJson } from '../image/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { type ImageSource, readAppcParts } from '../sources/index.ts'
@@ -78,8 +78,23 @@ export function getImage(
   const record = findImage(services, services.sources.find(text, options).name, options)
   if (record !== undefined) return record
   throw new LoamError('IMAGE_NOT_FOUND', `${options.attempted} ${text}: no such image`, {
-    hint: '`loam images` lists images, `loam ps` lists containers.',
+    hint: `${suggest(services, text)}\`loam images\` lists images, \`loam ps\` lists containers.`,
   })
+}
+
+/** Returns a question about images and containers whose names are like a word, or ''. */
+function suggest({ metadata }: Pick<ImageServices, 'metadata'>, text: string): string {
+  const images = metadata.images.listNames().map(({ reference }) => reference)
+  const containers = metadata.containers.rootfses().map(({ containerId }) => containerId)
+  const near = findNear(text, [...new Set([...images, ...containers])], spellingsOf)
+  return near.length === 0 ? '' : `Did you mean ${near.join(' or ')}? `
+}
+
+/** Returns the ways to write a name without its registry, its repositories or its tag. */
+function spellingsOf(name: string): string[] {
+  const withoutHub = name.replace(/^docker\.io\/(?:library\/)?/, '')
+  const last = name.slice(name.lastIndexOf('/') + 1)
+  return [name, withoutHub, last].flatMap((each) => [each, each.replace(/:[^:/]*$/, '')])
 }
 
 function namesOf({ metadata }: Pick<ImageServices, 'metadata'>, digest: Digest): string[] {
@@ -110,7 +125,7 @@ export function findTarget(
       : services.stores[typeOf(name)].findTarget(formatAnyName(name), options.platform)
   if (found?.record !== undefined) return { record: found.record, targetDigest: found.targetDigest }
   throw new LoamError('IMAGE_NOT_FOUND', `${options.attempted} ${text}: no such image in the store`, {
-    hint: '`loam images` lists the images in the store; `loam pull` fetches one.',
+    hint: `${suggest(services, text)}\`loam images\` lists the images in the store; \`loam pull\` fetches one.`,
   })
 }
 

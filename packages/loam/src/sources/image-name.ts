@@ -1,6 +1,6 @@
-import { existsSync, realpathSync } from 'node:fs'
-import { resolve } from 'node:path'
-import { LoamError } from '../errors/index.ts'
+import { existsSync, realpathSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import {
   type AppcName,
   formatAppcName,
@@ -78,12 +78,34 @@ export function parseImageName(text: string, defaults: NameDefaults): ImageName 
   const isBare =
     transport === undefined ||
     ((transport === 'docker' || transport === 'appc') && !text.startsWith(`${transport}://`))
-  if (isBare) return { transport: 'docker', reference: parseReference(text, defaults.registry) }
+  if (isBare) return parseBareName(text, defaults)
   if (transport === 'docker') {
     return { transport, reference: parseReference(text.slice('docker://'.length), defaults.registry) }
   }
   if (transport === 'appc') return { transport, appc: parseAppcName(text, defaults.platform) }
   return parseFile({ transport, rest: text.slice(transport.length + 1), cwd: defaults.cwd ?? '' }, invalid)
+}
+
+/** A name without a transport is one of a registry. @throws REFERENCE_INVALID, with a hint for a path of this machine */
+function parseBareName(text: string, { registry, cwd = '' }: NameDefaults): ImageName {
+  try {
+    return { transport: 'docker', reference: parseReference(text, registry) }
+  } catch (error) {
+    if (!isLoamError(error, 'REFERENCE_INVALID') || !/^[./]|\/$|\.(?:tar|aci)$/.test(text)) throw error
+    const hint = hintForPath(text, resolve(cwd, text))
+    throw new LoamError('REFERENCE_INVALID', error.message, { hint, cause: error })
+  }
+}
+
+function hintForPath(text: string, path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false })
+  if (found === undefined)
+    return `There is no file ${text}. Write oci:DIRECTORY, oci-archive:FILE or docker-archive:FILE for an image in a file.`
+  if (text.endsWith('.aci')) return `Did you mean aci:${text}?`
+  if (!found.isDirectory()) return `Did you mean docker-archive:${text} or oci-archive:${text}?`
+  return existsSync(join(path, 'oci-layout'))
+    ? `Did you mean oci:${text}?`
+    : `${text} is a directory without an OCI layout. \`loam put\` imports directories of other formats.`
 }
 
 /**

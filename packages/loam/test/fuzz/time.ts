@@ -1,5 +1,5 @@
 // The time of code that reads text from outside: twice as much text may take twice as long, and not four times.
-import { editDistance } from '../../src/cli/usage-error.ts'
+import { editDistance } from '../../src/errors/index.ts'
 import { formatTable } from '../../src/cli/format.ts'
 import { isLoamError, keepSecret, LoamError, redact, visible, visibleJson } from '../../src/errors/index.ts'
 import {

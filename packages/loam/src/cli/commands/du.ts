@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import { LoamError } from '../../errors/index.ts'
+import { isLoamError, LoamError } from '../../errors/index.ts'
 import type { ContentsOptions, ImageContents } from '../../images/index.ts'
 import { formatBytes } from '../format.ts'
 import type { Host } from '../host.ts'
@@ -49,8 +49,8 @@ In one layer, HIDDEN is what later layers hide, and whiteouts are names that the
         await requireImage(session, image)
         const options = { ...toImageOptions(flags), layer: flags.layer, signal: session.signal }
         const depth = flags.summarize === true ? 0 : (flags.depth ?? 1)
-        const top = await session.loam.images.contents(image, { ...options, path })
-        const sum = { path: top.path, type: 'directory', ...sizesOf(top) }
+        const top = await readTop(session, image, { ...options, path })
+        const sum = { path: top.path, type: top.type, ...sizesOf(top) }
         const reader = new Reader(session, image, options)
         const entries = [...(depth === 0 ? [] : await reader.list(top, depth)), sum]
         const { output } = session
@@ -61,6 +61,28 @@ In one layer, HIDDEN is what later layers hide, and whiteouts are names that the
         if (reader.leftOut > 0) output.note(`${reader.leftOut} smaller names are left out`)
       })
     })
+}
+
+/** Reads a directory, or a file as a directory without names. @throws PATH_NOT_FOUND */
+async function readTop(
+  { loam }: Session,
+  image: string,
+  options: ContentsOptions,
+): Promise<ImageContents & { readonly type: string }> {
+  try {
+    return { ...(await loam.images.contents(image, options)), type: 'directory' }
+  } catch (error) {
+    const [, parent, name] = /^(.*?)\/*([^/]+)\/*$/.exec(options.path ?? '') ?? []
+    if (!isLoamError(error, 'PATH_NOT_FOUND') || name === undefined) throw error
+    const above = await loam.images.contents(image, { ...options, path: parent })
+    const found = above.entries.find((entry) => entry.name === name)
+    if (found === undefined) {
+      const hint = `\`loam du ${image} ${above.path}\` lists what is there.`
+      throw new LoamError('PATH_NOT_FOUND', error.message, { hint, cause: error })
+    }
+    const path = `${above.path === '/' ? '' : above.path}/${name}`
+    return { ...above, ...found, path, entries: [], leftOut: 0 }
+  }
 }
 
 async function requireImage({ loam }: Session, image: string): Promise<void> {

@@ -1,0 +1,84 @@
+// What the command says about the mistakes that its users make: what was attempted, what happened, and what to type next.
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { captureHost } from '../../test/support/captured-host.ts'
+import { buildImage, buildTar, writeOciLayout } from '../testing/index.ts'
+import { runCommandLine } from './main.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'loam-mistakes-'))
+
+/** Runs a command in the folder, and returns its status and what it says. */
+async function run(...args: readonly string[]): Promise<{ status: number; stderr: string }> {
+  const host = captureHost(folder)
+  const status = await runCommandLine(['--root', './store', '--state', './state', ...args], '1', host)
+  return { status, stderr: host.said.stderr }
+}
+
+before(async () => {
+  writeOciLayout(join(folder, 'layout'), {
+    x: buildImage({ tars: [buildTar([{ name: 'a/b', data: 'b' }])] }),
+  })
+  mkdirSync(join(folder, 'empty'))
+  writeFileSync(join(folder, 'image.tar'), '')
+  writeFileSync(join(folder, 'bad.toml'), 'registry_tries = 3\nroot = \n')
+  writeFileSync(join(folder, 'typo.toml'), '\nrot = "/x"\n')
+  assert.equal((await run('put', 'oci:layout:x', 'localhost:5071/busybox:1.38')).status, 0)
+})
+
+after(() => {
+  rmSync(folder, { recursive: true })
+})
+
+const MISTAKES: readonly (readonly [what: string, words: readonly string[], says: RegExp])[] = [
+  ['an address of a web page', ['pull', 'https://host/x'], /Leave out https:\/\//],
+  ['a short digest', ['pull', 'a/b@sha256:1cfa'], /A digest is sha256: and 64 hexadecimal digits/],
+  ['a layout without its transport', ['pull', './layout'], /Did you mean oci:\.\/layout\?/],
+  ['an archive without its transport', ['pull', './image.tar'], /Did you mean docker-archive:\.\/image\.tar/],
+  ['a directory of something else', ['pull', './empty'], /without an OCI layout/],
+  ['a file that is not there', ['pull', './none.tar'], /There is no file \.\/none\.tar/],
+  ['a name without its registry', ['inspect', 'busybox'], /Did you mean localhost:5071\/busybox:1\.38\?/],
+  ['a slip in a name', ['history', 'localhost:5071/busibox'], /Did you mean localhost:5071\/busybox:1\.38\?/],
+  [
+    'a slip in a setting',
+    ['--config', 'typo.toml', 'images'],
+    /typo\.toml, line 2: unknown .*\n.*mean root\?/,
+  ],
+  [
+    'a file that is not TOML',
+    ['--config', 'bad.toml', 'images'],
+    /bad\.toml: line 2, column \d+: .*"root ="/,
+  ],
+  ['a file that is not there', ['--config', 'no.toml', 'images'], /read no\.toml: no such file\nhint: /],
+  ['a slip in an option with a value', ['images', '--rooot=/x'], /Did you mean --root\?/],
+  [
+    'an output that says no format',
+    ['export', 'localhost:5071/busybox:1.38', 'x.foo'],
+    /Name one by --format/,
+  ],
+  [
+    'a path that is not in the image',
+    ['du', 'localhost:5071/busybox:1.38', '/a/c'],
+    /`loam du localhost:5071\/busybox:1\.38 \/a` lists/,
+  ],
+  ['an image alone', ['diff', 'localhost:5071/busybox:1.38'], /a second image or container is missing/],
+]
+
+for (const [index, [what, words, says]] of MISTAKES.entries())
+  test(`mistake ${index + 1}, ${what}, is answered with what to type next`, async () => {
+    const { status, stderr } = await run(...words)
+    assert.notEqual(status, 0)
+    assert.match(stderr, says)
+    // A message and a hint, each one line.
+    assert.equal(stderr.trimEnd().split('\n').length, 2, stderr)
+  })
+
+test('the ending of an output says its format, and a file is measured like a directory', async () => {
+  assert.equal((await run('export', 'localhost:5071/busybox:1.38', 'x.tar')).status, 0)
+  const host = captureHost(folder)
+  const words = ['--root', './store', '--state', './state', 'du', 'localhost:5071/busybox:1.38', 'a/b']
+  assert.equal(await runCommandLine(words, '1', host), 0)
+  assert.equal(host.said.stdout, '     1 B  /a/b\n')
+})
