@@ -44,6 +44,15 @@ export interface ImageReference {
   readonly typed: string
 }
 
+function checkScheme(typed: string, invalid: (why: string, hint: string) => LoamError): void {
+  const scheme = /^https?:\/\//i.exec(typed)?.[0]
+  if (scheme === undefined) return
+  throw invalid(
+    `it begins with ${scheme}`,
+    `Leave out ${scheme}, and name a host without TLS by --insecure HOST.`,
+  )
+}
+
 /** Parses a reference; names without a host are in `defaultRegistry`. @throws REFERENCE_INVALID */
 export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY): ImageReference {
   const invalid = (why: string, hint?: string) =>
@@ -52,12 +61,7 @@ export function parseReference(typed: string, defaultRegistry = DEFAULT_REGISTRY
         hint ??
         'Write [HOST[:PORT]/]NAME[:TAG][@DIGEST], for example debian:12 or ghcr.io/owner/app@sha256:…',
     })
-  const scheme = /^https?:\/\//i.exec(typed)?.[0]
-  if (scheme !== undefined)
-    throw invalid(
-      `it begins with ${scheme}`,
-      `Leave out ${scheme}, and name a host without TLS by --insecure HOST.`,
-    )
+  checkScheme(typed, invalid)
   const { length } = typed
   if (length < 1 || length > MAX_LENGTH)
     throw invalid(`it has ${length} characters, 1 to ${MAX_LENGTH} are allowed`)
