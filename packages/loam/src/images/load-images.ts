@@ -1,9 +1,11 @@
 import { LoamError } from '../errors/index.ts'
+import { parseManifestDocument, type StoredReference } from '../image/index.ts'
 import { type ImageAddress, type ImageSource, renamedSource } from '../sources/index.ts'
 import { describePulled } from './image-list.ts'
 import type { ImageOptions, NamingOptions } from './requests.ts'
 import type { PulledImage } from './results.ts'
 import type { ImageServices } from './services.ts'
+import { formatAnyName } from './source-opener.ts'
 import { untagImage } from './tag-image.ts'
 
 /** An image that was loaded from a file. */
@@ -74,6 +76,8 @@ async function getAs(
   options: ImageOptions & NamingOptions,
 ): Promise<PulledImage> {
   const known = sources.parse(`docker://${name}`, { ...options, imageType: undefined }).name
+  const present = await findPresent(stores, source, { ...options, name: formatAnyName(known) })
+  if (present !== undefined) return present
   // Only the names in the file are kept, and not the file's own.
   const renamed = renamedSource({ ...source, aliases: [] }, known, {
     mayReplace: options.replace,
@@ -81,4 +85,18 @@ async function getAs(
   })
   using stored = await stores.docker.get(renamed, { ...options, cached: false, sync: true })
   return describePulled(renamed, stored)
+}
+
+/** An image is the same with compressed and with plain layers: its config names the layers. As in docker, loading it again changes nothing. */
+async function findPresent(
+  stores: ImageServices['stores'],
+  source: ImageSource,
+  { name, platform, signal }: ImageOptions & { readonly name: StoredReference },
+): Promise<PulledImage | undefined> {
+  const present = stores.docker.findTarget(name, platform)
+  if (present === undefined) return undefined
+  const { bytes, mediaType, digest } = await source.resolve(signal)
+  const document = parseManifestDocument(bytes, mediaType, `manifest ${digest}`)
+  const isSame = document.kind === 'manifest' && document.config.digest === present.record.configDigest
+  return isSame ? { name, digest: present.targetDigest, image: present.record } : undefined
 }

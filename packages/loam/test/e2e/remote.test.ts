@@ -211,6 +211,8 @@ describe('registries by the command', () => {
       `docker-archive:${podmans}:x.test/podman:1`,
     )
     assert.equal(ok(other.loam('load', podmans)).stdout, 'Loaded image: x.test/podman:1\n')
+    // The store that has saved it has it already, from its registry.
+    assert.equal(ok(loam('load', file)).stdout, loaded)
   })
 
   test('a logout removes the login from the file, and the registry is closed again', () => {
