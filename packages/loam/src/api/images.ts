@@ -132,6 +132,9 @@ const MesosReportSchema = matching<MesosImportReport>()(
   }),
 )
 
+/** The last time that a date has (ECMA-262, 21.4.1.1). */
+const MAX_TIME_MS = 8.64e15
+
 /** Fields of a request that gives an image a name. */
 export const commitFields = {
   ...imageFields,
@@ -145,6 +148,8 @@ export const commitFields = {
   /** Comment in the image's history. */
   message: v.optional(v.string()),
   author: v.optional(v.string()),
+  /** Time that the image says it was created at, in milliseconds since 1970. */
+  createdAtMs: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_TIME_MS))),
 }
 
 /** Operations on images. */

@@ -153,7 +153,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
 
   /** Creates an image from a container, as `Images.commit`. */
   async commit(id: string, name: string, options: Remote<CommitOptions> = {}): Promise<PulledImage> {
-    const { base, replace, changes, message, author } = options
+    const { base, replace, changes, message, author, createdAtMs } = options
     return this.#transport.call(
       'images.commit',
       {
@@ -165,6 +165,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
         changes,
         message,
         author,
+        createdAtMs,
       },
       options,
     )
@@ -172,7 +173,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
 
   /** @internal Creates an image from a snapshot. */
   async commitSnapshot(key: string, name: string, options: Remote<CommitOptions> = {}): Promise<PulledImage> {
-    const { base, replace, changes, message, author } = options
+    const { base, replace, changes, message, author, createdAtMs } = options
     const request = {
       ...toImageFields(options),
       key,
@@ -182,6 +183,7 @@ export class RemoteImages implements Pick<Images, keyof Images> {
       changes,
       message,
       author,
+      createdAtMs,
     }
     return this.#transport.call('snapshots.commitImage', request, options)
   }

@@ -38,6 +38,7 @@ export interface CommitImageOptions extends NamingOptions {
   readonly config?: Buffer | undefined
   /** What is changed in the config. */
   readonly changed?: ConfigChanges | undefined
+  readonly createdAtMs?: number | undefined
   readonly onEvent?: ((event: PullEvent) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -76,7 +77,7 @@ export async function commitImage(
   services: CommitServices,
   subject: CommitSubject,
   name: string,
-  { config, changed = {}, onEvent, signal, replace }: CommitImageOptions,
+  { config, changed = {}, createdAtMs, onEvent, signal, replace }: CommitImageOptions,
 ): Promise<StoredImage> {
   const { key } = subject
   const known = services.sources.parse(name).name
@@ -100,8 +101,9 @@ export async function commitImage(
       await readSnapshot(services, changes.snapshots, async () => {
         for (const part of changes.parts) layers.push(await toLayer(services, part, packer, given))
       })
+      const created = new Date(createdAtMs ?? Date.now()).toISOString()
       return {
-        config: createConfig(config ?? changes.config, layers, { key, ...changed }),
+        config: createConfig(config ?? changes.config, layers, { key, created, ...changed }),
         layers,
         annotations: {},
       }
@@ -220,12 +222,17 @@ async function toLayer(
 function createConfig(
   base: Buffer | undefined,
   layers: readonly ConvertedLayer[],
-  { key, changes = [], message, author }: ConfigChanges & { readonly key: string },
+  {
+    key,
+    created,
+    changes = [],
+    message,
+    author,
+  }: ConfigChanges & { readonly key: string; readonly created: string },
 ): Buffer {
   const given = base === undefined ? {} : parseStrictJson(base, 'config')
   const config = typeof given === 'object' && given !== null ? given : {}
   const history = 'history' in config && Array.isArray(config.history) ? (config.history as object[]) : []
-  const created = new Date().toISOString()
   const { os, architecture } = hostPlatform()
   // A config has both (OCI image-spec config.md); programs that read it treat null and an empty text as absent.
   const platform = {

@@ -57,6 +57,8 @@ export interface CommitOptions extends ImageOptions, NamingOptions {
   readonly message?: string | undefined
   /** Author of the image. */
   readonly author?: string | undefined
+  /** Time that the image says it was created at, in milliseconds since 1970; undefined: now. */
+  readonly createdAtMs?: number | undefined
 }
 
 /** Returns how the layers of a request may be pulled, by its own wish or by the setting `lazy_pull`. */

@@ -219,4 +219,15 @@ describe('a commit', () => {
       await once(swapping, 'close')
     }
   })
+
+  test('commits of the same changes with the same SOURCE_DATE_EPOCH are the same image', async () => {
+    await using containers = await Containers.open()
+    writeFileSync(join(await containers.provision('c', 'erofs'), 'new'), 'new')
+    const commit = (name: string, seconds: string) =>
+      containers.world.loamWith({ SOURCE_DATE_EPOCH: seconds }, 'snapshot', 'commit', 'c', name).stdout
+    const first = commit('a:1', '1700000000')
+    assert.match(first, /^sha256:/)
+    assert.equal(commit('b:1', '1700000000'), first)
+    assert.notEqual(commit('c:1', '1700000001'), first)
+  })
 })

@@ -107,11 +107,14 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
     return loam.images.prune({ ...request, dryRun, excluded })
   },
   'images.collect': async ({ loam }, { dryRun = false }) => loam.images.collect({ dryRun }),
-  'images.commit': async (context, { id, name, base, replace, changes, message, author, ...request }) =>
+  'images.commit': async (
+    context,
+    { id, name, base, replace, changes, message, author, createdAtMs, ...request },
+  ) =>
     context.loam.images.commit(id, name, {
       ...toImageOptions(context, request),
       base: await checkPlace(base),
-      ...{ replace, changes, message, author },
+      ...{ replace, changes, message, author, createdAtMs },
     }),
 }
 

@@ -34,12 +34,12 @@ export const SNAPSHOT_ACTIONS: Actions<'snapshots'> = {
   },
   'snapshots.commitImage': async (
     context,
-    { key, name, base, replace, changes, message, author, ...request },
+    { key, name, base, replace, changes, message, author, createdAtMs, ...request },
   ) =>
     context.loam.snapshots.commit(key, name, {
       ...toImageOptions(context, request),
       base: await checkPlace(base),
-      ...{ replace, changes, message, author },
+      ...{ replace, changes, message, author, createdAtMs },
     }),
   'snapshots.adopt': async (context, { image, ...request }) =>
     context.loam.snapshots.adopt(await checkPlace(image), toImageOptions(context, request)),

@@ -10,6 +10,7 @@ import {
 import type { Host } from '../host.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { sourceDateMs } from '../source-date.ts'
 
 interface Flags extends PullFlags, NamingFlags, GlobalOptions {
   readonly change?: readonly string[]
@@ -48,7 +49,11 @@ snapshots of containerd.`,
         const progress = new PullProgress(output, `commit ${container}`)
         const options = { ...toImageOptions(flags), signal, onEvent: progress.onEvent }
         const words = { changes: change, message, author, base, replace }
-        const committed = await loam.images.commit(container, name, { ...options, ...words })
+        const committed = await loam.images.commit(container, name, {
+          ...options,
+          ...words,
+          createdAtMs: sourceDateMs(host),
+        })
         const pushed =
           push === true ? await loam.push(name, { ...options, onPush: progress.onEvent }) : undefined
         const { notes } = progress

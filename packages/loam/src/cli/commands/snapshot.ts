@@ -13,6 +13,7 @@ import {
 import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import { sourceDateMs } from '../source-date.ts'
 import type { Host } from '../host.ts'
 
 /** Commands on containerd's snapshots in this store. */
@@ -173,6 +174,7 @@ function addCommit(parent: Command, host: Host): void {
             ...options,
             base: flags.base,
             replace: flags.replace,
+            createdAtMs: sourceDateMs(host),
           })
           const pushed =
             flags.push === true ? await loam.push(name, { ...options, onPush: progress.onEvent }) : undefined
