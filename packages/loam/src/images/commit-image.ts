@@ -247,7 +247,14 @@ function createConfig(
   }
   const changed = changes.length === 0 ? {} : { config: changeRunConfig(runConfigOf(config), changes) }
   const fields = { ...config, ...platform, created, ...(author === undefined ? {} : { author }), ...changed }
-  return formatConfig(fields, diffIds, [...history, { ...own, ...words }])
+  return formatConfig(fields, diffIds, [...alignHistory(history, layers.length - 1), { ...own, ...words }])
+}
+
+/** Steps belong to layers in their order. A history that has fewer steps than layers would give the next step to a layer below its own. */
+function alignHistory(history: readonly object[], layers: number): readonly object[] {
+  const steps = history.filter((step) => Reflect.get(step, 'empty_layer') !== true).length
+  const missing = Array.from({ length: Math.max(0, layers - steps) }, () => ({ comment: 'not recorded' }))
+  return [...history, ...missing]
 }
 
 /** The object is JSON of an image: all fields that are not changed stay. */

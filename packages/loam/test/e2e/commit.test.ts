@@ -152,6 +152,21 @@ describe('a commit', () => {
     )
   })
 
+  test('the step of a commit belongs to its own layer, also if the base image has layers without a step', async () => {
+    await using containers = await Containers.open()
+    const rootfs = await containers.provision('c', 'erofs')
+    writeFileSync(join(rootfs, 'new'), 'new')
+    await containers.commit('c')
+    const { steps } = await containers.loam.images.history('new:1')
+    assert.deepEqual(
+      steps.map(({ layer, createdBy }) => [layer?.index, createdBy]),
+      [
+        [0, ''],
+        [1, 'loam snapshot commit c'],
+      ],
+    )
+  })
+
   test('a commit hides a file that a socket has replaced, and reports that the socket is left out', async () => {
     await using containers = await Containers.open()
     const rootfsPath = await containers.provision('c', 'erofs')
