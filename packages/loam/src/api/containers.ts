@@ -1,5 +1,11 @@
 import * as v from 'valibot'
-import type { HostMount, ProvisionedImage, ProvisionedVolume } from '../containers/index.ts'
+import type {
+  ContainerProcess,
+  CopyReport,
+  HostMount,
+  ProvisionedImage,
+  ProvisionedVolume,
+} from '../containers/index.ts'
 import type { UnexportedImages } from '../exports/index.ts'
 import type { ContainerId } from '../metadata/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
@@ -110,6 +116,26 @@ const exportFields = {
   sizeBytes: v.optional(count),
 }
 
+const ProcessSchema = matching<ContainerProcess>()(
+  v.object({
+    id: v.string(),
+    status: v.picklist(['created', 'running', 'paused', 'exited', 'none']),
+    pid: orUndefined(count),
+    exitStatus: orUndefined(count),
+    isDetached: v.boolean(),
+  }),
+)
+const copyFields = {
+  id: text,
+  /** Path in the container. */
+  path: text,
+  /** Path on the machine of the daemon. */
+  hostPath: path,
+  keepsOwners: v.optional(v.boolean()),
+  followsLink: v.optional(v.boolean()),
+}
+const CopyReportSchema = matching<CopyReport>()(v.object({ leftOut: list(v.string()) }))
+
 /** Operations on containers and their root filesystems. */
 export const CONTAINERS = {
   'containers.list': operation({
@@ -193,6 +219,62 @@ export const CONTAINERS = {
     result: RecoverySchema,
     event: PullEventSchema,
   }),
+  'containers.processes': operation({
+    method: 'GET',
+    path: '/v1/containers/processes',
+    summary: 'List the processes of all containers.',
+    request: v.strictObject({}),
+    result: list(ProcessSchema),
+  }),
+  'containers.process': operation({
+    method: 'GET',
+    path: '/v1/containers/process',
+    summary: 'Find the process of a container.',
+    request: v.strictObject({ id: text }),
+    result: ProcessSchema,
+  }),
+  'containers.stop': operation({
+    method: 'POST',
+    path: '/v1/containers/stop',
+    summary: 'Stop the process of a container.',
+    request: v.strictObject({ id: text, timeoutMs: v.optional(count) }),
+    result: v.object({
+      /** Whether it ran. */
+      stopped: v.boolean(),
+    }),
+  }),
+  'containers.kill': operation({
+    method: 'POST',
+    path: '/v1/containers/kill',
+    summary: 'Send a signal to the process of a container.',
+    request: v.strictObject({
+      id: text,
+      /** Name or number. Without it: SIGKILL. */
+      signal: v.optional(text),
+    }),
+    result: v.object({}),
+  }),
+  'containers.start': operation({
+    method: 'POST',
+    path: '/v1/containers/start',
+    summary: 'Start the process of a detached container again.',
+    request: v.strictObject({ id: text }),
+    result: v.object({}),
+  }),
+  'containers.copyFrom': operation({
+    method: 'POST',
+    path: '/v1/containers/copy-from',
+    summary: 'Copy a file or a directory out of a container.',
+    request: v.strictObject(copyFields),
+    result: CopyReportSchema,
+  }),
+  'containers.copyTo': operation({
+    method: 'POST',
+    path: '/v1/containers/copy-to',
+    summary: 'Copy a file or a directory into a container.',
+    request: v.strictObject(copyFields),
+    result: CopyReportSchema,
+  }),
   'containers.export': operation({
     method: 'POST',
     path: '/v1/export',
@@ -259,6 +341,10 @@ export const CONTAINER_CONVERSATIONS = {
       hostMounts: v.optional(list(HostMountSchema)),
       hostname: v.optional(v.string()),
       keep: v.optional(v.boolean()),
+      /** Run the process in the background: the program to start returns at once. */
+      detach: v.optional(v.boolean()),
+      remove: v.optional(v.boolean()),
+      keepsInput: v.optional(v.boolean()),
       terminal: v.optional(v.boolean()),
       network: v.optional(v.string()),
       capAdd: texts,
@@ -312,5 +398,6 @@ export const CONTAINER_SCHEMAS = {
   ProvisionedImage: ProvisionedSchema,
   ProvisionedVolume: VolumeSchema,
   HostMount: HostMountSchema,
+  ContainerProcess: ProcessSchema,
   RecoveryReport: RecoverySchema,
 }

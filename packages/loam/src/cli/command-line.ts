@@ -63,6 +63,26 @@ export function ownWords(program: Command, args: readonly string[]): readonly st
   return end < 0 ? own : own.slice(0, end)
 }
 
+/** docker's and podman's policies of `--pull`, by whether they ask the registry. */
+const PULL_POLICIES: Readonly<Record<string, readonly string[]>> = {
+  always: ['--pull'],
+  newer: ['--pull'],
+  missing: [],
+}
+
+/** Returns a command line of `run` in which a policy of `--pull` is Loam's own flag; `--pull never` stays, and is refused. */
+export function translatePull(program: Command, args: readonly string[]): readonly string[] {
+  if (args[commandIndex(program, args)] !== 'run') return args
+  const index = imageIndex(program, args)
+  const policy = args[index] ?? ''
+  if (args[index - 1] === '--pull' && [...Object.keys(PULL_POLICIES), 'never'].includes(policy))
+    return translatePull(program, [...args.slice(0, index - 1), `--pull=${policy}`, ...args.slice(index + 1)])
+  return args.flatMap((word, at) => {
+    const [, named = ''] = /^--pull=(\w+)$/.exec(word) ?? []
+    return at < index && Object.hasOwn(PULL_POLICIES, named) ? (PULL_POLICIES[named] ?? []) : [word]
+  })
+}
+
 /** Returns the words that may name files of the caller: all but those that `run` or `exec` passes to a container. */
 export function hostWords(program: Command, args: readonly string[]): readonly string[] {
   return args.slice(0, imageIndex(program, args) + 1)

@@ -4,7 +4,7 @@ import { LoamError } from '../errors/index.ts'
 import { readEnvFiles } from './env-file.ts'
 import type { Host } from './host.ts'
 import { repeated } from './image-options.ts'
-import { parseVolume } from './volume-option.ts'
+import { absoluteBind, parseVolume } from './volume-option.ts'
 
 /** Options of `loam run` that are spelled as in podman and mean several things of the library. */
 export interface ContainerFlags {
@@ -18,6 +18,7 @@ export interface ContainerFlags {
   readonly env?: readonly string[]
   readonly envFile?: readonly string[]
   readonly volume?: readonly string[]
+  readonly mount?: readonly string[]
   readonly network?: string
   readonly net?: string
 }
@@ -62,6 +63,7 @@ export function toContainerOptions(
     id: id ?? name,
     network: network ?? net,
     env: [...readEnvFiles(envFile, host), ...env],
+    mounts: flags.mount?.map((text) => absoluteBind(text, host.cwd)),
     hostMounts: volume.map((text) => parseVolume(text, host.cwd)),
     keep,
     detach,

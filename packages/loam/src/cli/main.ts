@@ -3,7 +3,7 @@ import { readTraceContext, withRequest } from '../activity/index.ts'
 import { type ErrorCode, isLoamError, type LoamError, toLoamError } from '../errors/index.ts'
 import { endWithoutHandlers } from '../linux/index.ts'
 import { translateWords } from './command-aliases.ts'
-import { commandIndex, hostWords, moveOptions, ownWords } from './command-line.ts'
+import { commandIndex, hostWords, moveOptions, translatePull, ownWords } from './command-line.ts'
 import { type Host, OwnProcessNeeded } from './host.ts'
 import { Output } from './output.ts'
 import { processHost } from './process-host.ts'
@@ -47,7 +47,8 @@ export async function runCommandLine(args: readonly string[], version: string, h
   const program = createProgram(version, host, (text) => {
     help += text
   })
-  const words = moveOptions(program, translateWords(args, commandIndex(program, args)))
+  const own = translateWords(args, commandIndex(program, args))
+  const words = translatePull(program, moveOptions(program, own))
   await host.checkWords(hostWords(program, words))
   try {
     await within(host.env, async () => program.parseAsync([...words], { from: 'user' }))

@@ -11,6 +11,8 @@ const own = (what: string) => `A container always has its own ${what}.`
 export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--privileged':
     'Grant what the process needs instead: --cap-add ALL --security-opt seccomp=unconfined --security-opt no-new-privileges=false, and --mount for files.',
+  '--pull':
+    'Write --pull always or --pull missing, the default: an image that is in the store is not pulled, and `loam inspect IMAGE` says whether it is.',
   '--device': NO_DEVICES,
   '--gpus': NO_DEVICES,
   '--publish': NO_PORTS,

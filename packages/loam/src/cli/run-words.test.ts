@@ -4,7 +4,7 @@ import { isLoamError } from '../errors/index.ts'
 import { parseTmpfs } from '../runtime/index.ts'
 import { toContainerOptions } from './container-flags.ts'
 import { parseEnvFile } from './env-file.ts'
-import { parseVolume } from './volume-option.ts'
+import { absoluteBind, parseVolume } from './volume-option.ts'
 
 const isUsage = (error: unknown) => isLoamError(error, 'USAGE')
 
@@ -19,6 +19,16 @@ test('a volume is a path of this machine, with the options of docker and podman 
     assert.deepEqual(parseVolume(text, '/home/me'), { hostPath, target, isReadOnly }, text)
   for (const text of ['/data', 'name:/data', '/a:b', '/a:/b:/c', '/a:/b:ro:x', ':/b', '~/x:/b', '/a:/b:O'])
     assert.throws(() => parseVolume(text, '/'), isUsage, text)
+})
+
+test('a relative path of --mount type=bind starts from the directory of the caller', () => {
+  for (const [text, expected] of [
+    ['type=bind,source=./a,target=/x', 'type=bind,source=/home/me/a,target=/x'],
+    ['type=bind,target=/x,src=..,readonly', 'type=bind,target=/x,src=/home,readonly'],
+    ['type=image,source=./a,target=/x', 'type=image,source=./a,target=/x'],
+    ['type=bind,source=/a,target=/x', 'type=bind,source=/a,target=/x'],
+  ] as const)
+    assert.equal(absoluteBind(text, '/home/me'), expected)
 })
 
 test('a file of variables is read as docker and podman read it', () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { Command } from 'commander'
-import { hostWords, moveOptions, ownWords } from './command-line.ts'
+import { hostWords, moveOptions, ownWords, translatePull } from './command-line.ts'
 import { createProgram } from './program.ts'
 import { processHost } from './process-host.ts'
 import { addSettingOptions } from './setting-options.ts'
@@ -79,6 +79,18 @@ describe('a command line', () => {
       assert.equal(ownWords(program(), line.split(' ')).join(' '), own, line)
       if (host !== undefined) assert.equal(hostWords(program(), line.split(' ')).join(' '), host)
     }
+  })
+
+  test('the policies of --pull are those of docker and podman, and the words of a container stay as they are', () => {
+    for (const [line, own] of [
+      ['run --pull always x', 'run --pull x'],
+      ['run --pull=newer -u 0 x --pull=always', 'run --pull -u 0 x --pull=always'],
+      ['run --pull missing x --pull always', 'run x --pull always'],
+      ['run --pull never x', 'run --pull=never x'],
+      ['run --pull x', 'run --pull x'],
+      ['pull always', 'pull always'],
+    ] as const)
+      assert.equal(translatePull(program(), line.split(' ')).join(' '), own, line)
   })
 
   test('the client of the daemon knows the options of `loam run` that take no value', () => {

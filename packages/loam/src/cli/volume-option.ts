@@ -35,3 +35,12 @@ export function parseVolume(text: string, cwd: string): HostMount {
   }
   return { hostPath: resolve(cwd, host), target, isReadOnly: words.includes('ro') }
 }
+
+/** Returns a `--mount` whose relative path of this machine, `./x` or `../x`, starts from `cwd`. */
+export function absoluteBind(text: string, cwd: string): string {
+  if (!/(?:^|,)type=bind(?:,|$)/.test(text)) return text
+  return text.replace(
+    /(^|,)(source|src)=(\.{1,2}(?:\/[^,]*)?)(?=,|$)/,
+    (_all, before: string, key: string, path: string) => `${before}${key}=${resolve(cwd, path)}`,
+  )
+}

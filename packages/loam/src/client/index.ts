@@ -11,6 +11,7 @@ export {
   RemoteStore,
 } from './remote-loam.ts'
 export { RemoteContainers } from './remote-containers.ts'
+export type { RemoteFiles, RemoteProcesses } from './remote-processes.ts'
 export { RemoteImages } from './remote-images.ts'
 export { RemoteSnapshots, RemoteSnapshotter } from './remote-snapshots.ts'
 export type { RemoteFetchOptions } from './requests.ts'

@@ -26,6 +26,7 @@ import {
   toFetchFields,
   toImageFields,
 } from './requests.ts'
+import { RemoteFiles, RemoteProcesses } from './remote-processes.ts'
 import { runRemotely } from './remote-run.ts'
 import { type RemoteRunOptions, toRunFields } from './run-fields.ts'
 import type { Transport } from './transport.ts'
@@ -38,9 +39,16 @@ export class RemoteContainers
 {
   readonly #transport: Transport
 
+  /** Operations on the processes of containers. */
+  readonly processes: RemoteProcesses
+  /** Operations on the files of containers; paths of a machine are those of the daemon's. */
+  readonly files: RemoteFiles
+
   /** @internal */
   constructor(transport: Transport) {
     this.#transport = transport
+    this.processes = new RemoteProcesses(transport)
+    this.files = new RemoteFiles(transport)
   }
 
   /** Creates a root filesystem, as `Containers.provision`. */

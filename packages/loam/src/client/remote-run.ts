@@ -21,11 +21,12 @@ const CLEAN_UP_PAUSE_MS = 200
 export async function runRemotely(
   transport: Transport,
   request: RunRequest,
-  { id: given, onStart, onEvent, signal, keep = false }: RemoteRunOptions,
+  { id: given, onStart, onEvent, signal, ...options }: RemoteRunOptions,
 ): Promise<number> {
   // Only a program that runs containers loads it.
   const { runForeground } = await import('../linux/index.ts')
   const id = given ?? randomBytes(6).toString('hex')
+  const keep = options.keep === true || options.detach === true
   const untilStart = new AbortController()
   const stop = () => {
     untilStart.abort(signal?.reason)

@@ -13,7 +13,7 @@ type RunFields = Omit<RequestOf<Conversations['containers.run']>, 'image' | 'cap
 export function toRunFields(options: RemoteRunOptions): RunFields {
   const { command, commandInfo, entrypoint, shell, env, workingDir, user, mounts, volumes } = options
   const { hostMounts, hostname, keep, terminal, network, capAdd, capDrop, securityOpts, pidsLimit } = options
-  const { memoryBytes, cpus, tmpfs } = options
+  const { memoryBytes, cpus, tmpfs, detach, remove, keepsInput } = options
   return {
     command,
     commandInfo,
@@ -36,6 +36,9 @@ export function toRunFields(options: RemoteRunOptions): RunFields {
     ),
     pidsLimit,
     memoryBytes,
+    detach,
+    remove,
+    keepsInput,
     cpus,
     tmpfs,
   }

@@ -6,8 +6,10 @@ import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import type {
   RemoteContainers,
+  RemoteFiles,
   RemoteImages,
   RemoteLoam,
+  RemoteProcesses,
   RemoteSnapshots,
   RemoteSnapshotter,
   RemoteStore,
@@ -23,7 +25,10 @@ type Operations<Class> = Pick<Class, keyof Class>
 export interface FrontDoor
   extends Pick<RemoteLoam, 'pull' | 'push' | 'provision' | 'run' | 'destroy' | 'export' | 'recover'> {
   readonly images: Operations<RemoteImages>
-  readonly containers: Operations<RemoteContainers>
+  readonly containers: Omit<Operations<RemoteContainers>, 'processes' | 'files'> & {
+    readonly processes: Operations<RemoteProcesses>
+    readonly files: Operations<RemoteFiles>
+  }
   readonly snapshots: Omit<Operations<RemoteSnapshots>, 'open'> & {
     readonly open: () => Operations<RemoteSnapshotter>
   }
@@ -179,6 +184,10 @@ function checkContainers(check: Check): void {
     )
     assert.deepEqual(await loam.containers.find('web'), listed[0])
     assert.equal(await loam.containers.find('other'), undefined)
+    writeFileSync(join(folder, 'new'), 'copied')
+    await loam.containers.files.copyTo('web', join(folder, 'new'), '/etc')
+    await loam.containers.files.copyFrom('web', '/etc/new', join(folder, 'old'))
+    assert.equal(readFileSync(join(folder, 'old'), 'utf8'), 'copied')
     const output = join(folder, 'web.tar')
     await loam.export('web', { format: 'tar', output })
     assert.ok(readFileSync(output).includes('of the second layer'))
@@ -201,6 +210,28 @@ function checkRuns(check: Check): void {
       assert.deepEqual(await loam.containers.list(), [])
       assert.equal(await loam.run(shellImage, { ...shell, id: 'two', keep: true }), 7)
       assert.deepEqual([ids[0], ids[2], ids.length], ['one', 'two', 3])
+      assert.equal(
+        await loam.run(shellImage, {
+          command: ['sh', '-c', 'read x'],
+          id: 'back',
+          detach: true,
+          keepsInput: true,
+        }),
+        0,
+      )
+      const { processes } = loam.containers
+      assert.deepEqual(
+        [(await processes.find('back')).status, await processes.stop('back', { timeoutMs: 0 })],
+        ['running', true],
+      )
+      await assert.rejects(processes.kill('back'), (error) => isLoamError(error, 'CONTAINER_NOT_RUNNING'))
+      await processes.start('back')
+      await processes.kill('back', 'KILL')
+      await loam.destroy('back')
+      assert.deepEqual(
+        (await processes.list()).map(({ id, status }) => [id, status]),
+        [['two', 'none']],
+      )
       for (const [options, code] of [
         [{ ...shell, id: 'two' }, 'CONTAINER_EXISTS'],
         [{ ...shell, id: '../two' }, 'ID_INVALID'],

@@ -60,6 +60,27 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
   'containers.destroy': async ({ loam, signal }, { id }) => ({
     destroyed: await loam.containers.destroy(id, { signal }),
   }),
+  'containers.processes': async ({ loam }) => loam.containers.processes.list(),
+  'containers.process': async ({ loam }, { id }) => loam.containers.processes.find(id),
+  'containers.stop': async ({ loam, signal }, { id, timeoutMs }) => ({
+    stopped: await loam.containers.processes.stop(id, { timeoutMs, signal }),
+  }),
+  'containers.kill': async ({ loam }, { id, signal }) => {
+    await loam.containers.processes.kill(id, signal)
+    return {}
+  },
+  'containers.start': async ({ loam }, { id }) => {
+    await loam.containers.processes.start(id)
+    return {}
+  },
+  'containers.copyFrom': async ({ loam, signal }, { id, path, hostPath, keepsOwners, followsLink }) => {
+    const options = { keepsOwners, followsLink, signal }
+    return loam.containers.files.copyFrom(id, path, await checkFile(hostPath), options)
+  },
+  'containers.copyTo': async ({ loam, signal }, { id, path, hostPath, keepsOwners, followsLink }) => {
+    const options = { keepsOwners, followsLink, signal }
+    return loam.containers.files.copyTo(id, await checkFile(hostPath), path, options)
+  },
   'containers.recover': async (context, { known, ...request }) =>
     context.loam.containers.recover({ ...toFetchOptions(context, request), known }),
   'containers.export': async (context, { name, format, output, sizeBytes, force, mode, ...request }) => {
