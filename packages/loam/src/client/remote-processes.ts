@@ -10,11 +10,11 @@ import type {
 import type { Transport } from './transport.ts'
 
 /**
- * Operations on the processes of a daemon's containers: those of `ContainerProcesses`, except for `exec` and `logs`, which the command `loam` and the
+ * Operations on the processes of a daemon's containers: those of `ContainerProcesses`, except for `exec`, `spawn` and `logs`, which the command `loam` and the
  * library have.
  */
 export class RemoteProcesses
-  implements Omit<Pick<ContainerProcesses, keyof ContainerProcesses>, 'exec' | 'logs'>
+  implements Omit<Pick<ContainerProcesses, keyof ContainerProcesses>, 'exec' | 'spawn' | 'logs'>
 {
   readonly #transport: Transport
 
