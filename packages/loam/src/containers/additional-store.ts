@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { isLoamError, LoamError } from '../errors/index.ts'
-import type { AdditionalStores, ExportOptions, UnexportedImages } from '../exports/index.ts'
+import type { AdditionalStores, ExportOptions, UnexportedImages, WrittenFormat } from '../exports/index.ts'
 import {
   formatAnyName,
   type ImageOptions,
@@ -64,4 +64,11 @@ export async function removeFromAdditionalStore(
     if (!isLoamError(error, 'REFERENCE_INVALID')) throw error
     return additionalStores.remove(path, image)
   }
+}
+
+/** Returns whether an export is a file or a directory of its own. */
+export function isWritten<Options extends ExportOptions>(
+  options: Options,
+): options is Options & { readonly format: WrittenFormat } {
+  return options.format !== 'containers-storage'
 }

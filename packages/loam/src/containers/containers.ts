@@ -1,5 +1,4 @@
 import type { Attributes } from '../activity/index.ts'
-import { randomBytes } from 'node:crypto'
 import { resolve } from 'node:path'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, exportTo, type UnexportedImages, type WrittenFormat } from '../exports/index.ts'
@@ -19,6 +18,7 @@ import type { ImageRequest } from '../sources/index.ts'
 import { imageLabel, observeFetch, type StoredImage } from '../stores/index.ts'
 import {
   exportToAdditionalStore,
+  isWritten,
   removeFromAdditionalStore,
   type UnexportOptions,
 } from './additional-store.ts'
@@ -57,6 +57,7 @@ import {
 import { rootfsSource } from './rootfs-source.ts'
 import { rootlessNotes } from './rootless-notes.ts'
 import { spawnProcess, type SpawnedProcess, type SpawnImageOptions } from './spawned-process.ts'
+import { idOf } from './requested-id.ts'
 import { checkSize } from './size-limit.ts'
 import { provisionAll, volumePath } from './volumes.ts'
 
@@ -469,15 +470,4 @@ export class Containers {
   async find(id: string): Promise<ContainerInfo | undefined> {
     return this.#services.provisioner.find(id)
   }
-}
-
-function isWritten<Options extends ExportOptions>(
-  options: Options,
-): options is Options & { readonly format: WrittenFormat } {
-  return options.format !== 'containers-storage'
-}
-
-/** The id that was asked for, or a random one. @throws ID_INVALID */
-function idOf({ id }: Pick<ProvisionImageOptions, 'id'>): ContainerId {
-  return parseContainerId(id ?? randomBytes(6).toString('hex'))
 }
