@@ -169,7 +169,8 @@ export class PullProgress {
         return
       case 'fetching': {
         const { receivedBytes: doneBytes, totalBytes } = progress
-        this.#set(digest, { label, state: 'active', doneBytes, totalBytes })
+        // It may still wait for a thread or a connection.
+        this.#set(digest, { label, state: doneBytes === 0 ? 'queued' : 'active', doneBytes, totalBytes })
         return
       }
       case 'lazy': {
