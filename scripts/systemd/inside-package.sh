@@ -7,7 +7,7 @@ see() {
 }
 main_pid() { systemctl show --property MainPID --value loamd.service; }
 until_active() {
-  for _ in $(seq 120); do systemctl is-active --quiet loamd.service && return; sleep 1; done
+  for _ in $(seq 120); do [ "$(systemctl is-active loamd.service)" = active ] && return; sleep 1; done
 }
 
 until_active
