@@ -51,9 +51,10 @@ export type CommitSubject =
   | { readonly kind: 'snapshot'; readonly key: string }
   | { readonly kind: 'container'; readonly key: string }
 
-/** A folder with changes. */
+/** A folder with changes, or with all files of a root filesystem that does not know them. */
 interface ChangedFolder {
   readonly path: string
+  readonly as: 'overlay' | 'rootfs'
   /** The user namespace of the container whose files they are. Undefined: that of this process. */
   readonly idMapping: IdMapping | undefined
 }
@@ -88,6 +89,8 @@ export async function commitImage(
   using _lease = await leaseContainer(services, subject, signal)
   const changes = findChanges(services, subject)
   await using area = new IngestArea(services.paths)
+  const isWhole = changes.parts.some((part) => typeof part !== 'string' && part.as === 'rootfs')
+  if (isWhole) onEvent?.({ kind: 'note', text: WHOLE_NOTE })
   const packer = services.sources.packer(() => area.newPath('layer'), onEvent)
   const source = convertedSource({
     name: formatImageName(known),
@@ -103,7 +106,7 @@ export async function commitImage(
       })
       const created = new Date(createdAtMs ?? Date.now()).toISOString()
       return {
-        config: createConfig(config ?? changes.config, layers, { key, created, ...changed }),
+        config: createConfig(config ?? changes.config, layers, { key, created, isWhole, ...changed }),
         layers,
         annotations: {},
       }
@@ -167,8 +170,14 @@ function changesOfSnapshot({ metadata, paths }: CommitServices, key: string): Ch
 
 function changedFolder(paths: StorePaths, snapshot: SnapshotRecord, reader: SnapshotRecord): ChangedFolder {
   const path = snapshotFiles(paths, snapshot)
-  return { path, idMapping: ownersOfFiles(path, snapshot, reader) }
+  return { path, as: 'overlay', idMapping: ownersOfFiles(path, snapshot, reader) }
 }
+
+const WHOLE_NOTE =
+  'the container is a copy, which does not know its changes: the image has one layer with all files. A container of the backend overlay or erofs keeps the layers of its image'
+
+/** Backends of containers that can be committed: what a root filesystem of `bind` shows is a layer itself. */
+const COMMITTED: readonly string[] = ['erofs', 'overlay', 'copy']
 
 /** Returns the layers of a container, and the folder with its changes. @throws CONTAINER_NOT_FOUND, USAGE, ROOTFS_UNMOUNTED */
 export function changesOfContainer(
@@ -183,7 +192,7 @@ export function changesOfContainer(
       hint: '`loam ps` lists the containers.',
     })
   }
-  if (other !== undefined || (rootfs.backend !== 'erofs' && rootfs.backend !== 'overlay')) {
+  if (other !== undefined || !COMMITTED.includes(rootfs.backend)) {
     throw new LoamError('USAGE', `commit ${key}: it has no separate directory of changes`, {
       hint: '`loam export --format oci` writes it as one layer.',
     })
@@ -191,12 +200,14 @@ export function changesOfContainer(
   // A folder with a limit may be a mount.
   if (rootfs.sizeBytes === undefined) provisioner.requireReady(rootfs, `commit ${key}`)
   else provisioner.requireStanding(rootfs, `commit ${key}`)
-  return {
-    parts: [...rootfs.layers, { path: writablePaths(rootfs).upper, idMapping: rootfsIdMapping(rootfs) }],
-    config: configOfRootfs({ metadata, blobs }, rootfs),
-    snapshots: [],
-    from: services.sources.locationsOf(rootfs.imageDigest),
-  }
+  const config = configOfRootfs({ metadata, blobs }, rootfs)
+  const from = services.sources.locationsOf(rootfs.imageDigest)
+  const idMapping = rootfsIdMapping(rootfs)
+  // A copy does not know what was changed: all of it becomes one layer.
+  if (rootfs.backend === 'copy')
+    return { parts: [{ path: rootfs.rootfsPath, as: 'rootfs', idMapping }], config, snapshots: [], from }
+  const folder: ChangedFolder = { path: writablePaths(rootfs).upper, as: 'overlay', idMapping }
+  return { parts: [...rootfs.layers, folder], config, snapshots: [], from }
 }
 
 async function toLayer(
@@ -206,8 +217,8 @@ async function toLayer(
   signal: AbortSignal | undefined,
 ): Promise<ConvertedLayer> {
   if (typeof part !== 'string') {
-    const { path, idMapping } = part
-    return folderLayer(path, packer, { as: 'overlay', idMapping, signal })
+    const { path, as, idMapping } = part
+    return folderLayer(path, packer, { as, idMapping, signal })
   }
   await layers.complete([part], signal)
   const known = layers.get(part)
@@ -219,20 +230,25 @@ async function toLayer(
   }
 }
 
+/** What a config says of its commit. */
+interface CommittedAs {
+  readonly key: string
+  /** When, as in RFC 3339. */
+  readonly created: string
+  /** Whether one layer has all files. */
+  readonly isWhole: boolean
+}
+
 function createConfig(
   base: Buffer | undefined,
   layers: readonly ConvertedLayer[],
-  {
-    key,
-    created,
-    changes = [],
-    message,
-    author,
-  }: ConfigChanges & { readonly key: string; readonly created: string },
+  { key, created, isWhole, changes = [], message, author }: ConfigChanges & CommittedAs,
 ): Buffer {
   const given = base === undefined ? {} : parseStrictJson(base, 'config')
   const config = typeof given === 'object' && given !== null ? given : {}
-  const history = 'history' in config && Array.isArray(config.history) ? (config.history as object[]) : []
+  const steps = 'history' in config && Array.isArray(config.history) ? (config.history as object[]) : []
+  // The steps of layers that became one are not its history.
+  const history = isWhole ? [] : steps
   const { os, architecture } = hostPlatform()
   // A config has both (OCI image-spec config.md); programs that read it treat null and an empty text as absent.
   const platform = {

@@ -6,7 +6,7 @@ import type { ConvertedLayer } from './converted.ts'
 
 /** How to turn a folder into a layer. */
 export interface FolderLayerOptions {
-  readonly as: 'layer' | 'overlay'
+  readonly as: 'layer' | 'overlay' | 'rootfs'
   /** The user namespace of the container whose files they are. Undefined: that of this process. */
   readonly idMapping?: IdMapping | undefined
   readonly signal: AbortSignal | undefined

@@ -88,7 +88,7 @@ describe('users who are not root, in a user namespace', () => {
     world[Symbol.dispose]()
   })
 
-  test('a user with subordinate IDs has root filesystems whose files belong to them, and removes these', () => {
+  test('a user with subordinate IDs has root filesystems whose files belong to them, commits a copy as one layer, and removes it', () => {
     const rootfs = succeed('mapped', 'provision', '--id', 'a', image).trim()
     const { uid, gid } = statSync(join(rootfs, 'srv/page'))
     assert.deepEqual({ uid, gid }, { uid: FIRST + 32, gid: FIRST + 32 })
@@ -97,6 +97,14 @@ describe('users who are not root, in a user namespace', () => {
     // No ID of the namespace can own it, so its owner is recorded.
     assert.deepEqual({ far, page }, { far: '3000000/7', page: '33/33' })
     assert.equal(succeed('mapped', 'unshare', 'stat', '-c', '%u', join(rootfs, 'srv/page')), '33\n')
+    succeed('mapped', 'unshare', 'sh', '-c', 'rm "$0/srv/gone"; echo x >"$0/made"', rootfs)
+    const { stderr } = loam('mapped', 'commit', 'a', 'edited:1')
+    assert.match(stderr, /^note: the container is a copy, .* one layer with all files/m)
+    const edited = trimmed(owners('mapped', 'edited:1'))
+    assert.deepEqual(
+      [edited['made'], edited['srv/page'], edited['far'], edited['srv/gone']],
+      ['0/0', '33/33', '3000000/7', undefined],
+    )
     succeed('mapped', 'destroy', 'a')
     assert.equal(existsSync(rootfs), false)
   })
