@@ -11,7 +11,7 @@ import {
   typeOf,
 } from '../images/index.ts'
 import { loamProgram } from '../lazy/index.ts'
-import { type RootedPath, createDirectories, searchPath } from '../linux/index.ts'
+import { createDirectories, type RootedPath, searchPath } from '../linux/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type RecoveryReport } from '../provisioner/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
@@ -38,6 +38,7 @@ import { recoverStore, type RecoverServices } from './recover.ts'
 import type {
   DestroyOptions,
   MountedVolume,
+  OwnProvisionOptions,
   ProvisionImageOptions,
   RecoverOptions,
   RunImageOptions,
@@ -60,14 +61,6 @@ import { spawnProcess, type SpawnedProcess, type SpawnImageOptions } from './spa
 import { idOf } from './requested-id.ts'
 import { checkSize } from './size-limit.ts'
 import { provisionAll, volumePath } from './volumes.ts'
-
-/** How this class provisions. */
-interface OwnOptions extends ProvisionImageOptions {
-  readonly volumePath?: RootedPath
-  readonly volumeSubPath?: string
-  /** Whether only processes in Loam's user namespace use the root filesystem. */
-  readonly isUsedHere?: boolean
-}
 
 /** The status for a starter that was killed: no process is left to read it. */
 const STARTER_GONE = 128 + 9
@@ -116,7 +109,7 @@ export class Containers {
   async #provision<T>(
     containerId: ContainerId,
     image: string | ImageRequest,
-    options: OwnOptions,
+    options: OwnProvisionOptions,
     use: (provisioned: ProvisionedImage, image: StoredImage) => T,
   ): Promise<T> {
     const { sources, stores, provisioner } = this.#services

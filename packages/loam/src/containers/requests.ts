@@ -1,3 +1,4 @@
+import type { RootedPath } from '../linux/index.ts'
 import type { CommandInfo, ConfinementOptions } from '../runtime/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { FetchOptions, ImageOptions, LazyOptions } from '../images/index.ts'
@@ -199,4 +200,14 @@ export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptio
   readonly onStart?: ((id: string) => void) | undefined
   /** Starter of the OCI runtime. Undefined: this process. */
   readonly starter?: RunStarter | undefined
+}
+
+/** How `Containers` itself provisions. */
+export interface OwnProvisionOptions extends ProvisionImageOptions {
+  /** Where it is mounted as a volume. */
+  readonly volumePath?: RootedPath
+  /** Directory of the image that is mounted there. */
+  readonly volumeSubPath?: string
+  /** Whether only processes in Loam's user namespace use the root filesystem. */
+  readonly isUsedHere?: boolean
 }
