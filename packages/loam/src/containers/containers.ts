@@ -2,14 +2,8 @@ import type { Attributes } from '../activity/index.ts'
 import { resolve } from 'node:path'
 import { cancelable, LoamError } from '../errors/index.ts'
 import { type ExportOptions, exportTo, type UnexportedImages, type WrittenFormat } from '../exports/index.ts'
-import {
-  findOriginal,
-  type ImageOptions,
-  type ImageServices,
-  lazyModeOf,
-  nameForOthers,
-  typeOf,
-} from '../images/index.ts'
+import type { ImageOptions, ImageServices } from '../images/index.ts'
+import { findOriginal, lazyModeOf, nameForOthers, typeOf } from '../images/index.ts'
 import { loamProgram } from '../lazy/index.ts'
 import { createDirectories, type RootedPath, searchPath } from '../linux/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
