@@ -12,9 +12,8 @@ import {
   parseManifestDocument,
   splitDigest,
 } from '../image/index.ts'
-import { type OutputTarget, writeFully } from '../linux/index.ts'
+import { type OutputTarget, writeWhenPossible } from '../linux/index.ts'
 import { formatTarHeader, tarEnd, tarPadding } from '../tar/index.ts'
-import { throwIfAborted } from '../errors/index.ts'
 import type { ImageSink, SinkManifest } from './image-sink.ts'
 
 /** The annotation that names an image in a layout's index: its tag. */
@@ -41,12 +40,7 @@ export async function writeImageArchive(
   fill: (sink: ImageSink) => Promise<void>,
 ): Promise<void> {
   if (typeof target === 'number') {
-    const check = () => {
-      throwIfAborted(signal, 'write the archive')
-    }
-    const archive = new ImageArchive(format, async (chunk) => {
-      writeFully(target, chunk, check)
-    })
+    const archive = new ImageArchive(format, async (chunk) => writeWhenPossible(target, chunk, signal))
     await fill(archive)
     await archive.finish()
     return

@@ -101,6 +101,7 @@ export {
   findOutput,
   isStandardOutput,
   openOutput,
+  writeWhenPossible,
   type OutputTarget,
   writeFully,
   writeStandardError,

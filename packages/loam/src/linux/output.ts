@@ -2,10 +2,20 @@
  * Outputs: the standard streams, other descriptors, and existing files to write to (pipes, devices). Loam writes to whatever a user names as
  * an output, and never replaces or removes it unless it is a plain file.
  */
-import { constants, fstatSync, lstatSync, readlinkSync, realpathSync, statSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { open } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as yieldToOthers, setTimeout as sleep } from 'node:timers/promises'
 import { isErrno, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 
 const STDOUT = 1
@@ -14,6 +24,8 @@ const WAIT_MS = 5
 /** Interval of the checks whether a named pipe has a reader. */
 const PIPE_WAIT_MS = 50
 const MAX_LINKS = 40
+/** How often a full output is tried again at once. */
+const EAGER_TRIES = 64
 
 /** The target of an output: a new file or folder by its path, or an open descriptor. */
 export type OutputTarget = string | number
@@ -76,9 +88,7 @@ export async function openOutput(
   output: Exclude<ResolvedOutput, { kind: 'file' }>,
   signal: AbortSignal | undefined,
 ): Promise<OpenOutput> {
-  if (output.kind === 'descriptor') {
-    return { descriptor: output.descriptor, [Symbol.asyncDispose]: async () => Promise.resolve() }
-  }
+  if (output.kind === 'descriptor') return openAgain(output.descriptor)
   const attempted = `write ${output.path}`
   for (;;) {
     throwIfAborted(signal, attempted)
@@ -95,24 +105,71 @@ export async function openOutput(
 }
 
 /**
+ * Opens a pipe of this process again without blocking: a blocked write could not be canceled. The descriptor itself stays as it is, because other
+ * processes share its flags. Other files, and pipes of other users, are used as they are.
+ */
+function openAgain(descriptor: number): OpenOutput {
+  const asIs = { descriptor, [Symbol.asyncDispose]: async () => Promise.resolve() }
+  if (!fstatSync(descriptor).isFIFO()) return asIs
+  try {
+    const own = openSync(`/proc/self/fd/${descriptor}`, constants.O_WRONLY | constants.O_NONBLOCK)
+    return {
+      descriptor: own,
+      [Symbol.asyncDispose]: async () => {
+        closeSync(own)
+        return Promise.resolve()
+      },
+    }
+  } catch {
+    return asIs
+  }
+}
+
+/**
+ * Writes all of a chunk to a descriptor. While it is full, this thread serves others.
+ * @throws OUTPUT_CLOSED if there is no reader any more, CANCELED, and system errors
+ */
+export async function writeWhenPossible(
+  descriptor: number,
+  chunk: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  let tries = 0
+  for (let done = 0; done < chunk.length; ) {
+    throwIfAborted(signal, `write ${nameOf(descriptor)}`)
+    const written = writePart(descriptor, chunk, done)
+    done += written
+    tries = written > 0 ? 0 : tries + 1
+    if (tries > EAGER_TRIES) await sleep(WAIT_MS)
+    else if (tries > 0) await yieldToOthers()
+  }
+}
+
+/**
  * Writes all of a chunk to a descriptor, and waits while it is full. `check` is called meanwhile, and may throw.
  * @throws OUTPUT_CLOSED if there is no reader any more, and system errors
  */
 export function writeFully(descriptor: number, chunk: Uint8Array, check?: () => void): void {
   for (let done = 0; done < chunk.length; ) {
-    try {
-      done += writeSync(descriptor, chunk, done)
-    } catch (error) {
-      if (isErrno(error, 'EPIPE')) {
-        throw new LoamError('OUTPUT_CLOSED', `write ${nameOf(descriptor)}: the reader closed it`, {
-          cause: error,
-        })
-      }
-      if (!isErrno(error, 'EAGAIN')) throw toLoamError(error, `write ${nameOf(descriptor)}`)
-      // The reader of a pipe is slower than we are.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS)
-      check?.()
-    }
+    const written = writePart(descriptor, chunk, done)
+    done += written
+    if (written > 0) continue
+    // The reader of a pipe is slower than we are.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS)
+    check?.()
+  }
+}
+
+/** Writes what the descriptor takes now; returns 0 if it is full. */
+function writePart(descriptor: number, chunk: Uint8Array, offset: number): number {
+  try {
+    return writeSync(descriptor, chunk, offset)
+  } catch (error) {
+    if (isErrno(error, 'EAGAIN')) return 0
+    if (!isErrno(error, 'EPIPE')) throw toLoamError(error, `write ${nameOf(descriptor)}`)
+    throw new LoamError('OUTPUT_CLOSED', `write ${nameOf(descriptor)}: the reader closed it`, {
+      cause: error,
+    })
   }
 }
 

@@ -2,8 +2,11 @@ import type { Socket } from 'node:net'
 import { peerGroups, peerUser } from 'loamfs/internal'
 import type { CommandRequest, SelfReason } from './messages.ts'
 
-/** Commands whose outcome belongs to the user who runs them: a process, and files. */
-const OF_CALLER = ['run', 'exec', 'start', 'cp', 'export', 'diff']
+/** Commands whose outcome belongs to the user who runs them: a process, and files that are written or removed. */
+const OF_CALLER = [
+  ...['run', 'exec', 'start', 'cp', 'diff'],
+  ...['export', 'unexport', 'save', 'copy', 'disks', 'index'],
+]
 
 /** User and groups of a process. */
 export interface Rights {
