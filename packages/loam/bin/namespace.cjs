@@ -24,7 +24,7 @@ const WAIT_MS = 20000
 async function enter({ state, daemon, file, args }) {
   const identity = { uid: process.geteuid(), gid: process.getegid(), daemon }
   try {
-    const { pid, ids, why } = findHolder(state) || (await createHolder(state))
+    const { pid, ids, why } = findCurrentHolder(state) || (await createHolder(state))
     // The working directory is found again behind the mounts of the namespace.
     const words = ['-c', 'cd -- "$0" 2>/dev/null || cd /; exec "$@"', process.cwd()].concat(file, args)
     const namespaces = [
@@ -68,6 +68,23 @@ function findHolder(state) {
   return undefined
 }
 
+/** The same, unless it has one ID, and others are there now that were not tried: then the user has followed the hint, and a new one is made. */
+function findCurrentHolder(state) {
+  const holder = findHolder(state)
+  if (holder === undefined || holder.ids !== 'single' || [undefined, holder.tried].includes(rangesNow())) return holder
+  if (!hasOwnMounts(holder.pid)) return undefined
+  const why = `subordinate IDs are available now, but the namespace of the user is in use: unmount what is mounted, or remove ${state}/namespace`
+  return Object.assign({}, holder, { why })
+}
+
+/** Returns whether the namespace has mounts that others do not have: those of containers and of the store. */
+function hasOwnMounts(pid) {
+  const [own, held] = ['self', pid].map(
+    (id) => fs.readFileSync(`/proc/${id}/mountinfo`, 'utf8').split('\n').length,
+  )
+  return held > own
+}
+
 function bootId() {
   return fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
@@ -88,9 +105,23 @@ async function createHolder(state) {
     timeout: WAIT_MS,
   })
   if (locked.status !== 0) throw locked.error || new Error(`flock ended with status ${locked.status}`)
-  const found = findHolder(state)
-  if (found !== undefined) return found
-  fs.rmSync(`${state}/namespace`, { force: true })
+  try {
+    const found = findCurrentHolder(state)
+    if (found !== undefined) return found
+    const old = findHolder(state)
+    fs.rmSync(`${state}/namespace`, { force: true })
+    if (old !== undefined) process.kill(old.pid, 'SIGKILL')
+    const all = await startHolder(state, mapAll).catch((error) => error)
+    if (!(all instanceof Error)) return all
+    // The first of the programs may have mapped the users already: one ID needs a new namespace.
+    return await startHolder(state, (pid) => mapOne(pid, all.message))
+  } finally {
+    fs.closeSync(lock)
+  }
+}
+
+/** Starts the process that keeps the namespaces; `map` gives it its IDs. */
+async function startHolder(state, map) {
   const child = spawn(findProgram('unshare'), ['--user', 'sh', '-c', HOLDER, `${state}/namespace`], {
     detached: true,
     cwd: '/',
@@ -99,10 +130,10 @@ async function createHolder(state) {
   })
   try {
     await answerOf(child)
-    const { ids, why } = mapIds(child.pid)
+    const { ids, why } = map(child.pid)
     child.stdin.write('\n')
     await answerOf(child)
-    const holder = { pid: child.pid, startedAt: startTime(child.pid), boot: bootId(), ids, why }
+    const holder = { pid: child.pid, startedAt: startTime(child.pid), boot: bootId(), ids, why, tried: rangesNow() }
     fs.writeFileSync(`${state}/namespace.new`, JSON.stringify(holder), { mode: 0o600 })
     fs.renameSync(`${state}/namespace.new`, `${state}/namespace`)
     await new Promise((resolve) => child.stdin.end('\n', resolve))
@@ -114,7 +145,6 @@ async function createHolder(state) {
     for (const stream of [child.stdout, child.stderr]) stream.destroy()
     child.removeAllListeners()
     child.unref()
-    fs.closeSync(lock)
   }
 }
 
@@ -140,27 +170,37 @@ function answerOf(child) {
   })
 }
 
-/** Gives the namespace all subordinate IDs of the user, or else the user's own ID alone. */
-function mapIds(pid) {
-  const uid = process.geteuid()
-  const gid = process.getegid()
-  let why
+/** Returns what gives the namespace all subordinate IDs of the user. */
+function findAll() {
+  const { username } = os.userInfo()
+  const names = [username, String(process.geteuid())]
+  const uids = subordinates('/etc/subuid', names)
+  const gids = subordinates('/etc/subgid', names)
+  return { uids, gids, newuidmap: findProgram('newuidmap'), newgidmap: findProgram('newgidmap') }
+}
+
+/** Returns the subordinate IDs as a text that others can be compared with; undefined if they cannot be mapped. */
+function rangesNow() {
   try {
-    const { username } = os.userInfo()
-    const uids = subordinates('/etc/subuid', [username, String(uid)])
-    const gids = subordinates('/etc/subgid', [username, String(uid)])
-    const [newuidmap, newgidmap] = [findProgram('newuidmap'), findProgram('newgidmap')]
-    runMap(newuidmap, pid, uid, uids)
-    runMap(newgidmap, pid, gid, gids)
-    return { ids: 'subordinate' }
-  } catch (error) {
-    why = error.message
+    return JSON.stringify(findAll())
+  } catch {
+    return undefined
   }
-  // The first of the programs may have mapped the users already: they stay.
-  if (fs.readFileSync(`/proc/${pid}/uid_map`, 'utf8') !== '') throw new Error(why)
+}
+
+/** Gives the namespace all subordinate IDs of the user. */
+function mapAll(pid) {
+  const { uids, gids, newuidmap, newgidmap } = findAll()
+  runMap(newuidmap, pid, process.geteuid(), uids)
+  runMap(newgidmap, pid, process.getegid(), gids)
+  return { ids: 'subordinate' }
+}
+
+/** Gives the namespace the user's own ID alone. */
+function mapOne(pid, why) {
   fs.writeFileSync(`/proc/${pid}/setgroups`, 'deny')
-  fs.writeFileSync(`/proc/${pid}/uid_map`, `0 ${uid} 1`)
-  fs.writeFileSync(`/proc/${pid}/gid_map`, `0 ${gid} 1`)
+  fs.writeFileSync(`/proc/${pid}/uid_map`, `0 ${process.geteuid()} 1`)
+  fs.writeFileSync(`/proc/${pid}/gid_map`, `0 ${process.getegid()} 1`)
   return { ids: 'single', why }
 }
 

@@ -23,7 +23,7 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
   {
     flags: '--read-only',
     key: 'isReadOnly',
-    help: 'make the root filesystem read-only',
+    help: 'make the root filesystem read-only; /run and /tmp, too: add --tmpfs /run --tmpfs /tmp where programs need them',
   },
   { flags: '--size <size>', key: 'sizeBytes', help: SIZE_HELP, parse: parseSize },
   {
@@ -34,7 +34,7 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
   {
     flags: '-e, --env <key[=value]>',
     key: 'env',
-    help: 'environment variable; KEY alone passes on the current value; repeatable',
+    help: 'environment variable; KEY alone passes on the current value, if there is one; repeatable',
     isRepeated: true,
   },
   { flags: '-w, --workdir <dir>', key: 'workingDir', help: "working directory (default: the image's)" },
@@ -52,12 +52,12 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
   {
     flags: '--entrypoint <program>',
     key: 'entrypoint',
-    help: "program to run instead of the image's entrypoint; '' for none",
+    help: "program, or JSON list of words, to run instead of the image's entrypoint; '' for none",
   },
   {
     flags: '--tmpfs <path[:options]>',
     key: 'tmpfs',
-    help: 'file system in memory, for example /run:size=64m; repeatable',
+    help: 'file system in memory that begins with the content of the image there, for example /run:size=64m; repeatable',
     isRepeated: true,
   },
   { flags: '-h, --hostname <name>', key: 'hostname', help: "host name (default: the container's ID)" },

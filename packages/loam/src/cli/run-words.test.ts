@@ -45,9 +45,9 @@ test('a file of variables is read as docker and podman read it', () => {
 
 test('a tmpfs adds no rights, and has the requested size and mode', () => {
   const options = (text: string) => parseTmpfs(text).options.join(',')
-  assert.equal(options('/run'), 'nosuid,nodev,noexec,rw')
-  assert.equal(options('/run:size=64m,mode=1777,exec'), 'nosuid,nodev,rw,size=64m,mode=1777')
-  assert.equal(options('/run:ro'), 'nosuid,nodev,noexec,ro')
+  assert.equal(options('/run'), 'nosuid,nodev,noexec,rw,tmpcopyup')
+  assert.equal(options('/run:size=64m,mode=1777,exec'), 'nosuid,nodev,rw,tmpcopyup,size=64m,mode=1777')
+  assert.equal(options('/run:ro,notmpcopyup'), 'nosuid,nodev,noexec,ro')
   for (const bad of ['run', '/run:suid', '/run:dev', '/run:size=x', '/run:lowerdir=/'])
     assert.throws(() => parseTmpfs(bad), isUsage, bad)
 })

@@ -163,7 +163,7 @@ export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptio
   readonly command?: readonly string[] | undefined
   /** A command as a Mesos framework sends it, instead of `command`, `entrypoint` and `shell`; `env` and `user` take precedence over its own. */
   readonly commandInfo?: CommandInfo | undefined
-  /** Program instead of the image's entrypoint; an empty text removes the entrypoint. */
+  /** Program, or a JSON list of words, instead of the image's entrypoint; an empty text removes the entrypoint. */
   readonly entrypoint?: string | undefined
   /** A line for /bin/sh -c, instead of entrypoint and command. */
   readonly shell?: string | undefined

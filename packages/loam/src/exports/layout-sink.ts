@@ -24,6 +24,7 @@ import {
   splitDigest,
   startDigest,
 } from '../image/index.ts'
+import { FileLock } from '../linux/index.ts'
 import { FULL_NAME, indexEntries, LAYOUT_VERSION, REF_NAME } from './image-archive.ts'
 import type { ImageSink, SinkManifest } from './image-sink.ts'
 
@@ -93,6 +94,8 @@ class LayoutSink implements ImageSink {
 
   async putImage(manifest: SinkManifest, names: readonly string[]): Promise<void> {
     await this.putManifest(manifest)
+    // Another copy may add its image at this moment.
+    using _lock = await this.#lock()
     const added = indexEntries(manifest, names)
     const nameOf = ({ annotations }: Descriptor) => annotations?.[FULL_NAME] ?? annotations?.[REF_NAME]
     const kept = this.#entries().filter((entry) =>
@@ -102,6 +105,15 @@ class LayoutSink implements ImageSink {
     )
     const index = formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [...kept, ...added] })
     replace(join(this.#folder, 'index.json'), index)
+  }
+
+  async #lock(): Promise<FileLock> {
+    const path = join(this.#folder, 'oci-layout')
+    try {
+      return await FileLock.acquire(path, { signal: this.#signal })
+    } catch (error) {
+      throw toLoamError(error, `lock ${path}`, this.#signal)
+    }
   }
 
   #entries(): Descriptor[] {

@@ -100,7 +100,13 @@ function namesFor(destination: Destination, source: ImageSource): string[] {
   return isOfRegistry && destination.kind !== 'layout' ? [source.name] : []
 }
 
-/** Copies what is kept beside an image, of its index and its manifests, by digest or under its tag. */
+/** Further levels of signatures of signatures are not copied. */
+const MAX_REFERRER_LEVELS = 4
+
+/**
+ * Copies what is kept beside an image, of its index and its manifests, by digest or under its tag; and what is kept beside that, as the signature
+ * of an SBOM.
+ */
 async function copyReferrers(
   source: ImageSource,
   copy: ImageCopy,
@@ -108,10 +114,17 @@ async function copyReferrers(
   { signal }: CopyImageOptions,
 ): Promise<readonly Referrer[]> {
   const { manifests } = listReferences(manifest.bytes, `manifest ${manifest.digest}`)
-  const digests = [manifest.digest, ...manifests.map(({ digest }) => digest)]
-  const found = (await source.findReferrers?.(digests, signal)) ?? []
-  for (const { digest, tag } of found) await copy.copyReferrer(digest, tag)
-  return found
+  const copied: Referrer[] = []
+  const seen = new Set<Digest>()
+  let subjects: readonly Digest[] = [manifest.digest, ...manifests.map(({ digest }) => digest)]
+  for (let level = 0; level < MAX_REFERRER_LEVELS && subjects.length > 0; level += 1) {
+    for (const subject of subjects) seen.add(subject)
+    const found = (await source.findReferrers?.(subjects, signal)) ?? []
+    for (const { digest, tag } of found) await copy.copyReferrer(digest, tag)
+    copied.push(...found)
+    subjects = [...new Set(found.map(({ digest }) => digest))].filter((digest) => !seen.has(digest))
+  }
+  return copied
 }
 
 /** Parses where to copy to: as the name of an image, whose file need not exist. @throws USAGE, SOURCE_INVALID, REFERENCE_INVALID */

@@ -40,7 +40,12 @@ test('all of a chunk reaches a reader that is slower', async () => {
       await using output = await openOutput({ kind: 'special', path, isDisk: false }, undefined)
       await writeWhenPossible(output.descriptor, Buffer.alloc(300_000), undefined)
     }
-    assert.equal(Buffer.concat((await said) as Buffer[]).toString().trim(), '300000')
+    assert.equal(
+      Buffer.concat((await said) as Buffer[])
+        .toString()
+        .trim(),
+      '300000',
+    )
   } finally {
     rmSync(folder, { recursive: true })
   }

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
@@ -46,6 +56,22 @@ describe('a file with logins', () => {
     assert.equal(statSync(file).mode & 0o777, 0o600)
     assert.equal(await find('registry.lan:5000'), 'ann a:b c')
     assert.equal(hasLogin(file, target), true)
+  })
+
+  test("stays its owner's when root changes it, and so do the directories and the target of a link that root creates", {
+    skip: process.geteuid?.() !== 0,
+  }, async () => {
+    chownSync(folder, 1234, 1235)
+    const target = parseLoginTarget('x.test')
+    const ownerOf = (path: string) => [statSync(path).uid, statSync(path).gid]
+    await storeLogin(file, target, ANN, { env: env() })
+    for (const path of [file, join(folder, 'docker')]) assert.deepEqual(ownerOf(path), [1234, 1235])
+    await storeLogin(file, parseLoginTarget('y.test'), ANN, { env: env() })
+    assert.deepEqual(ownerOf(file), [1234, 1235])
+    symlinkSync('docker/other.json', join(folder, 'dangling.json'))
+    await storeLogin(join(folder, 'dangling.json'), target, ANN, { env: env() })
+    assert.deepEqual(ownerOf(join(folder, 'docker/other.json')), [1234, 1235])
+    assert.ok(lstatSync(join(folder, 'dangling.json')).isSymbolicLink())
   })
 
   test('keeps its other entries and fields, and the symlink that leads to it', async () => {

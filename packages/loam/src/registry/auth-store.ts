@@ -3,8 +3,22 @@
  * names gets the password; the file gets an empty entry then, as docker writes it. auth-file.ts describes the format.
  */
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import {
+  closeSync,
+  constants,
+  fchownSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
@@ -140,17 +154,18 @@ function readFile(file: string): Json | undefined {
   }
 }
 
-/** Replaces a file as a whole, so that a reader never gets half of it. A symlink stays, and its target is replaced. */
+/** Replaces a file as a whole, so that a reader never gets half of it. A symlink stays, and its target is replaced. The owner stays. */
 function writeFile(file: string, json: Json): void {
   try {
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
     const path = realPathOf(file)
+    makeFolder(dirname(path))
     const unfinished = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}`)
     try {
-      writeFileSync(unfinished, `${JSON.stringify(json, undefined, '\t')}\n`, {
-        mode: 0o600,
-        flag: 'wx',
-        flush: true,
+      const owner = statSync(path, { throwIfNoEntry: false }) ?? statSync(dirname(path))
+      withOpen(openSync(unfinished, 'wx', 0o600), (fd) => {
+        giveTo(fd, owner)
+        writeFileSync(fd, `${JSON.stringify(json, undefined, '\t')}\n`)
+        fsyncSync(fd)
       })
       renameSync(unfinished, path)
     } catch (error) {
@@ -162,13 +177,38 @@ function writeFile(file: string, json: Json): void {
   }
 }
 
+/** Creates a directory, with those above it, for the owner of the first one that exists. */
+function makeFolder(folder: string): void {
+  if (statSync(folder, { throwIfNoEntry: false }) !== undefined) return
+  makeFolder(dirname(folder))
+  mkdirSync(folder, { mode: 0o700 })
+  withOpen(openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW), (fd) => {
+    giveTo(fd, statSync(dirname(folder)))
+  })
+}
+
+function withOpen(fd: number, act: (fd: number) => void): void {
+  try {
+    act(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Root may write into the home of a user, whose programs have to read the file afterwards. */
+function giveTo(fd: number, { uid, gid }: { readonly uid: number; readonly gid: number }): void {
+  if (process.geteuid?.() === 0 && uid !== 0) fchownSync(fd, uid, gid)
+}
+
+/** Follows links, also to a file that does not exist. @throws ELOOP */
 function realPathOf(file: string): string {
   try {
     return realpathSync(file)
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return file
-    throw error
+    if (!isErrno(error, 'ENOENT')) throw error
   }
+  const isLink = lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true
+  return isLink ? realPathOf(resolve(dirname(file), readlinkSync(file))) : file
 }
 
 /** Parses what a user logs in to: a host, an address of docker's, or a host with the first parts of a repository's name. @throws USAGE */

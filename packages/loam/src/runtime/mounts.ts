@@ -68,25 +68,37 @@ const TMPFS_FLAGS: Readonly<Record<string, string | undefined>> = {
   noexec: 'exec',
   nosuid: undefined,
   nodev: undefined,
+  tmpcopyup: 'notmpcopyup',
+  notmpcopyup: 'tmpcopyup',
 }
+/** Words that only choose another option's absence. */
+const TMPFS_ABSENCES: readonly string[] = ['exec', 'notmpcopyup']
 const TMPFS_VALUES = /^(?:size=\d+[kmg]?%?|nr_inodes=\d+[kmg]?|mode=[0-7]{1,4}|uid=\d{1,10}|gid=\d{1,10})$/i
 
-/** Parses `PATH[:OPTIONS]`, as `--tmpfs` of docker and podman: without options it is writable, and no program in it can be run. @throws USAGE */
+/**
+ * Parses `PATH[:OPTIONS]`, as `--tmpfs` of podman: without options it is writable, no program in it can be run, and it begins with what the image
+ * has there. @throws USAGE
+ */
 export function parseTmpfs(text: string): RuntimeMount {
   const colon = text.indexOf(':')
   const destination = colon < 0 ? text : text.slice(0, colon)
   const fail = (why: string) =>
     new LoamError('USAGE', `parse --tmpfs ${JSON.stringify(text)}: ${why}`, {
-      hint: 'Write --tmpfs /run or --tmpfs /run:size=64m,mode=1777; the options are ro, exec, size, nr_inodes, mode, uid and gid.',
+      hint: 'Write --tmpfs /run or --tmpfs /run:size=64m,mode=1777; the options are ro, exec, notmpcopyup, size, nr_inodes, mode, uid and gid.',
     })
   if (!destination.startsWith('/') || destination.includes('\0')) throw fail('it needs an absolute path')
-  let options = ['nosuid', 'nodev', 'noexec', 'rw']
+  let options = ['nosuid', 'nodev', 'noexec', 'rw', 'tmpcopyup']
   for (const option of colon < 0 ? [] : text.slice(colon + 1).split(',')) {
     if (!TMPFS_VALUES.test(option) && !Object.hasOwn(TMPFS_FLAGS, option))
       throw fail(`the option ${JSON.stringify(option)} is not known`)
     options = [...options.filter((each) => each !== TMPFS_FLAGS[option] && each !== option), option]
   }
-  return { destination, type: 'tmpfs', source: 'tmpfs', options: options.filter((each) => each !== 'exec') }
+  return {
+    destination,
+    type: 'tmpfs',
+    source: 'tmpfs',
+    options: options.filter((each) => !TMPFS_ABSENCES.includes(each)),
+  }
 }
 
 /** Parses `type=image,source=IMAGE,target=PATH[,readonly]`, an absolute path or one in the sandbox folder; undefined for mounts of other types. @throws USAGE */

@@ -3,7 +3,7 @@ import type { RunConfig } from '../image/index.ts'
 
 /** The command that a user requests. */
 export interface CommandRequest {
-  /** Program instead of the image's entrypoint; the empty text removes the entrypoint. */
+  /** Program, or a JSON list of words, instead of the image's entrypoint; the empty text removes the entrypoint. */
   readonly value?: string | undefined
   /** Arguments after the program, or after the image's entrypoint; empty for the image's own. */
   readonly args: readonly string[]
@@ -29,9 +29,21 @@ export function mergeCommand(run: RunConfig, { value, args, shell }: CommandRequ
     if (value === undefined) throw new LoamError('USAGE', 'run: a shell command line is empty')
     return ['/bin/sh', '-c', value]
   }
-  if (value !== undefined && value !== '') return [value, ...args]
+  if (value !== undefined && value !== '') return [...(parseWords(value) ?? [value]), ...args]
   const entrypoint = value === '' ? [] : run.entrypoint
   return [...entrypoint, ...(args.length > 0 ? args : run.cmd)]
+}
+
+/** Parses an entrypoint that is a JSON list of words, as podman takes it; undefined for the name of a program. */
+function parseWords(text: string): string[] | undefined {
+  if (!text.startsWith('[')) return undefined
+  try {
+    const list: unknown = JSON.parse(text)
+    const isWords = Array.isArray(list) && list.length > 0 && list.every((word) => typeof word === 'string')
+    return isWords ? list : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** An entrypoint of one empty text means no entrypoint: a build removes that of its base in this way (moby, daemon/create.go). */
@@ -45,23 +57,22 @@ export function ignoreRuntime(run: RunConfig): RunConfig {
 }
 
 /**
- * Reads variables: `KEY=VALUE`, or `KEY` for its value in the user's environment. @throws USAGE for a KEY that is not set there, and
- * for a text that does not name a variable
+ * Reads variables: `KEY=VALUE`, or `KEY` for its value in the user's environment. A KEY that is not set there is left out, as by docker and
+ * podman. @throws USAGE for a text that does not name a variable
  */
 export function readEnv(
   entries: readonly string[],
   own: Readonly<Record<string, string | undefined>>,
 ): string[] {
-  return entries.map((entry) => {
+  return entries.flatMap((entry) => {
     const equals = entry.indexOf('=')
-    if (equals > 0) return entry
-    const value = equals < 0 && Object.hasOwn(own, entry) ? own[entry] : undefined
-    if (value !== undefined) return `${entry}=${value}`
-    const why =
-      equals < 0 && entry !== '' ? 'it is not set in this environment' : 'the variable name is empty'
-    throw new LoamError('USAGE', `read --env ${JSON.stringify(entry)}: ${why}`, {
-      hint: 'Give NAME=VALUE, or NAME alone to pass on its current value.',
-    })
+    if (equals > 0) return [entry]
+    if (equals === 0 || entry === '')
+      throw new LoamError('USAGE', `read --env ${JSON.stringify(entry)}: the variable name is empty`, {
+        hint: 'Give NAME=VALUE, or NAME alone to pass on its current value.',
+      })
+    const value = Object.hasOwn(own, entry) ? own[entry] : undefined
+    return value === undefined ? [] : [`${entry}=${value}`]
   })
 }
 

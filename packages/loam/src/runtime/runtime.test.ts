@@ -170,13 +170,20 @@ describe('an entrypoint', () => {
     assert.deepEqual(merge([]), ['cmd', 'c1'])
     assert.deepEqual(merge(['given', 'x']), ['given', 'x'])
   })
+
+  test('an entrypoint that is a JSON list of words is these words, and any other text is a program', () => {
+    const merge = (value: string) => mergeCommand(run, { value, args: ['x'], shell: false })
+    assert.deepEqual(merge('["/bin/sh","-c"]'), ['/bin/sh', '-c', 'x'])
+    for (const program of ['[', '[]', '[1]', '/bin/sh']) assert.deepEqual(merge(program), [program, 'x'])
+  })
 })
 
 describe('variables', () => {
-  test("a variable without a value gets the caller's value, and is refused if the caller has none", () => {
+  test("a variable without a value gets the caller's value, and is left out if the caller has none", () => {
     const own = { TOKEN: 'a=b', EMPTY: '', ABSENT: undefined }
     assert.deepEqual(readEnv(['TOKEN', 'EMPTY', 'A=1', 'B='], own), ['TOKEN=a=b', 'EMPTY=', 'A=1', 'B='])
-    for (const entry of ['ABSENT', 'toString', '', '=x', '='])
+    assert.deepEqual(readEnv(['ABSENT', 'toString', 'A=1'], own), ['A=1'])
+    for (const entry of ['', '=x', '='])
       assert.throws(
         () => readEnv([entry], own),
         (error) => isLoamError(error, 'USAGE'),

@@ -55,10 +55,15 @@ In one layer, HIDDEN is what later layers hide, and whiteouts are names that the
         const entries = [...(depth === 0 ? [] : await reader.list(top, depth)), sum]
         const { output } = session
         const { digest } = top
-        output.result({ digest, layer: flags.layer, path: top.path, entries, leftOut: reader.leftOut }, () =>
+        const { leftOut, unread } = reader
+        output.result({ digest, layer: flags.layer, path: top.path, entries, leftOut, unread }, () =>
           format(entries, flags),
         )
-        if (reader.leftOut > 0) output.note(`${reader.leftOut} smaller names are left out`)
+        if (unread > 0)
+          output.note(
+            `the content of ${unread} directories is not listed: \`loam du -d N ${image} DIRECTORY\` lists less at once`,
+          )
+        if (leftOut > 0) output.note(`${leftOut} smaller names are left out`)
       })
     })
 }
@@ -102,6 +107,8 @@ class Reader {
   #directories = 0
   /** Names that are not listed. */
   leftOut = 0
+  /** Directories whose content is not listed because there are too many. */
+  unread = 0
 
   constructor(session: Session, image: string, options: ContentsOptions) {
     this.#session = session
@@ -115,7 +122,9 @@ class Reader {
     const listed: Sized[] = []
     for (const entry of level.entries) {
       const path = `${level.path === '/' ? '' : level.path}/${entry.name}`
-      if (entry.type === 'directory' && depth > 1 && this.#directories < MAX_DIRECTORIES) {
+      const isRead = entry.type === 'directory' && depth > 1
+      if (isRead && this.#directories >= MAX_DIRECTORIES) this.unread += 1
+      else if (isRead) {
         this.#directories += 1
         const below = await this.#session.loam.images.contents(this.#image, { ...this.#options, path })
         listed.push(...(await this.list(below, depth - 1)))

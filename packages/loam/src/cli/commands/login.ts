@@ -85,11 +85,9 @@ interface LoginCall {
 }
 
 async function login(call: LoginCall, target: LoginTarget): Promise<void> {
-  const { output, context, flags } = call
-  const given = await readLogin(call, target)
-  const { file, helper, isVerified } = await logIn(context, target, given).catch((error: unknown) => {
-    throw refused(error, target, given)
-  })
+  const { output, flags } = call
+  const { given, verified } = await verify(call, target)
+  const { file, helper, isVerified } = verified
   if (!isVerified) output.note(`${target.registry} does not ask for a login: the password was not verified`)
   if (helper === undefined)
     output.note(`the password is in ${file}, unencrypted; a credential helper (credsStore) would protect it`)
@@ -99,15 +97,51 @@ async function login(call: LoginCall, target: LoginTarget): Promise<void> {
   output.result(result, () => 'Login Succeeded')
 }
 
-function refused(error: unknown, { registry }: LoginTarget, { username }: Login): unknown {
-  if (!isLoamError(error, 'REGISTRY_UNAUTHORIZED', 'REGISTRY_DENIED')) return error
+/** Logs in with a login that is stored or given; asks for another one at a terminal if the registry refuses the stored one, which may have expired. */
+async function verify(
+  call: LoginCall,
+  target: LoginTarget,
+): Promise<{ readonly given: Login; readonly verified: Awaited<ReturnType<typeof logIn>> }> {
+  const { host, output, context, flags } = call
+  const known =
+    flags.username === undefined && flags.password === undefined && flags.passwordStdin !== true
+      ? await findUser(context, target)
+      : undefined
+  if (known !== undefined) {
+    output.note(`using the stored login of ${known.username}`)
+    try {
+      return { given: known, verified: await logIn(context, target, known) }
+    } catch (error) {
+      if (!isRefusal(error) || !host.stdin.isTerminal) throw refused(error, target, known, true)
+      output.note(`${target.registry} refused it: log in again`)
+    }
+  }
+  const given = await readLogin(call, target, known?.username)
+  const verified = await logIn(context, target, given).catch((error: unknown) => {
+    throw refused(error, target, given, false)
+  })
+  return { given, verified }
+}
+
+function isRefusal(error: unknown): error is LoamError {
+  return isLoamError(error, 'REGISTRY_UNAUTHORIZED', 'REGISTRY_DENIED')
+}
+
+function refused(error: unknown, { registry }: LoginTarget, { username }: Login, isStored: boolean): unknown {
+  if (!isRefusal(error)) return error
   const { code, message, details } = error
-  const hint = `${registry} refused user ${username} with this password. Nothing was stored. Some registries need an access token in place of the password.`
+  const hint = isStored
+    ? `${registry} refused the stored login of ${username}. Log in again: echo PASSWORD | loam login --username ${username} --password-stdin ${registry}`
+    : `${registry} refused user ${username} with this password. Nothing was stored. Some registries need an access token in place of the password.`
   return new LoamError(code, message, { cause: error, details, hint })
 }
 
-/** Returns the user and password: given, known from a former login, or asked for. @throws USAGE */
-async function readLogin({ host, flags, context }: LoginCall, target: LoginTarget): Promise<Login> {
+/** Returns the user and password: given, or asked for. An empty answer is the user of a former login. @throws USAGE */
+async function readLogin(
+  { host, flags, context }: LoginCall,
+  target: LoginTarget,
+  former: string | undefined,
+): Promise<Login> {
   const { username, password, passwordStdin = false } = flags
   if (passwordStdin && username === undefined)
     throw new LoamError('USAGE', 'log in: --password-stdin needs --username')
@@ -117,13 +151,13 @@ async function readLogin({ host, flags, context }: LoginCall, target: LoginTarge
     return checked({ username, password: text })
   }
   if (username !== undefined && password !== undefined) return checked({ username, password })
-  const known = username === undefined && password === undefined ? await findUser(context, target) : undefined
-  if (known !== undefined) return known
   if (!host.stdin.isTerminal)
     throw new LoamError('USAGE', 'log in: standard input is not a terminal that could be asked', {
       hint: `echo PASSWORD | loam login --username USER --password-stdin ${target.registry}`,
     })
-  const user = username ?? (await host.ask('Username: ', signal)).trim()
+  const question = former === undefined ? 'Username: ' : `Username (${former}): `
+  const answer = username ?? (await host.ask(question, signal)).trim()
+  const user = answer === '' && username === undefined ? (former ?? '') : answer
   return checked({ username: user, password: password ?? (await host.askSecret('Password: ', signal)) })
 }
 
