@@ -71,7 +71,8 @@ function findHolder(state) {
 /** The same, unless it has one ID, and others are there now that were not tried: then the user has followed the hint, and a new one is made. */
 function findCurrentHolder(state) {
   const holder = findHolder(state)
-  if (holder === undefined || holder.ids !== 'single' || [undefined, holder.tried].includes(rangesNow())) return holder
+  if (holder === undefined || holder.ids !== 'single' || [undefined, holder.tried].includes(rangesNow()))
+    return holder
   if (!hasOwnMounts(holder.pid)) return undefined
   const why = `subordinate IDs are available now, but the namespace of the user is in use: unmount what is mounted, or remove ${state}/namespace`
   return Object.assign({}, holder, { why })
@@ -133,7 +134,14 @@ async function startHolder(state, map) {
     const { ids, why } = map(child.pid)
     child.stdin.write('\n')
     await answerOf(child)
-    const holder = { pid: child.pid, startedAt: startTime(child.pid), boot: bootId(), ids, why, tried: rangesNow() }
+    const holder = {
+      pid: child.pid,
+      startedAt: startTime(child.pid),
+      boot: bootId(),
+      ids,
+      why,
+      tried: rangesNow(),
+    }
     fs.writeFileSync(`${state}/namespace.new`, JSON.stringify(holder), { mode: 0o600 })
     fs.renameSync(`${state}/namespace.new`, `${state}/namespace`)
     await new Promise((resolve) => child.stdin.end('\n', resolve))
