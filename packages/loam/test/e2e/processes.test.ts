@@ -48,12 +48,12 @@ describe('a process of loam run', () => {
     writeFileSync(join(work, 'file'), 'x')
     writeFileSync(join(work, 'env'), '# comment\nFROM_FILE=1\nBOTH=file\n')
     const line =
-      'id -u; pwd; hostname; ls; echo $FROM_FILE $BOTH; grep -c " /run tmpfs.*size=1024k" /proc/mounts'
+      'id -u; pwd; hostname; ls; echo $FROM_FILE $BOTH; grep -c " /run tmpfs.*size=1024k" /proc/mounts; grep -c ^root: /etc/passwd'
     const options =
       `-i --rm -e BOTH=flag --env-file ${work}/env -v ${work}:/work:ro -w /work -u app -h web`.split(' ')
-    const limits = '--tmpfs /run:size=1m -m 64m --cpus 0.5 --net none --name n1'.split(' ')
+    const limits = '--tmpfs /run:size=1m --tmpfs /etc -m 64m --cpus 0.5 --net none --name n1'.split(' ')
     const stdout = said('run', ...options, ...limits, image, 'sh', '-c', line)
-    assert.equal(stdout, '1000\n/work\nweb\nenv\nfile\n1 flag\n1\n')
+    assert.equal(stdout, '1000\n/work\nweb\nenv\nfile\n1 flag\n1\n1\n')
     const missing = loam('run', '-v', `${work}/none:/x`, image, 'true')
     assert.deepEqual([missing.status, /none at \/x: it does not exist/.test(missing.stderr)], [125, true])
   })
