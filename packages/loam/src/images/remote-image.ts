@@ -16,7 +16,14 @@ import {
   splitDigest,
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
-import { type ImageSource, kindOf, readArtifact, type Referrer } from '../sources/index.ts'
+import {
+  type ImageSource,
+  isNameUnknown,
+  kindOf,
+  noRepository,
+  readArtifact,
+  type Referrer,
+} from '../sources/index.ts'
 import type { ImageOptions } from './requests.ts'
 import type { ImageServices } from './services.ts'
 import { formatAnyName } from './source-opener.ts'
@@ -96,7 +103,9 @@ export async function listRepositoryTags(
     client.listTags(reference, { signal: options.signal }).catch((error: unknown) => {
       if (!isLoamError(error, 'IMAGE_NOT_FOUND')) throw error
       const { code, message, details } = error
-      const hint = `${reference.registry} has no repository ${reference.repository}. Check the spelling of its name.`
+      const hint = isNameUnknown(error)
+        ? noRepository(reference)
+        : 'The registry may have no list of tags, or no such repository.'
       throw new LoamError(code, message, { cause: error, details, hint })
     }),
   )

@@ -84,6 +84,7 @@ export async function statusError(response: Response, attempted: string, by: Ans
   const details = {
     status: response.statusCode,
     registry: host ?? registry,
+    ...codeIn(words),
     ...(asked === undefined ? {} : { retryAfterMs: asked }),
   }
   // Storage has no accounts, and a token server no images.
@@ -123,6 +124,12 @@ export async function statusError(response: Response, attempted: string, by: Ans
     default:
       return new LoamError('REGISTRY_RESPONSE', message, { details })
   }
+}
+
+/** The code of the registry's first error (OCI distribution-spec, error codes). */
+function codeIn(words: string): { readonly registryCode?: string } {
+  const [registryCode] = /^[A-Z_]+(?=:|,|$)/.exec(words) ?? []
+  return registryCode === undefined ? {} : { registryCode }
 }
 
 async function readDiagnostics(response: Response): Promise<string> {

@@ -41,3 +41,4 @@ export {
 export { kindOf, readArtifact, referrerOf, type Referrer, type ReferrerKind } from './referrers.ts'
 export { listReferrer } from './push-lazy-artifact.ts'
 export type { ArchivedSource } from './archive-parts.ts'
+export { isNameUnknown, noRepository } from './missing-image.ts'

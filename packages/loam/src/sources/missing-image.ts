@@ -43,10 +43,18 @@ async function hintFor(
       images.length > shown.length ? `, among others (\`loam tags ${registry}/${repository}\`)` : ''
     return `The repository has the tags ${shown.join(', ')}${rest}.`
   } catch (error) {
-    if (isLoamError(error, 'IMAGE_NOT_FOUND'))
-      return `${registry} has no repository ${repository}. Check the spelling of its name.`
-    return undefined
+    return isNameUnknown(error) ? noRepository(reference) : undefined
   }
+}
+
+/** Whether an error says that a registry has no such repository. Some registries answer 404 because they have no list of tags. */
+export function isNameUnknown(error: unknown): boolean {
+  return isLoamError(error, 'IMAGE_NOT_FOUND') && error.details['registryCode'] === 'NAME_UNKNOWN'
+}
+
+/** Returns the hint for a repository that does not exist. */
+export function noRepository({ registry, repository }: ImageReference): string {
+  return `${registry} has no repository ${repository}. Check the spelling of its name.`
 }
 
 /** Returns the tags that are most like a missing one: those with the longest common beginning, the newest version first. */
