@@ -1,5 +1,5 @@
 import { LoamError } from '../errors/index.ts'
-import type { ContainerProcess } from '../containers/index.ts'
+import { type ContainerProcess, PROCESS_STATUSES } from '../containers/index.ts'
 import type { ContainerInfo, RootfsInfo } from '../provisioner/index.ts'
 import { formatAge, shortDigest } from './format.ts'
 import type { ListDefinition, ListField } from './lists.ts'
@@ -39,6 +39,13 @@ function stateOf({ rootfs, process }: ContainerRow): string {
   const hasProcess = process !== undefined && process.status !== 'none' && rootfs?.volumeTarget === undefined
   return hasProcess ? process.status : (rootfs?.state ?? '-')
 }
+
+/** What `stateOf` can be. */
+const STATES: readonly string[] = [
+  ...PROCESS_STATUSES.filter((status) => status !== 'none'),
+  ...(['provisioning', 'ready', 'destroying'] satisfies RootfsInfo['state'][]),
+  'not mounted',
+]
 
 function statusOf(row: ContainerRow): string {
   const { exitStatus } = row.process ?? {}
@@ -96,6 +103,7 @@ export function containerList(rows: readonly ContainerRow[]): ListDefinition<Con
       before: (row, value) => createdAtMs(row) < createdAt('before', value),
       since: (row, value) => createdAtMs(row) > createdAt('since', value),
     },
+    filterValues: { status: STATES },
     sorts: {
       '-created': createdAtMs,
       id: ({ container }) => container.id,

@@ -41,6 +41,8 @@ export interface ListDefinition<Row> {
   readonly idOf: (row: Row, isFull: boolean) => string
   /** Filters by key: returns whether a row has a value. */
   readonly filters: Readonly<Record<string, (row: Row, value: string) => boolean>>
+  /** All values that a filter can have. Filters that are not named here take any. */
+  readonly filterValues?: Readonly<Record<string, readonly string[]>>
   /** Sort keys. One that begins with a minus sign sorts the largest first. */
   readonly sorts: Readonly<Record<string, SortKey<Row>>>
 }
@@ -60,15 +62,17 @@ export function addListOptions<Row>(command: Command, definition: ListDefinition
     .addOption(new Option('--no-heading', 'leave out the heading of the table'))
 }
 
-/** Chooses the rows that the filters allow, in the order that is asked for. @throws USAGE for unknown filters and keys */
+/** Chooses the rows that the filters allow, in the order that is asked for. @throws USAGE for unknown filters, values and keys */
 export function chooseRows<Row>(
   rows: readonly Row[],
   { filter = [], sort }: ListFlags,
   definition: ListDefinition<Row>,
 ): Row[] {
   const wanted = Map.groupBy(filter.map(parseFilter), ({ key }) => key)
-  for (const key of wanted.keys())
+  for (const [key, values] of wanted) {
     if (!Object.hasOwn(definition.filters, key)) throw unknownKey('--filter', key, definition.filters)
+    for (const { value } of values) checkValue(key, value, definition.filterValues?.[key])
+  }
   // As in docker: several values of one key are alternatives, several keys are all required.
   const chosen = rows.filter((row) =>
     [...wanted].every(([key, values]) =>
@@ -82,6 +86,14 @@ function parseFilter(text: string): { readonly key: string; readonly value: stri
   const [, key, value] = /^([^=]+?)=(.*)$/s.exec(text) ?? []
   if (key !== undefined && value !== undefined) return { key, value }
   throw new LoamError('USAGE', `read --filter ${text}: it has no =`, { hint: 'Write --filter KEY=VALUE.' })
+}
+
+/** An empty list would say that there is nothing of what was meant. */
+function checkValue(key: string, value: string, known: readonly string[] | undefined): void {
+  if (known === undefined || known.includes(value)) return
+  throw new LoamError('USAGE', `read --filter ${key}: there is no ${key} ${value}`, {
+    hint: `There are ${known.join(', ')}.`,
+  })
 }
 
 function unknownKey(option: string, key: string, known: Readonly<Record<string, unknown>>): LoamError {

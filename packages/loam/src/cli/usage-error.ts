@@ -14,6 +14,8 @@ const DESTRUCTIVE: readonly string[] = [
   'stop',
   'umount',
   'untag',
+  'unexport',
+  'logout',
 ]
 
 /** Commands of other tools, and their counterparts in Loam or elsewhere. */

@@ -122,12 +122,15 @@ describe('a mistyped command', () => {
       'gcc',
       'g',
       'recovr',
+      'unexprt',
+      'loguot',
       'rcover',
       'history',
       'comit',
       'move',
     ]
-    for (const word of slips) assert.doesNotMatch(hintOf(word), /destroy|rmi|prune|gc|recover/, word)
+    for (const word of slips)
+      assert.doesNotMatch(hintOf(word), /destroy|rmi|prune|gc|recover|unexport|logout/, word)
   })
 
   test('a mistyped command, or one of another tool, suggests the right one', () => {

@@ -26,6 +26,7 @@ import {
 } from '../runtime/index.ts'
 import { isSignal, STOP_SIGNAL } from './signals.ts'
 import { findCommand } from './find-command.ts'
+import { orderMounts } from './mount-order.ts'
 import { findProcessUser } from './process-user.ts'
 import type { HostMount, RunImageOptions } from './requests.ts'
 import type { ProvisionedVolume } from './results.ts'
@@ -90,10 +91,10 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     user,
     terminal,
     hostname,
-    mounts: [
-      ...networkMounts(bundlePath, { rootfs, hostname, network: confinement.network }),
-      ...started.mounts,
-    ],
+    mounts: orderMounts(
+      networkMounts(bundlePath, { rootfs, hostname, network: confinement.network }),
+      started.mounts,
+    ),
     confinement,
     cgroup: cgroupOf(bundlePath),
     annotations: annotationsOf(run),

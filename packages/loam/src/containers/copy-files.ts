@@ -62,13 +62,14 @@ export async function copyFrom(
   [path, hostPath]: readonly [path: string, hostPath: string],
   { keepsOwners = false, followsLink = false, signal }: CopyOptions,
 ): Promise<CopyReport> {
-  const from = inContainer(container, path)
-  const source = openFileInRoot(from, followsLink || isDirectoryPath(path))
+  const follows = followsLink || isDirectoryPath(path)
+  const source = openFileInRoot(inContainer(container, path, follows), follows)
   if (source === undefined)
     throw notFound(`${container.id}:${path}`, 'there is no such file in the container')
   using _source = closing(source)
   const { isDirectory } = FileStat.of(source)
-  using target = openHostTarget(hostPath, { path, isDirectory })
+  const instead = `loam exec ${container.id} cat FILE > TARGET`
+  using target = openHostTarget(hostPath, { path, isDirectory, instead })
   const copy = { source, target: target.fd, name: target.name, owner: undefined }
   return await layers.trees.copyTree({ ...copy, keepsOwners: keepsOwners && isRoot() }, signal)
 }
@@ -83,7 +84,8 @@ export async function copyTo(
   const follows = followsLink || isDirectoryPath(hostPath)
   using source = closing(openHost(hostPath, O_PATH | (follows ? 0 : constants.O_NOFOLLOW)))
   const { isDirectory } = FileStat.of(source.fd)
-  using target = openContainerTarget(container, path, { path: hostPath, isDirectory })
+  const instead = `loam exec -i ${container.id} sh -c 'cat > TARGET' < FILE`
+  using target = openContainerTarget(container, path, { path: hostPath, isDirectory, instead })
   const { idMapping } = container
   const root = idMapping === undefined ? { uid: 0, gid: 0 } : hostRoot(idMapping)
   // In a user namespace the owners of this machine have no meaning.
@@ -97,13 +99,15 @@ interface CopySource {
   /** As it was given. */
   readonly path: string
   readonly isDirectory: boolean
+  /** Command for targets that a copy does not write to. */
+  readonly instead: string
 }
 
 /** Returns the place on this machine, by the rules of docker and podman. */
 function openHostTarget(hostPath: string, source: CopySource): Target & Disposable {
   const found = tryStat(hostPath)
   if (found?.isDirectory() === true) return closing(openHost(hostPath, OPEN_PLACE), nameIn(source))
-  checkFileTarget(hostPath, source, found !== undefined)
+  checkFileTarget(hostPath, source, found?.isFile())
   // A link to a file is followed, as by the directory that was named.
   const file = found === undefined ? resolve(hostPath) : realpathSync(hostPath)
   return closing(openHost(dirname(file), OPEN_PLACE), basename(file))
@@ -115,31 +119,37 @@ function openContainerTarget(
   path: string,
   source: CopySource,
 ): Target & Disposable {
-  const to = inContainer(container, path)
+  const to = inContainer(container, path, true)
   const found = openFileInRoot(to, true)
   if (found === undefined) {
-    checkFileTarget(path, source, false)
+    checkFileTarget(path, source, undefined)
     const fd = openFileInRoot({ ...to, path: posix.dirname(to.path) }, true)
     if (fd !== undefined && FileStat.of(fd).isDirectory) return closing(fd, posix.basename(to.path))
     if (fd !== undefined) closeSync(fd)
     throw notFound(`to ${container.id}:${path}`, 'there is no such directory in the container')
   }
   const existing = closing(found, nameIn(source))
-  if (FileStat.of(found).isDirectory) return existing
+  const stat = FileStat.of(found)
+  if (stat.isDirectory) return existing
   using _file = existing
-  checkFileTarget(path, source, true)
-  const real = readlinkSync(`/proc/self/fd/${found}`).slice(container.rootfsPath.length)
-  return closing(
-    openDirectoryInRoot({ ...to, path: posix.dirname(real) }),
-    posix.basename(real.replace(/ \(deleted\)$/, '')),
-  )
+  checkFileTarget(path, source, stat.isFile)
+  const real = realPathOf(found, container.rootfsPath)
+  return closing(openDirectoryInRoot({ ...to, path: posix.dirname(real) }), posix.basename(real))
 }
 
-/** @throws USAGE, PATH_NOT_FOUND for a target that is not a directory and has to be one */
-function checkFileTarget(path: string, { isDirectory }: CopySource, exists: boolean): void {
-  if (exists && isDirectory)
+/**
+ * `isFile`: whether what is there is a regular file; undefined: nothing is there. @throws USAGE, PATH_NOT_FOUND for a target that has to be a
+ * directory, and for a device, pipe or socket
+ */
+function checkFileTarget(path: string, source: CopySource, isFile: boolean | undefined): void {
+  if (isFile === false) {
+    throw new LoamError('USAGE', `copy to ${path}: it is a device, a pipe or a socket`, {
+      hint: `Write to it by a program: ${source.instead}`,
+    })
+  }
+  if (isFile === true && source.isDirectory)
     throw new LoamError('USAGE', `copy to ${path}: it is a file, and the source is a directory`)
-  if (!isDirectory && isDirectoryPath(path)) throw notFound(path, 'there is no such directory')
+  if (!source.isDirectory && isDirectoryPath(path)) throw notFound(path, 'there is no such directory')
 }
 
 /** The name in a directory that exists; the content alone of `DIRECTORY/.` and of the root. */
@@ -153,18 +163,51 @@ function isDirectoryPath(path: string): boolean {
   return /(?:^|\/)\.{0,2}$/.test(path)
 }
 
-/** @throws USAGE for a path that the runtime has covered by a mount */
+/** `isFollowed`: also a symlink at the end of the path. @throws USAGE for a path that leads into a mount of the runtime */
 function inContainer(
   { id, rootfsPath, mounts }: CopyContainer,
   path: string,
+  isFollowed: boolean,
 ): { readonly root: string; readonly path: string } {
   if (path.includes('\0')) throw new LoamError('USAGE', `copy ${id}: a path has no NUL`)
   const absolute = posix.resolve('/', path)
-  const covered = mounts.find((mount) => `${absolute}/`.startsWith(`${posix.join('/', mount)}/`))
+  const covered = findCovering(rootfsPath, mounts, { path: absolute, isFollowed })
   if (covered === undefined) return { root: rootfsPath, path: absolute }
   throw new LoamError('USAGE', `copy ${id}:${path}: ${covered} is a mount of the running container`, {
     hint: `Copy to or from the source of the mount; or use a pipe: loam exec ${id} cat FILE.`,
   })
+}
+
+/** Returns the mount that a path of a root filesystem leads into. Symlinks are resolved in the paths of both: /var/run may be /run. */
+export function findCovering(
+  root: string,
+  mounts: readonly string[],
+  { path, isFollowed }: { readonly path: string; readonly isFollowed: boolean },
+): string | undefined {
+  // What is behind a mount is not here: there the path cannot be resolved further, and need not.
+  const asWritten = (mount: string) => `${path}/`.startsWith(posix.join('/', mount, '/'))
+  const written = mounts.find(asWritten)
+  if (written !== undefined || mounts.length === 0) return written
+  const real = `${isFollowed ? resolveInRoot(root, path) : posix.join(resolveInRoot(root, posix.dirname(path)), posix.basename(path))}/`
+  return mounts.find((mount) => real.startsWith(posix.join(resolveInRoot(root, mount), '/')))
+}
+
+/** Resolves the symlinks of a path beneath a root, as far as its parts exist. */
+function resolveInRoot(root: string, path: string): string {
+  const absolute = posix.resolve('/', path)
+  const fd = openFileInRoot({ root, path: absolute }, true)
+  if (fd === undefined)
+    return absolute === '/'
+      ? '/'
+      : posix.join(resolveInRoot(root, posix.dirname(absolute)), posix.basename(absolute))
+  using _opened = closing(fd)
+  return realPathOf(fd, root)
+}
+
+/** Returns where an open file of a root filesystem is, from its root on. */
+function realPathOf(fd: number, root: string): string {
+  const path = readlinkSync(`/proc/self/fd/${fd}`).replace(/ \(deleted\)$/, '')
+  return posix.join('/', path.slice(realpathSync(root).length))
 }
 
 function openHost(path: string, flags: number): number {

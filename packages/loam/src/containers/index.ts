@@ -7,7 +7,7 @@ export {
   parseMesosContainer,
 } from './mesos-container.ts'
 export { findRuntime, type RuntimePaths } from './oci-runtime.ts'
-export type { ContainerProcess } from './process-state.ts'
+export { type ContainerProcess, PROCESS_STATUSES } from './process-state.ts'
 export { ContainerFiles } from './container-files.ts'
 export { ContainerProcesses } from './processes.ts'
 export type {

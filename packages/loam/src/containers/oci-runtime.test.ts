@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { removeRuntimeContainer, runBundle } from './oci-runtime.ts'
+import { messageOfRuntime, removeRuntimeContainer, runBundle } from './oci-runtime.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'loam-run-'))
 after(() => {
@@ -49,4 +49,14 @@ test('a runtime that does not support the requested confinement fails with a hin
     )
     rmSync(place.state, { recursive: true })
   }
+})
+
+test('the message of a runtime is shown without its log line', () => {
+  assert.equal(
+    messageOfRuntime(
+      'time="2026-01-02T03:04:05Z" level=error msg="open \\"x\\": container does not exist"\n',
+    ),
+    'open "x": container does not exist',
+  )
+  assert.equal(messageOfRuntime('2026-01-02T03:04:05.123456Z: no such file\n'), 'no such file')
 })

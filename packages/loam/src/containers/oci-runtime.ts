@@ -132,6 +132,19 @@ export function readFailure(log: string): string | undefined {
   return undefined
 }
 
+/** Returns the message of a runtime's error: runc writes `time="…" level=error msg="…"`, crun `TIME: MESSAGE`. */
+export function messageOfRuntime(stderr: string): string {
+  const text = stderr.trim()
+  const quoted = /\bmsg=("(?:[^"\\]|\\.)*")/.exec(text)?.[1]
+  if (quoted === undefined) return text.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z?: /, '')
+  return quoted.slice(1, -1).replaceAll(/\\(["\\])/g, '$1')
+}
+
+/** Returns whether a runtime has written the state of a container: runc's `state.json`, crun's `status`. */
+export function hasRuntimeState(paths: RuntimePaths, id: string): boolean {
+  return ['state.json', 'status'].some((name) => existsSync(join(runtimeRoot(paths), runtimeId(id), name)))
+}
+
 /** Kills and removes a container of the runtime with its bundle. A container that does not exist is not an error. */
 export async function removeRuntimeContainer(paths: RuntimePaths, id: string): Promise<void> {
   if (isKnownToRuntime(paths, id)) {

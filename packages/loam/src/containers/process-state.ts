@@ -3,7 +3,18 @@ import { isLoamError, LoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import { runProgram } from '../linux/index.ts'
 import { readMonitor } from './monitor-files.ts'
-import { bundlePath, isKnownToRuntime, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
+import {
+  bundlePath,
+  hasRuntimeState,
+  isKnownToRuntime,
+  messageOfRuntime,
+  runtimeCall,
+  runtimeId,
+  type RuntimePaths,
+} from './oci-runtime.ts'
+
+/** What `ContainerProcess.status` can be. */
+export const PROCESS_STATUSES = ['created', 'running', 'paused', 'exited', 'none', 'unknown'] as const
 
 /** The process of a container. */
 export interface ContainerProcess {
@@ -11,9 +22,9 @@ export interface ContainerProcess {
   readonly id: string
   /**
    * `created`: it is being started; `running`, `paused`; `exited`: it has ended; `none`: the container was created without a process, or
-   * its process ran in the foreground and has ended.
+   * its process ran in the foreground and has ended; `unknown`, in lists only: the OCI runtime does not say.
    */
-  readonly status: 'created' | 'running' | 'paused' | 'exited' | 'none'
+  readonly status: (typeof PROCESS_STATUSES)[number]
   /** Process ID on this machine; undefined if it does not run. */
   readonly pid: number | undefined
   /** Exit status; undefined if it has not ended, or if the status is not known. */
@@ -43,6 +54,17 @@ export async function readProcess(paths: RuntimePaths, id: string): Promise<Cont
   return { ...ended(), status: existsSync(bundle) ? 'created' : 'none' }
 }
 
+/** Reads the state of a process as `readProcess`, for a list: that of a container without a readable state is `unknown`. */
+export async function readListedProcess(paths: RuntimePaths, id: string): Promise<ContainerProcess> {
+  try {
+    return await readProcess(paths, id)
+  } catch (error) {
+    if (!isLoamError(error, 'RUNTIME_FAILED')) throw error
+    const isDetached = readMonitor(bundlePath(paths, id)) !== undefined
+    return { id, status: 'unknown', pid: undefined, exitStatus: undefined, isDetached }
+  }
+}
+
 /** Returns undefined for a process that has ended. @throws RUNTIME_FAILED */
 async function askRuntime(
   paths: RuntimePaths,
@@ -52,7 +74,14 @@ async function askRuntime(
   const { status: exit, stdout, stderr } = await runProgram(file, args, { env })
   // The container may be gone by now.
   if (exit !== 0 && !isKnownToRuntime(paths, id)) return undefined
-  if (exit !== 0) throw new LoamError('RUNTIME_FAILED', `read the state of ${id}: ${stderr.trim()}`)
+  if (exit !== 0) {
+    const why = messageOfRuntime(stderr)
+    // Its runtime was killed before it started anything. What another runtime has started would have a file of that one.
+    if (/does not exist|no such file/i.test(why) && !hasRuntimeState(paths, id)) return undefined
+    throw new LoamError('RUNTIME_FAILED', `read the state of ${id}: ${paths.runtime}: ${why}`, {
+      hint: 'Another setting `runtime` may have started it; `loam rm --force` removes it.',
+    })
+  }
   const { status, pid } = parseState(stdout)
   if (!STATUSES.includes(status)) return undefined
   return { status: status as ContainerProcess['status'], pid }

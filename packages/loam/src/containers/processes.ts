@@ -9,8 +9,8 @@ import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provis
 import { startBundle } from './detached-run.ts'
 import { execInContainer, readConfig } from './exec.ts'
 import { readMonitor } from './monitor-files.ts'
-import { bundlePath, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
-import { type ContainerProcess, readProcess } from './process-state.ts'
+import { bundlePath, messageOfRuntime, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
+import { type ContainerProcess, readListedProcess, readProcess } from './process-state.ts'
 import type { ExecOptions, LogOptions, RunStarter, StopOptions } from './requests.ts'
 import { type SpawnedProcess, type SpawnExecOptions, spawnProcess } from './spawned-process.ts'
 import { parseSignal, STOP_SIGNAL } from './signals.ts'
@@ -46,13 +46,13 @@ export class ContainerProcesses {
     this.#paths = paths
   }
 
-  /** Lists the processes of all containers, in the order of `Containers.list`. @throws RUNTIME_FAILED */
+  /** Lists the processes of all containers, in the order of `Containers.list`. One whose state cannot be read is `unknown`. */
   async list(): Promise<ContainerProcess[]> {
     const ids = this.#services.provisioner.list().map(({ id }) => id)
     const found: ContainerProcess[] = []
     for (let from = 0; from < ids.length; from += MAX_ASKED) {
       const some = ids.slice(from, from + MAX_ASKED)
-      found.push(...(await Promise.all(some.map(async (id) => readProcess(this.#paths, id)))))
+      found.push(...(await Promise.all(some.map(async (id) => readListedProcess(this.#paths, id)))))
     }
     return found
   }
@@ -212,7 +212,7 @@ export class ContainerProcesses {
     const { status, stderr } = await runProgram(file, args, { env })
     // It may have ended meanwhile.
     if (status === 0 || !(await this.#isActive(id))) return
-    throw new LoamError('RUNTIME_FAILED', `send signal ${signal} to ${id}: ${stderr.trim()}`)
+    throw new LoamError('RUNTIME_FAILED', `send signal ${signal} to ${id}: ${messageOfRuntime(stderr)}`)
   }
 
   async #isActive(id: string): Promise<boolean> {

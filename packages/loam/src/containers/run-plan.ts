@@ -12,6 +12,7 @@ import {
   readEnv,
 } from '../runtime/index.ts'
 import { checkNamespace, hostRights, readSeccompProfile } from './host-rights.ts'
+import { checkTargets } from './mount-order.ts'
 import type { ImageVolume, RunImageOptions } from './requests.ts'
 import { splitMounts } from './volumes.ts'
 
@@ -37,8 +38,14 @@ export interface RunSurroundings {
 /** Plans a run before anything is pulled or created, with notes for the user. @throws USAGE */
 export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: RunSurroundings): RunPlan {
   const { volumes, mounts } = splitMounts(options.mounts ?? [])
-  ;(options.tmpfs ?? []).forEach(parseTmpfs)
-  const binds = mounts.map(parseMount).filter(({ type }) => type === 'bind')
+  const parsed = mounts.map(parseMount)
+  const images = [...volumes, ...(options.volumes ?? [])]
+  checkTargets(
+    [...parsed, ...(options.tmpfs ?? []).map(parseTmpfs)]
+      .map(({ destination }) => destination)
+      .concat([...images, ...(options.hostMounts ?? [])].map(({ target }) => target)),
+  )
+  const binds = parsed.filter(({ type }) => type === 'bind')
   checkSources(
     [...binds.map(({ source }) => source), ...(options.hostMounts ?? []).map(({ hostPath }) => hostPath)],
     paths,
@@ -51,7 +58,7 @@ export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: R
   const confinement = planConfinement(options, rights, (path) => readSeccompProfile(path, cwd))
   if (confinement.network.kind === 'namespace') checkNamespace(confinement.network.path)
   for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
-  return { volumes: [...volumes, ...(options.volumes ?? [])], mounts, env, confinement }
+  return { volumes: images, mounts, env, confinement }
 }
 
 /** Runtimes would create a directory on this machine. @throws USAGE */

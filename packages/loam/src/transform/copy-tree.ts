@@ -1,7 +1,9 @@
 /*
  * Copies files between a container and this machine. Both sides may change meanwhile: what is read is read as `readFolder` says, and each name is
- * made beneath a descriptor of its directory, never opened if it exists, and never reached through a symlink.
+ * made beneath a descriptor of its directory, never opened if it exists, and never reached through a symlink. A file gets its name when it is whole:
+ * one that is canceled, or fails, leaves the old file as it was.
  */
+import { randomBytes } from 'node:crypto'
 import { closeSync, constants, ftruncateSync, writeSync } from 'node:fs'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
@@ -52,7 +54,7 @@ export interface CopyTreeOptions {
   readonly owner: FileOwner | undefined
   /** Keep owners, extended attributes and the bits of setuid programs. */
   readonly keepsOwners: boolean
-  /** Called before each file. */
+  /** Called before each file, and between the pieces of a large one. Throws to end the copy. */
   readonly check: () => void
 }
 
@@ -163,7 +165,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
       this.#directories.push({ fd: openDirectoryAt(above.fd, terminated), made, path })
     } catch (error) {
       if (!isErrno(error, 'ENOTDIR', 'ELOOP')) throw error
-      throw inTheWay(name, 'a directory', 'a file')
+      throw inTheWay(name, 'a file', 'a directory')
     }
   }
 
@@ -181,26 +183,31 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
 
   addFile(file: FolderFile, data: FolderData): readonly Buffer[] {
     const { fd: parent, path } = this.#here
-    const fd = this.#replace(file.name, (name) => this.#calls.openat(parent, name, CREATE, 0o600))
-    try {
-      const stretches = findStretches(data)
-      for (let index = 0; index < stretches.length; index += 2) {
-        const [start = 0, bytes = 0] = stretches.subarray(index, index + 2)
-        let position = start
-        readStretch(data, { start, bytes }, this.#window, (chunk) => {
-          for (let done = 0; done < chunk.length; )
-            done += writeSync(fd, chunk, done, chunk.length - done, position + done)
-          position += chunk.length
-        })
+    this.#make(file.name, (name) => {
+      const fd = this.#calls.openat(parent, name, CREATE, 0o600)
+      try {
+        this.#write(fd, data)
+        this.#describe(fd, file)
+      } finally {
+        closeSync(fd)
       }
-      ftruncateSync(fd, data.sizeBytes)
-      this.#describe(fd, file)
-    } catch (error) {
-      throw toLoamError(error, `copy ${show(file.name)}`)
-    } finally {
-      closeSync(fd)
-    }
+    })
     return [...path, file.name]
+  }
+
+  #write(fd: number, data: FolderData): void {
+    const stretches = findStretches(data)
+    for (let index = 0; index < stretches.length; index += 2) {
+      const [start = 0, bytes = 0] = stretches.subarray(index, index + 2)
+      let position = start
+      readStretch(data, { start, bytes }, this.#window, (chunk) => {
+        this.#options.check()
+        for (let done = 0; done < chunk.length; )
+          done += writeSync(fd, chunk, done, chunk.length - done, position + done)
+        position += chunk.length
+      })
+    }
+    ftruncateSync(fd, data.sizeBytes)
   }
 
   addOther(file: FolderFile, target: Buffer): readonly Buffer[] {
@@ -209,12 +216,13 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
       this.#note(`left out ${show(file.name)}: it is a device, a pipe or a socket`)
       return []
     }
-    const name = terminate(file.name)
-    this.#replace(file.name, () => this.#calls.symlinkat(terminate(target), parent, name))
-    const owner = this.#ownerOf(file)
-    if (owner !== undefined) this.#calls.fchownat(parent, name, owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW)
-    encodeTimes(file.stat.mtimeSeconds, file.stat.mtimeNanoseconds, this.#times)
-    this.#calls.utimensat(parent, name, this.#times, AT_SYMLINK_NOFOLLOW)
+    this.#make(file.name, (name) => {
+      this.#calls.symlinkat(terminate(target), parent, name)
+      const owner = this.#ownerOf(file)
+      if (owner !== undefined) this.#calls.fchownat(parent, name, owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW)
+      encodeTimes(file.stat.mtimeSeconds, file.stat.mtimeNanoseconds, this.#times)
+      this.#calls.utimensat(parent, name, this.#times, AT_SYMLINK_NOFOLLOW)
+    })
     return [...path, file.name]
   }
 
@@ -226,7 +234,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     const from = openBeneath(top, Buffer.from(joinPath(place)), O_PATH)
     try {
       const link = Buffer.from(`/proc/self/fd/${from}\0`)
-      this.#replace(file.name, (name) => this.#calls.linkat(-1, link, parent, name, AT_SYMLINK_FOLLOW))
+      this.#make(file.name, (name) => this.#calls.linkat(-1, link, parent, name, AT_SYMLINK_FOLLOW))
     } finally {
       closeSync(from)
     }
@@ -246,20 +254,40 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     return here
   }
 
-  /** Makes a name, and replaces a file that has it; a directory stays. */
-  #replace<Result>(name: Buffer, make: (terminated: Buffer) => Result): Result {
+  /**
+   * Makes a file by a name of its own, and gives it its name then: a file or symlink that has it is replaced. A directory stays, and so does a
+   * device, pipe or socket, which is no copy of anything.
+   */
+  #make(name: Buffer, make: (terminated: Buffer) => void): void {
+    const { fd: parent } = this.#here
     const terminated = terminate(name)
+    const own = Buffer.from(`.loam-copy-${randomBytes(8).toString('hex')}\0`)
+    this.#checkReplaceable(name)
     try {
-      return make(terminated)
+      make(own)
+      this.#calls.renameat2(parent, own, parent, terminated, 0)
     } catch (error) {
-      if (!isErrno(error, 'EEXIST')) throw toLoamError(error, `copy ${show(name)}`)
-    }
-    try {
-      this.#calls.unlinkat(this.#here.fd, terminated, 0)
-      return make(terminated)
-    } catch (error) {
-      if (isErrno(error, 'EISDIR', 'EPERM')) throw inTheWay(name, 'a file', 'a directory')
+      this.#removeUnfinished(parent, own)
+      if (isErrno(error, 'EISDIR')) throw inTheWay(name, 'a directory')
       throw toLoamError(error, `copy ${show(name)}`)
+    }
+  }
+
+  #checkReplaceable(name: Buffer): void {
+    try {
+      const { isDirectory, isFile, isSymlink } = FileStat.at(this.#here.fd, terminate(name))
+      if (isDirectory) throw inTheWay(name, 'a directory')
+      if (!isFile && !isSymlink) throw inTheWay(name, 'a device, a pipe or a socket')
+    } catch (error) {
+      if (!isErrno(error, 'ENOENT')) throw toLoamError(error, `copy ${show(name)}`)
+    }
+  }
+
+  #removeUnfinished(parent: number, own: Buffer): void {
+    try {
+      this.#calls.unlinkat(parent, own, 0)
+    } catch {
+      // It was not made, or the reason of the failure is also that of this one.
     }
   }
 
@@ -287,7 +315,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
   }
 }
 
-function inTheWay(name: Buffer, what: string, existing: string): LoamError {
+function inTheWay(name: Buffer, existing: string, what = 'a file'): LoamError {
   return new LoamError(
     'USAGE',
     `copy ${show(name)}: it is ${what}, and ${existing} has that name at the target`,

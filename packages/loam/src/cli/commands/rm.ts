@@ -11,7 +11,7 @@ interface Flags extends GlobalOptions {
 
 export function addRm(program: Command, host: Host): void {
   addGlobalOptions(program.command('rm <container...>'))
-    .description('remove containers that do not run; `loam destroy` does not ask')
+    .description('remove containers that do not run; `loam destroy` also removes those that do')
     .option('-f, --force', 'also kill their processes; a container that does not exist is not an error')
     .option('-i, --ignore', 'a container that does not exist is not an error')
     .addHelpText('after', '\n  loam rm web\n  loam rm -f web database')
@@ -19,8 +19,13 @@ export function addRm(program: Command, host: Host): void {
       const { force = false } = flags
       await withSession(host, flags, async ({ loam, output, signal }) => {
         await forEach(ids, output, { ignore: flags.ignore ?? force }, async (id) => {
+          if (force) {
+            // Also one whose state cannot be read.
+            if (await loam.destroy(id, { signal })) return
+            throw new LoamError('CONTAINER_NOT_FOUND', `remove ${id}: no such container`)
+          }
           const { status } = await loam.containers.processes.find(id)
-          if (!force && status !== 'exited' && status !== 'none') {
+          if (status !== 'exited' && status !== 'none') {
             throw new LoamError('USAGE', `remove ${id}: its process is ${status}`, {
               hint: `Stop it first: loam stop ${id}; or add --force.`,
             })

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempDisposableSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { findCovering } from './copy-files.ts'
+
+describe('findCovering', () => {
+  test('finds the mount that a path leads into', () => {
+    using root = new Root()
+    assert.equal(root.find(['/run'], '/run/a/b'), '/run')
+    assert.equal(root.find(['/run'], '/running'), undefined)
+  })
+
+  test('resolves symlinks of the path', () => {
+    using root = new Root()
+    assert.equal(root.find(['/run'], '/var/run'), '/run')
+    assert.equal(root.find(['/run'], '/var/run/not/there'), '/run')
+    assert.equal(root.find(['/run'], '/var/lib'), undefined)
+  })
+
+  test('resolves symlinks of the mount', () => {
+    using root = new Root()
+    assert.equal(root.find(['/var/run/y'], '/run/y/file'), '/var/run/y')
+  })
+
+  test('takes a link that is copied itself for what it is', () => {
+    using root = new Root()
+    assert.equal(root.find(['/run'], '/var/run', false), undefined)
+    assert.equal(root.find(['/run'], '/var/run/x', false), '/run')
+  })
+})
+
+class Root implements Disposable {
+  readonly #directory = mkdtempDisposableSync(join(tmpdir(), 'loam-copy-'))
+
+  constructor() {
+    for (const name of ['run', 'var/lib']) mkdirSync(join(this.#directory.path, name), { recursive: true })
+    symlinkSync('/run', join(this.#directory.path, 'var/run'))
+  }
+
+  find(mounts: readonly string[], path: string, isFollowed = true): string | undefined {
+    return findCovering(this.#directory.path, mounts, { path, isFollowed })
+  }
+
+  [Symbol.dispose](): void {
+    this.#directory.remove()
+  }
+}
