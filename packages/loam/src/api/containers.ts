@@ -119,7 +119,7 @@ const exportFields = {
 const ProcessSchema = matching<ContainerProcess>()(
   v.object({
     id: v.string(),
-    status: v.picklist(['created', 'running', 'paused', 'exited', 'none']),
+    status: v.picklist(['created', 'running', 'paused', 'exited', 'none', 'unknown']),
     pid: orUndefined(count),
     exitStatus: orUndefined(count),
     isDetached: v.boolean(),
