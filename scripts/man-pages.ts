@@ -180,7 +180,7 @@ const ENVIRONMENT = section(
   '.TP\n.B LOAM_DAEMON\nauto, never or require: whether loamd(8) runs the command.',
   '.TP\n.B LOAM_DEBUG\nIf it is set, errors show where they come from.',
   '.TP\n.B NO_COLOR\nIf it is set, nothing is coloured.',
-  '.TP\n.B SOURCE_DATE_EPOCH\nThe time of the image that a commit creates, in seconds since 1970.',
+  '.TP\n.B SOURCE_DATE_EPOCH\nThe time of the image that a commit creates, in seconds since 1970. Later times of the changed files become this one; exports keep the times of files.',
 )
 
 const EXIT_STATUS = section(

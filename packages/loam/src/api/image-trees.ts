@@ -95,6 +95,7 @@ export const TreeDiffSchema = matching<TreeDiff>()(
         afterBytes: count,
       }),
     ),
+    notCompared: list(v.string()),
     leftOut: count,
     added: count,
     removed: count,

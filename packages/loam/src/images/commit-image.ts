@@ -15,6 +15,7 @@ import {
   type FolderPacker,
   formatImageName,
   folderLayer,
+  type FolderLayerOptions,
   convertedSource,
   type ConvertedLayer,
   streamFile,
@@ -101,8 +102,10 @@ export async function commitImage(
     isRemote: false,
     convert: async (given) => {
       const layers: ConvertedLayer[] = []
+      const latestSeconds = createdAtMs === undefined ? undefined : Math.floor(createdAtMs / 1000)
       await readSnapshot(services, changes.snapshots, async () => {
-        for (const part of changes.parts) layers.push(await toLayer(services, part, packer, given))
+        for (const part of changes.parts)
+          layers.push(await toLayer(services, part, packer, { latestSeconds, signal: given }))
       })
       const created = new Date(createdAtMs ?? Date.now()).toISOString()
       return {
@@ -214,11 +217,11 @@ async function toLayer(
   { layers }: Pick<ImageServices, 'layers'>,
   part: Changes['parts'][number],
   packer: FolderPacker,
-  signal: AbortSignal | undefined,
+  { latestSeconds, signal }: Pick<FolderLayerOptions, 'latestSeconds' | 'signal'>,
 ): Promise<ConvertedLayer> {
   if (typeof part !== 'string') {
     const { path, as, idMapping } = part
-    return folderLayer(path, packer, { as, idMapping, signal })
+    return folderLayer(path, packer, { as, idMapping, latestSeconds, signal })
   }
   await layers.complete([part], signal)
   const known = layers.get(part)

@@ -57,7 +57,7 @@ export interface CommitOptions extends ImageOptions, NamingOptions {
   readonly message?: string | undefined
   /** Author of the image. */
   readonly author?: string | undefined
-  /** Time that the image says it was created at, in milliseconds since 1970; undefined: now. */
+  /** Time that the image says it was created at, in milliseconds since 1970; later times of the changed files become this one. Undefined: now. */
   readonly createdAtMs?: number | undefined
 }
 

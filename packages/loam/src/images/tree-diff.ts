@@ -1,7 +1,7 @@
 import { IngestArea } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { Digest, DiffId } from '../image/index.ts'
-import type { LayerFiles, TreeChange, TreeComparison } from '../transform/index.ts'
+import type { LayerFiles, PackReport, TreeChange, TreeComparison } from '../transform/index.ts'
 import { rootfsIdMapping } from '../provisioner/index.ts'
 import { changesOfContainer } from './commit-image.ts'
 import { getImage } from './image-list.ts'
@@ -35,6 +35,8 @@ export interface TreeDiff extends TreeComparison {
   readonly to: ComparedTree
   /** In what they differ, by path. */
   readonly changes: readonly TreeChange[]
+  /** Files of a container that were not compared, as sockets, and why. */
+  readonly notCompared: readonly string[]
 }
 
 type DiffServices = Pick<
@@ -45,7 +47,7 @@ type DiffServices = Pick<
 /** A tree as layers, and the folder with what a container has changed. */
 interface Subject extends ComparedTree {
   readonly layers: readonly DiffId[]
-  readonly changes: ((target: string) => Promise<void>) | undefined
+  readonly changes: ((target: string) => Promise<PackReport>) | undefined
 }
 
 /**
@@ -63,16 +65,17 @@ export async function diffTrees(
   const wanted = [...new Set([...first.layers, ...second.layers])]
   leases.use(await services.layers.leaseStored(wanted, signal))
   await using area = new IngestArea(services.paths)
+  const notCompared: string[] = []
   const files = async ({ layers, changes }: Subject): Promise<LayerFiles[]> => {
     const known = layers.map((diffId) => services.layers.artifacts.filesOf(diffId, undefined))
     if (changes === undefined) return known
     const tarPath = area.newPath('changes')
-    await changes(tarPath)
+    notCompared.push(...(await changes(tarPath)).leftOut)
     return [...known, { diffId: NO_DIGEST, tarPath, metaPath: undefined, clonePath: undefined }]
   }
   const request = { before: await files(first), after: await files(second), times, maxChanges: MAX_CHANGES }
   const comparison = await services.trees.compare(request, signal)
-  return { from: nameOf(first), to: nameOf(second), ...comparison }
+  return { from: nameOf(first), to: nameOf(second), ...comparison, notCompared }
 }
 
 /** A folder outside the store has no digest. */
@@ -134,7 +137,7 @@ function containerSubject(services: DiffServices, name: string, { signal }: Comp
     provisioner.requireStanding(rootfs, `diff ${name}`)
     const pack = async (target: string) => {
       const idMapping = rootfsIdMapping(rootfs)
-      await layers.trees.packFolder(rootfs.rootfsPath, target, { as: 'rootfs', idMapping, signal })
+      return layers.trees.packFolder(rootfs.rootfsPath, target, { as: 'rootfs', idMapping, signal })
     }
     return { ...about, layers: [], changes: pack }
   }
@@ -144,7 +147,7 @@ function containerSubject(services: DiffServices, name: string, { signal }: Comp
   if (changed === undefined) return { ...about, layers: rootfs.layers, changes: undefined }
   const pack = async (target: string) => {
     const { path, idMapping } = changed
-    await layers.trees.packFolder(path, target, { as: 'overlay', idMapping, signal })
+    return layers.trees.packFolder(path, target, { as: 'overlay', idMapping, signal })
   }
   return { ...about, layers: rootfs.layers, changes: pack }
 }

@@ -127,9 +127,15 @@ export class TreeWork {
   async packFolder(
     folder: string,
     target: OutputTarget,
-    { as, idMapping, signal, onBytes }: FolderOptions<PackedAs>,
+    {
+      as,
+      idMapping,
+      latestSeconds,
+      signal,
+      onBytes,
+    }: FolderOptions<PackedAs> & { readonly latestSeconds?: number | undefined },
   ): Promise<PackReport> {
-    const task = { kind: 'pack', folder, target, as, idMapping } as const
+    const task = { kind: 'pack', folder, target, as, idMapping, latestSeconds } as const
     return this.#workersFor(target).run(task, { signal, onBytes })
   }
 

@@ -9,6 +9,8 @@ export interface FolderLayerOptions {
   readonly as: 'layer' | 'overlay' | 'rootfs'
   /** The user namespace of the container whose files they are. Undefined: that of this process. */
   readonly idMapping?: IdMapping | undefined
+  /** Later times of files are this one, in seconds since 1970. Undefined: they stay. */
+  readonly latestSeconds?: number | undefined
   readonly signal: AbortSignal | undefined
 }
 

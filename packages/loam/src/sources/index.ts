@@ -1,7 +1,7 @@
 import type * as Mesos from './mesos.ts'
 
 export { type AppcImage, type AppcPart, appcIdOf, knownAppcImage, readAppcParts } from './appc/appc-image.ts'
-export { type FolderPacker, folderLayer } from './folder-layer.ts'
+export { type FolderLayerOptions, type FolderPacker, folderLayer } from './folder-layer.ts'
 export { askedBy, formatImageName, type ImageName, type NameDefaults } from './image-name.ts'
 export type {
   ArtifactBlob,

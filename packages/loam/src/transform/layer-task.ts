@@ -154,6 +154,8 @@ export type LayerTask =
       readonly folder: string
       readonly as: PackedAs
       readonly idMapping: IdMapping | undefined
+      /** Later times of files are this one, in seconds since 1970. Undefined: they stay. */
+      readonly latestSeconds?: number | undefined
       readonly target: OutputTarget
     }
   | {

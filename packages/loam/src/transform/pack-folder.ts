@@ -26,6 +26,8 @@ export interface PackOptions {
   readonly as: PackedAs
   /** The user namespace of the container whose files they are. Undefined: that of this process. */
   readonly idMapping?: IdMapping | undefined
+  /** Later times of files are this one, in seconds since 1970. Undefined: they stay. */
+  readonly latestSeconds?: number | undefined
   readonly write: (chunk: Buffer) => void
   /** Called before each file; the work ends with its error. */
   readonly check?: () => void
@@ -38,9 +40,9 @@ export interface PackOptions {
  */
 export function packFolder(
   folder: string,
-  { as, idMapping, write, check = () => undefined }: PackOptions,
+  { as, idMapping, latestSeconds = Infinity, write, check = () => undefined }: PackOptions,
 ): PackReport {
-  const sink = new TarSink(as, write)
+  const sink = new TarSink(as, write, latestSeconds)
   const { leftOut } = readFolder(folder, { as, sink, check, idMapping })
   write(tarEnd())
   return { leftOut: [...leftOut, ...sink.notes()] }
@@ -62,15 +64,17 @@ interface Place {
 class TarSink implements FolderSink<Place> {
   readonly #as: PackedAs
   readonly #write: (chunk: Buffer) => void
+  readonly #latestSeconds: number
   readonly #window = Buffer.alloc(WINDOW_BYTES)
   readonly #directories: Directory[] = []
   /** Of the directory that it is in; longer than that. */
   #path = Buffer.alloc(MAX_LAYER_PATH_BYTES)
   #longPaths = 0
 
-  constructor(as: PackedAs, write: (chunk: Buffer) => void) {
+  constructor(as: PackedAs, write: (chunk: Buffer) => void, latestSeconds: number) {
     this.#as = as
     this.#write = write
+    this.#latestSeconds = latestSeconds
   }
 
   notes(): string[] {
@@ -151,12 +155,17 @@ class TarSink implements FolderSink<Place> {
         mode: stat.mode & 0o7777,
         uid,
         gid,
-        mtimeSeconds: stat.mtimeSeconds,
-        mtimeNanoseconds: stat.mtimeNanoseconds,
+        ...this.#timeOf(stat),
         xattrs,
         ...more,
       }),
     )
+  }
+
+  #timeOf({ mtimeSeconds, mtimeNanoseconds }: FolderFile['stat']) {
+    return mtimeSeconds < this.#latestSeconds
+      ? { mtimeSeconds, mtimeNanoseconds }
+      : { mtimeSeconds: this.#latestSeconds, mtimeNanoseconds: 0 }
   }
 
   #checkSize(path: Buffer, { xattrs, linkBytes }: FolderFile & { readonly linkBytes: number }): void {

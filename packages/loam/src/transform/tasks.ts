@@ -159,7 +159,7 @@ function readAnyTree(check: () => void): ReadTree {
 }
 
 function pack(
-  { folder, target, as, idMapping }: Extract<LayerTask, { kind: 'pack' }>,
+  { folder, target, as, idMapping, latestSeconds }: Extract<LayerTask, { kind: 'pack' }>,
   canceled: Int32Array,
 ): PackReport {
   let report: PackReport = { leftOut: [] }
@@ -167,7 +167,7 @@ function pack(
     checkCanceled(canceled, folder)
   }
   const produce = (write: (chunk: Buffer) => void) => {
-    report = packFolder(folder, { as, idMapping, write, check })
+    report = packFolder(folder, { as, idMapping, latestSeconds, write, check })
   }
   writeFile(target, produce, { as: 'export', canceled })
   return report

@@ -11,6 +11,7 @@ import {
   rmSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -235,13 +236,19 @@ describe('a commit', () => {
     }
   })
 
-  test('commits of the same changes with the same SOURCE_DATE_EPOCH are the same image', async () => {
+  test('commits of the same files, changed at different times, with the same SOURCE_DATE_EPOCH are the same image', async () => {
     await using containers = await Containers.open()
-    writeFileSync(join(await containers.provision('c', 'erofs'), 'new'), 'new')
+    const path = join(await containers.provision('c', 'erofs'), 'new')
     const commit = (name: string, seconds: string) =>
       containers.world.loamWith({ SOURCE_DATE_EPOCH: seconds }, 'snapshot', 'commit', 'c', name).stdout
+    const change = (seconds: number) => {
+      writeFileSync(path, 'new')
+      utimesSync(path, seconds, seconds)
+    }
+    change(1_700_000_002)
     const first = commit('a:1', '1700000000')
     assert.match(first, /^sha256:/)
+    change(1_700_000_003)
     assert.equal(commit('b:1', '1700000000'), first)
     assert.notEqual(commit('c:1', '1700000001'), first)
   })
