@@ -92,7 +92,7 @@ function copyFile(
     return
   }
   const opened = reopenRegular(source, name.toString())
-  if (opened === undefined) throw new LoamError('SYSTEM', `copy ${name.toString()}: it is not a regular file`)
+  if (opened === undefined) throw new LoamError('TAR_UNSAFE', `copy ${name.toString()}: it is not a regular file any more`)
   try {
     sink.addFile(
       { ...file, xattrs: readXattrsOf(opened.fd) },

@@ -45,7 +45,7 @@ export function addRun(program: Command, host: Host): void {
       'after',
       `
   loam run busybox -- echo hello
-  loam run -it --rm -e TERM=dumb -u nobody debian:12 id
+  loam run -it --rm -e TERM=dumb -u www-data debian:12 id
   loam run -v $PWD:/work:ro -w /work alpine ls
   loam run -d --name web -m 512m --cpus 0.5 nginx && loam logs -f web
   loam run --mount type=image,source=busybox,target=/data debian:12 ls /data
