@@ -92,7 +92,10 @@ function copyFile(
     return
   }
   const opened = reopenRegular(source, name.toString())
-  if (opened === undefined) throw new LoamError('TAR_UNSAFE', `copy ${name.toString()}: it is not a regular file any more`)
+  if (opened === undefined)
+    throw new LoamError('SYSTEM', `copy ${name.toString()}: it is not a regular file any more`, {
+      details: { errno: 'ESTALE' },
+    })
   try {
     sink.addFile(
       { ...file, xattrs: readXattrsOf(opened.fd) },

@@ -421,7 +421,7 @@ describe('the command line', () => {
     using world = new World()
     const { status, stderr } = spawnSync(oldNode ?? '', world.args('ps'), { encoding: 'utf8' })
     assert.equal(status, 1)
-    assert.match(stderr, /^loam: needs Node 24\.15 or newer.*\nhint: .*npx loam/)
+    assert.match(stderr, /^loam: needs Node 24\.15 or newer.*\nhint: .*npm install --global loamfs/)
   })
 
   test('wrong usage ends with 2 and a message', () => {

@@ -22,7 +22,7 @@ describe('a wrong command line', () => {
       [2, '--json', 'help', 'nope'],
       [2, 'pull', '--nope', '--json', 'x'],
       [2, 'pull', '--json'],
-      [2, 'pull', '--json', 'a', 'b'],
+      [2, 'push', '--json', 'a', 'b', 'c'],
       [2, 'pull', '--json', '--platform'],
       [2, 'pull', '--json', '--image-type', 'nope', 'x'],
       [2, 'export', '--json', '--format', 'oci', '--size', 'huge', 'x', 'y'],
