@@ -317,6 +317,7 @@ function converse(socket, first, otherwise) {
 
   function onMessage(message) {
     if (message.out !== undefined) writeOut(message.out)
+    else if (message.outBytes !== undefined) writeOut(Buffer.from(message.outBytes, 'base64'))
     else if (message.err !== undefined) writeErr(message.err)
     else if (message.ask !== undefined) answer(message.ask, say)
     else if (message.run !== undefined)

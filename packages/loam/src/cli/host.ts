@@ -45,10 +45,10 @@ export interface HostOutput extends HostStream {
   readonly columns: number | undefined
   /** Height of the terminal in lines; undefined if the stream is not a terminal. */
   readonly rows?: number | undefined
-  /** Whether much output is still unread: then progress is not drawn. */
+  /** Whether much output is still unread: then progress is not drawn, and long output waits. */
   readonly isBehind: boolean
-  /** @throws OUTPUT_CLOSED if standard output is not read any more */
-  readonly write: (text: string) => void
+  /** Writes a text, or bytes as they are. @throws OUTPUT_CLOSED if standard output is not read any more */
+  readonly write: (text: string | Uint8Array) => void
 }
 
 export interface Interruption {

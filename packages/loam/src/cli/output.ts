@@ -147,6 +147,11 @@ export class Output {
     else this.#writeOutput(`${path}\n`)
   }
 
+  /** Writes bytes of a process as they are; for a terminal, where they are text, use `raw`. */
+  rawBytes(bytes: Uint8Array): void {
+    this.#host.stdout.write(bytes)
+  }
+
   /** Writes text of a process as it is; a terminal gets it escaped, except for the ends of lines and tabs. */
   raw(text: string): void {
     if (text === '') return

@@ -2,21 +2,26 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
-import { createDirectories, findProgram, isRoot, runForeground, searchPath } from '../linux/index.ts'
+import { createDirectories, findProgram, isMachineRoot, runForeground, searchPath } from '../linux/index.ts'
 import { MONITOR_FILES, readMonitor } from './monitor-files.ts'
 import { bundlePath, readFailure, runtimeProgram, type RuntimePaths, startFailed } from './oci-runtime.ts'
 import type { RunStarter } from './requests.ts'
 
 /** Starts the monitor in a session of its own, where the signals of a terminal do not reach it, and returns at once. */
 const LAUNCH = 'setsid sh -c "$@" </dev/null >/dev/null 2>&1 &'
-/** Under systemd the monitor gets a scope, so that the end of the caller's service or session does not kill it. */
-const IN_SCOPE = 'systemd-run --scope --collect --quiet sh -c "$@" || sh -c "$@"'
+/**
+ * Under systemd the monitor gets a scope, so that the end of the caller's service or session does not kill it. systemd-run becomes the monitor: it may also
+ * fail because the scope was stopped, and the monitor is not started twice. The first argument is the file that the monitor makes.
+ */
+const IN_SCOPE = `began=$1; shift
+systemd-run --scope --collect --quiet --no-ask-password sh -c "$@" || [ -e "$began" ] || sh -c "$@"`
 /**
  * The monitor: it writes the status to another name first, so that the file is whole when it exists. Descriptor 3 keeps the pipe open, from which the
- * process reads. The monitor itself always ends with 0, so that it is not started twice.
+ * process reads.
  */
 const MONITOR = `
 cd "$1" || exit 0
+: >${MONITOR_FILES.began}
 exec >>"$2" 2>&1
 remove=$3 keepsInput=$4
 shift 4
@@ -57,21 +62,23 @@ export async function startBundle(
   }
   const bundle = bundlePath(paths, id)
   const at = (name: string) => join(bundle, name)
-  for (const name of [MONITOR_FILES.exit, MONITOR_FILES.pid, MONITOR_FILES.stdin, 'runtime.log'])
-    rmSync(at(name), { force: true })
+  const { began, exit, pid, stdin } = MONITOR_FILES
+  for (const name of [began, exit, pid, stdin, 'runtime.log']) rmSync(at(name), { force: true })
   writeFileSync(at(MONITOR_FILES.mark), remove === undefined ? 'keep' : 'remove')
   createDirectories(join(log, '..'))
   writeFileSync(log, '', { flag: 'a', mode: 0o600 })
   const runtime = runtimeProgram(paths, id, ['--pid-file', at(MONITOR_FILES.pid)])
   const words = [bundle, log, remove?.map(quote).join(' ') ?? '', keepsInput ? 'yes' : '']
   const monitor = [MONITOR, 'loam-monitor', ...words, runtime.file, ...runtime.args]
-  const launch = hasScopes(runtime.env) ? [IN_SCOPE, 'loam', ...monitor] : monitor
+  const launch = hasScopes(runtime.env) ? [IN_SCOPE, 'loam', at(MONITOR_FILES.began), ...monitor] : monitor
   const program = { file: '/bin/sh', args: ['-c', LAUNCH, 'loam', ...launch], env: runtime.env }
   const run = start ?? (async ({ file, args, env }) => runForeground(file, args, { env }))
   const status = await run(program, { id, keep: true, pidFile: at(MONITOR_FILES.pid) })
   if (status !== 0) throw new LoamError('RUNTIME_FAILED', `run ${id}: its monitor could not be started`)
   while (!existsSync(at(MONITOR_FILES.pid))) {
     const state = readMonitor(bundle)
+    // The process has ended, and its container was removed with it.
+    if (state === undefined && !existsSync(bundle)) return
     if (state?.exitStatus !== undefined && state.pid === undefined) {
       const failure = readFailure(at('runtime.log'))
       throw startFailed(paths, id, failure ?? `it ended with status ${state.exitStatus}`)
@@ -82,7 +89,7 @@ export async function startBundle(
 }
 
 function hasScopes(env: Readonly<Record<string, string>>): boolean {
-  return isRoot() && existsSync(SYSTEMD) && findProgram('systemd-run', searchPath(env)) !== undefined
+  return isMachineRoot() && existsSync(SYSTEMD) && findProgram('systemd-run', searchPath(env)) !== undefined
 }
 
 /** Quotes a word for a shell. */

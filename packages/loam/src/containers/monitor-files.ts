@@ -3,6 +3,7 @@
  * runtime, waits for it, and writes the process's exit status:
  *
  *   monitor       written before the monitor starts: `keep`, or `remove` for a container that is removed with its process
+ *   began         written by the monitor as soon as it runs
  *   process.pid   written by the runtime when the process runs
  *   exit          written by the monitor when the process has ended: its exit status
  *   stdin         pipe that nothing is written to, for a process whose standard input stays open
@@ -17,7 +18,10 @@ const POLL_MS = 10
 const MAX_WAIT_MS = 2000
 
 /** The names of the files. */
-export const MONITOR_FILES = { mark: 'monitor', pid: 'process.pid', exit: 'exit', stdin: 'stdin' } as const
+export const MONITOR_FILES = {
+  ...{ mark: 'monitor', began: 'began', pid: 'process.pid' },
+  ...{ exit: 'exit', stdin: 'stdin' },
+} as const
 
 /** The state of a detached process, by the files in its bundle. */
 export interface MonitorState {

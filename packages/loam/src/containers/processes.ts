@@ -1,6 +1,6 @@
 import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import type { Activity } from '../activity/index.ts'
 import { isErrno, LoamError, throwIfAborted } from '../errors/index.ts'
 import { runProgram } from '../linux/index.ts'
@@ -158,7 +158,7 @@ export class ContainerProcesses {
     const { id } = this.#get(container, 'read the output of')
     const fd = openLog(logPath(this.#services.provisioner, id), id)
     try {
-      let position = tail === undefined ? 0 : startOfTail(fd, tail)
+      let position = tail === undefined ? 0 : await startOfTail(fd, tail, signal)
       for (;;) {
         // Before the output is read: what was written until the end is read after it.
         const isOver = follow !== true || !(await this.#isActive(id))
@@ -168,6 +168,8 @@ export class ContainerProcesses {
           if (length === 0) break
           position += length
           yield chunk.subarray(0, length)
+          // Others are served meanwhile, and signals arrive.
+          await setImmediate()
           if (signal?.aborted === true) return
         }
         if (isOver || signal?.aborted === true) return
@@ -259,10 +261,12 @@ function openLog(path: string, id: string): number {
 }
 
 /** Returns the position of the last lines, reading backwards. */
-function startOfTail(fd: number, lines: number): number {
+async function startOfTail(fd: number, lines: number, signal: AbortSignal | undefined): Promise<number> {
   let end = fstatSync(fd).size
   let missing = lines + 1
   for (let isLast = true; end > 0; ) {
+    await setImmediate()
+    if (signal?.aborted === true) return end
     const start = Math.max(0, end - CHUNK_BYTES)
     const chunk = Buffer.alloc(end - start)
     const length = readSync(fd, chunk, 0, chunk.length, start)

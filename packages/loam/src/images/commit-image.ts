@@ -259,7 +259,7 @@ function createConfig(
     architecture: textOf(config, 'architecture') ?? architecture,
   }
   const diffIds = layers.map(({ descriptor }) => parseDiffId(descriptor.digest))
-  const own = { created, created_by: `loam snapshot commit ${key}` }
+  const own = { created, created_by: `loam commit ${key}` }
   const words = {
     ...(author === undefined ? {} : { author }),
     ...(message === undefined ? {} : { comment: message }),

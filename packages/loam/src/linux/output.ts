@@ -177,15 +177,19 @@ function nameOf(descriptor: number): string {
   return descriptor === STDOUT ? 'standard output' : `descriptor ${descriptor}`
 }
 
-/** Writes a text to standard output. @throws as `writeFully` */
-export function writeStandardOutput(text: string): void {
-  writeFully(STDOUT, Buffer.from(text))
+function bytesOf(text: string | Uint8Array): Uint8Array {
+  return typeof text === 'string' ? Buffer.from(text) : text
+}
+
+/** Writes a text or bytes to standard output. @throws as `writeFully` */
+export function writeStandardOutput(text: string | Uint8Array): void {
+  writeFully(STDOUT, bytesOf(text))
 }
 
 /** Writes a text to standard error. A failure is ignored, because there is nowhere to report it. */
-export function writeStandardError(text: string): void {
+export function writeStandardError(text: string | Uint8Array): void {
   try {
-    writeFully(STDERR, Buffer.from(text))
+    writeFully(STDERR, bytesOf(text))
   } catch (error) {
     if (!(error instanceof LoamError)) throw error
   }

@@ -163,7 +163,7 @@ describe('a commit', () => {
       steps.map(({ layer, createdBy }) => [layer?.index, createdBy]),
       [
         [0, ''],
-        [1, 'loam snapshot commit c'],
+        [1, 'loam commit c'],
       ],
     )
   })

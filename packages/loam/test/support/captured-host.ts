@@ -14,8 +14,8 @@ export function captureHost(cwd: string, env: NodeJS.ProcessEnv = {}): CapturedH
     isTerminal: false,
     columns: undefined,
     isBehind: false,
-    write: (text: string) => {
-      said[name] += text
+    write: (text: string | Uint8Array) => {
+      said[name] += Buffer.from(text).toString()
     },
   })
   return {

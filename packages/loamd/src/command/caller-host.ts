@@ -55,9 +55,13 @@ export class CallerHost implements Host {
     this.stdout = {
       isTerminal: terminals[1],
       columns: columns[0],
-      isBehind: false,
+      get isBehind() {
+        return channel.isBehind
+      },
       write: (text) => {
-        channel.send({ out: text })
+        channel.send(
+          typeof text === 'string' ? { out: text } : { outBytes: Buffer.from(text).toString('base64') },
+        )
       },
     }
     this.stderr = {
@@ -72,7 +76,7 @@ export class CallerHost implements Host {
         return channel.isBehind
       },
       write: (text) => {
-        if (channel.isOpen) channel.send({ err: text })
+        if (channel.isOpen) channel.send({ err: Buffer.from(text).toString() })
       },
     }
     this.starter = {

@@ -2,7 +2,7 @@
  * The messages between the thin client of `loam` (packages/loam/bin/loam.cjs) and the daemon on an upgraded connection: lines of JSON, each with one
  * of these keys. The client begins with its request.
  *
- *   client: request              daemon: {"out": text}    to standard output
+ *   client: request              daemon: {"out": text}    to standard output; {"outBytes": base64} the same for bytes
  *           {"signal": name}             {"err": text}    to standard error
  *           {"size": [columns, rows]}                     of the terminal, when it has changed
  *           {"answer": line}             {"ask": text}    ask the user at the terminal, and answer
@@ -43,6 +43,7 @@ export type ClientMessage =
 /** A message of the daemon. */
 export type DaemonMessage =
   | { readonly out: string }
+  | { readonly outBytes: string }
   | { readonly err: string }
   | { readonly ask: string }
   | { readonly run: RunMessage }

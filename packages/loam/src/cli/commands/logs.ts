@@ -1,7 +1,11 @@
 import { StringDecoder } from 'node:string_decoder'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { Host } from '../host.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+
+/** How often to look whether the reader has read. */
+const DRAIN_MS = 5
 
 export function addLogs(program: Command, host: Host): void {
   addGlobalOptions(program.command('logs <container>'))
@@ -21,8 +25,11 @@ Standard output and standard error are in one file. It has no limit, and is remo
         const tail = flags.tail === 'all' ? undefined : flags.tail
         const decoder = new StringDecoder('utf8')
         const options = { tail, follow: flags.follow, signal }
-        for await (const chunk of loam.containers.processes.logs(container, options))
-          output.raw(decoder.write(chunk))
+        for await (const chunk of loam.containers.processes.logs(container, options)) {
+          if (host.stdout.isTerminal) output.raw(decoder.write(chunk))
+          else output.rawBytes(chunk)
+          while (host.stdout.isBehind && !signal.aborted) await sleep(DRAIN_MS)
+        }
         output.raw(decoder.end())
       })
     })
