@@ -1,4 +1,5 @@
 // The result of a group of faults.
+import { rounds } from '../support/rounds.ts'
 import { Random } from './random.ts'
 import type { Scene } from './scene.ts'
 
@@ -38,14 +39,15 @@ export class Outcome {
     this.figures[name] = Number(this.figures[name] ?? 0) + by
   }
 
-  /** Runs rounds, each with random numbers of its own, so that one can be repeated alone. */
+  /** Runs rounds, each with random numbers of its own, so that one can be repeated alone; half of them where `npm run verify` has no time for more. */
   async repeat(
-    rounds: number,
+    all: number,
     act: (random: Random, round: number) => Promise<readonly string[]>,
   ): Promise<void> {
-    const { seed, onlyRound, rounds: asked } = this.#context
+    const { seed, isLong, onlyRound, rounds: asked } = this.#context
+    const usual = isLong ? all : rounds(all, Math.ceil(all / 2))
     const first = onlyRound ?? 0
-    const end = onlyRound === undefined ? (asked ?? rounds) : onlyRound + 1
+    const end = onlyRound === undefined ? (asked ?? usual) : onlyRound + 1
     for (let round = first; round < end; round += 1) {
       const random = new Random(seed * 1_000_003 + round)
       this.rounds += 1
