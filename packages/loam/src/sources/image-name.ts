@@ -98,7 +98,7 @@ function parseBareName(text: string, { registry, cwd = '' }: NameDefaults): Imag
 }
 
 function hintForPath(text: string, path: string): string {
-  const found = statSync(path, { throwIfNoEntry: false })
+  const found = lookAt(path)
   if (found === undefined)
     return `There is no file ${text}. Write oci:DIRECTORY, oci-archive:FILE or docker-archive:FILE for an image in a file.`
   if (text.endsWith('.aci')) return `Did you mean aci:${text}?`
@@ -106,6 +106,15 @@ function hintForPath(text: string, path: string): string {
   return existsSync(join(path, 'oci-layout'))
     ? `Did you mean oci:${text}?`
     : `${text} is a directory without an OCI layout. \`loam put\` imports directories of other formats.`
+}
+
+/** Text that cannot be a path, and a path that cannot be reached, are as one that does not exist: the result is only for a hint. */
+function lookAt(path: string): Stats | undefined {
+  try {
+    return statSync(path)
+  } catch {
+    return undefined
+  }
 }
 
 /**

@@ -35,6 +35,8 @@ const envOf = (world: DaemonWorld): NodeJS.ProcessEnv => ({
   HOME: world.path('home'),
   XDG_DATA_HOME: undefined,
   XDG_RUNTIME_DIR: undefined,
+  // In one, the owners of a daemon's files are unknown.
+  LOAM_USER_NAMESPACE: 'never',
 })
 
 /** Runs `loam` as the user, who has a home directory, in these groups besides its own. */
