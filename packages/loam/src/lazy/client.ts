@@ -81,9 +81,9 @@ export class HandlerClient implements LayerFiller {
     socket.on('error', () => undefined)
     socket.once('close', () => {
       this.#hold = undefined
-      // It was killed. The next one finds out what nobody served meanwhile.
+      // It was killed. The next one finds out what nobody served meanwhile. Without the directory the store was removed.
       setTimeout(() => {
-        this.prepare()
+        if (existsSync(this.#paths.folder)) this.prepare()
       }, HOLD_AGAIN_MS).unref()
     })
     socket.resume()

@@ -59,6 +59,8 @@ async function run(paths: LazyPaths): Promise<void> {
   using lock = await lockUnlessServed(paths)
   if (lock === undefined) return
   const { values, userId, cwd } = readConfiguration(paths.configuration)
+  // A store that was removed has nothing to serve, and is not created again.
+  if (!existsSync(values.root)) return
   const store = openStoreRoot(values.root)
   using metadata = await openMetadata(store, undefined)
   const sources = new BlobSources(createSources({ values, userId, cwd, store, metadata }), metadata)

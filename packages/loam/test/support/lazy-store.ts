@@ -277,6 +277,7 @@ export class LazyStore implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.client.release()
     await this.endHandler()
     // Without a holder all reads go on.
     this.endHolders()
