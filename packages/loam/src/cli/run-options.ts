@@ -34,7 +34,7 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
   {
     flags: '-e, --env <key[=value]>',
     key: 'env',
-    help: 'environment variable; KEY alone passes on the current value, if there is one; repeatable',
+    help: 'environment variable; KEY alone passes on the current value; repeatable',
     isRepeated: true,
   },
   { flags: '-w, --workdir <dir>', key: 'workingDir', help: "working directory (default: the image's)" },

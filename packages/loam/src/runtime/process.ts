@@ -57,22 +57,23 @@ export function ignoreRuntime(run: RunConfig): RunConfig {
 }
 
 /**
- * Reads variables: `KEY=VALUE`, or `KEY` for its value in the user's environment. A KEY that is not set there is left out, as by docker and
- * podman. @throws USAGE for a text that does not name a variable
+ * Reads variables: `KEY=VALUE`, or `KEY` for its value in the user's environment. @throws USAGE for a KEY that is not set there, and
+ * for a text that does not name a variable
  */
 export function readEnv(
   entries: readonly string[],
   own: Readonly<Record<string, string | undefined>>,
 ): string[] {
-  return entries.flatMap((entry) => {
+  return entries.map((entry) => {
     const equals = entry.indexOf('=')
-    if (equals > 0) return [entry]
-    if (equals === 0 || entry === '')
-      throw new LoamError('USAGE', `read --env ${JSON.stringify(entry)}: the variable name is empty`, {
-        hint: 'Give NAME=VALUE, or NAME alone to pass on its current value.',
-      })
-    const value = Object.hasOwn(own, entry) ? own[entry] : undefined
-    return value === undefined ? [] : [`${entry}=${value}`]
+    if (equals > 0) return entry
+    const value = equals < 0 && Object.hasOwn(own, entry) ? own[entry] : undefined
+    if (value !== undefined) return `${entry}=${value}`
+    const why =
+      equals < 0 && entry !== '' ? 'it is not set in this environment' : 'the variable name is empty'
+    throw new LoamError('USAGE', `read --env ${JSON.stringify(entry)}: ${why}`, {
+      hint: 'Give NAME=VALUE, or NAME alone to pass on its current value.',
+    })
   })
 }
 
