@@ -109,7 +109,8 @@ class TreeChanger {
     // With no file there is nothing to change: the name is not found then.
     const file = this.#files.length > 0 ? random.pick(this.#files) : this.#fresh()
     const acts: Readonly<Record<typeof kind, () => void>> = {
-      remove: () => rmSync(file),
+      // A file may have been replaced by a directory.
+      remove: () => rmSync(file, { recursive: true }),
       removeAll: () => this.#removeAll(),
       write: () => this.#write(this.#fresh(), WRITE),
       append: () => this.#write(file, APPEND),
