@@ -23,6 +23,8 @@ export interface LazyBench {
   readonly cache: string
   readonly createDisk: () => string
   readonly removeDisk: (disk: string) => void
+  /** Whether a tool of this name takes part. */
+  readonly isWanted: (name: string) => boolean
 }
 
 interface Times {
@@ -40,12 +42,12 @@ export async function benchLazy(
 ): Promise<void> {
   const asked = IMAGES.filter((name) => names?.includes(name))
   const images = asked.length === 0 ? IMAGES : asked
-  const stargz = stargzTool(bench.cache)
+  const stargz = bench.isWanted('stargz-snapshotter') ? stargzTool(bench.cache) : undefined
   const tools = [
     loamLazyTool(bench, 'loam eager', '--eager'),
     loamLazyTool(bench, 'loam lazy', '--lazy'),
     ...(stargz === undefined ? [] : [stargz]),
-  ]
+  ].filter(({ name }) => bench.isWanted(name))
   await publish(bench, images, registry, stargz)
   const line = await startSlowLine(registry.host)
   try {

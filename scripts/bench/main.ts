@@ -73,7 +73,7 @@ async function benchOthers(): Promise<void> {
     await benchScale({ loamd, folder, runs, createDisk, removeDisk }, registry.host)
   const asked = values.only?.split(',')
   if (asked === undefined || asked.includes('lazy'))
-    await benchLazy({ loam, loamd, runs, cache: folder, createDisk, removeDisk }, registry, asked)
+    await benchLazy({ loam, loamd, runs, cache: folder, createDisk, removeDisk, isWanted }, registry, asked)
   if (values.only === undefined || values.only === 'daemon') await benchApi()
   if (values.only === undefined || values.only === 'syncing')
     await benchSyncing({ loam, runs, createDisk, removeDisk }, registry.image('small-files'))
@@ -120,10 +120,11 @@ function createTools(): BenchTool[] {
     loamDaemonTool(loam, loamd, warmUpImages),
     warmLibraryTool(programs.library, warmUpImages),
   ]
-  const wanted = values.tools?.split(',')
-  return [...ours, umociTool, podmanTool, ...containerdTools()].filter(
-    ({ name }) => wanted === undefined || wanted.some((part) => name.startsWith(part)),
-  )
+  return [...ours, umociTool, podmanTool, ...containerdTools()].filter(({ name }) => isWanted(name))
+}
+
+function isWanted(name: string): boolean {
+  return values.tools?.split(',').some((part) => name.startsWith(part)) ?? true
 }
 
 async function benchImage(

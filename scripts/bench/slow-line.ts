@@ -40,7 +40,7 @@ function pass(from: Socket, to: Socket, sentAtMs: (bytes: number) => number): vo
     }
     if (queuedBytes < MAX_QUEUED_BYTES) from.resume()
     const [next] = queue
-    if (next !== undefined) timer = setTimeout(deliver, next.dueMs - performance.now())
+    if (next !== undefined) timer = setTimeout(deliver, Math.max(0, next.dueMs - performance.now()))
   }
   const add = (bytes: Buffer | undefined) => {
     queue.push({ bytes, dueMs: sentAtMs(bytes?.length ?? 0) + oneWayMs })
