@@ -1,11 +1,10 @@
 // Images that containerd has unpacked, and that become layers of Loam.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { CONTAINERD_1, CONTAINERD_2 } from '../support/containerd-release.ts'
-import { DaemonWorld, ok, pushImage, until } from '../support/world.ts'
+import { DaemonWorld, exportArchive, ok, pushImage, until } from '../support/world.ts'
 
 const LOAM = ['--snapshotter', 'loam'] as const
 
@@ -27,10 +26,7 @@ for (const release of [CONTAINERD_1, CONTAINERD_2]) {
 
     test('an imported image becomes layers from its archive while a container runs on it, and the directories go with that container', async () => {
       const archive = world.path('image.tar')
-      ok(world.ctr('images', 'export', archive, image))
-      // The end of the file may come after the end of ctr 2.1.
-      const names = () => spawnSync('tar', ['-tf', archive], { encoding: 'utf8' }).stdout
-      await until(async () => Promise.resolve(names().includes('index.json')), 'the archive is complete')
+      await exportArchive(world, archive, image)
       ok(world.ctr('run', '--detach', ...LOAM, image, 'c1', '/bin/sh', '-c', 'while :; do sleep 1; done'))
       const unpacked = directories().length
       const { stdout } = ok(world.loam('snapshot', 'adopt', `oci-archive:${archive}`))

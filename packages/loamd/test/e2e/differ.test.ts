@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { CONTAINERD_2 } from '../support/containerd-release.ts'
-import { DaemonWorld, must, ok, pushImage, until } from '../support/world.ts'
+import { DaemonWorld, exportArchive, must, ok, pushImage, until } from '../support/world.ts'
 
 const LOAM = ['--snapshotter', 'loam'] as const
 
@@ -40,7 +40,7 @@ describe('loamd as a differ', { skip: CONTAINERD_2.skip }, () => {
     const { stdout } = ok(world.ctr('run', '--rm', ...LOAM, image, 'c1', '/bin/cat', '/etc/hello'))
     assert.equal(stdout, 'tiny:1\n')
     const archive = world.path('image.tar')
-    ok(world.ctr('images', 'export', archive, image))
+    await exportArchive(world, archive, image)
     assert.equal(must('tar', '-tf', archive).match(/blobs\/sha256\/./g)?.length, 4)
     ok(world.ctr('images', 'rm', '--sync', image))
     await until(

@@ -284,6 +284,17 @@ export async function until(
   throw new Error(`waited in vain until ${what}`)
 }
 
+/** Exports an image of containerd. ctr 2.1 may end before its file does. */
+export async function exportArchive(world: DaemonWorld, archive: string, image: string): Promise<void> {
+  ok(world.ctr('images', 'export', archive, image))
+  await until(async () => {
+    const { status, stdout } = spawnSync('tar', ['-tf', archive], { encoding: 'utf8' })
+    // Two blocks of zeros end a tar.
+    const end = readFileSync(archive).subarray(-1024)
+    return Promise.resolve(status === 0 && stdout.includes('oci-layout') && end.every((byte) => byte === 0))
+  }, 'the archive is complete')
+}
+
 /** Pushes an image of two layers with a shell: the second removes a file and changes one. */
 export function pushImage(
   world: DaemonWorld,
