@@ -77,11 +77,12 @@ export async function spawnProcess(
     capabilities: capabilitiesOf(boundingCapabilities()),
     start: async ({ file, args, env }, { id, pidFile }) => {
       const { child, exit } = spawnProgram(file, args, { env, stdio: [stdin, stdout, stderr] })
+      // Before anything is waited for: the runtime may end before its process is found.
+      const streams = streamsOf(child)
       const isOver = exit.then(() => undefined).catch(() => undefined)
       const process = await waitForStart(pidFile, isOver)
       if (process === undefined) return exit
-      const handle = { containerId: id, ...process, child }
-      started.resolve(createHandle(handle, async () => ended))
+      started.resolve(createHandle(id, process, streams, async () => ended))
       const onAbort = () => kill(process, 'SIGKILL')
       signal?.addEventListener('abort', onAbort)
       if (signal?.aborted === true) onAbort()
@@ -110,30 +111,30 @@ async function settle(
 }
 
 function createHandle(
-  {
-    containerId,
-    pid,
-    startTime,
-    child,
-  }: ProcessIdentity & {
-    readonly containerId: string
-    readonly child: ProgramStreams
-  },
+  containerId: string,
+  { pid, startTime }: ProcessIdentity,
+  streams: Pick<SpawnedProcess, 'stdin' | 'stdout' | 'stderr'>,
   wait: () => Promise<number>,
 ): SpawnedProcess {
-  const stdin = child.stdin ?? discarding()
-  const [stdout, stderr] = [readableOf(child.stdout), readableOf(child.stderr)]
-  // A process that has ended does not read.
-  stdin.on('error', () => undefined)
   const send = (signal: NodeJS.Signals = 'SIGTERM') => kill({ pid, startTime }, signal)
   return {
-    ...{ containerId, pid, stdin, stdout, stderr, wait },
+    containerId,
+    pid,
+    ...streams,
+    wait,
     kill: send,
     [Symbol.asyncDispose]: async () => {
       send('SIGKILL')
       await wait()
     },
   }
+}
+
+function streamsOf(child: ProgramStreams): Pick<SpawnedProcess, 'stdin' | 'stdout' | 'stderr'> {
+  const stdin = child.stdin ?? discarding()
+  // A process that has ended does not read.
+  stdin.on('error', () => undefined)
+  return { stdin, stdout: readableOf(child.stdout), stderr: readableOf(child.stderr) }
 }
 
 /** Node discards what nobody has begun to read when a child ends; the copy keeps it. */
