@@ -14,7 +14,10 @@ test('the output of a process that ends before it is found is kept', async (t) =
   const pidFile = join(folder, 'pid')
   const script = `echo output; echo message >&2; sleep 0.2; echo $$ > ${pidFile}; exit 3`
   const spawned = await spawnProcess({}, async ({ start }) => {
-    const status = start({ file: '/bin/sh', args: ['-c', script], env: {} }, { id: 'c1', pidFile })
+    const status = start(
+      { file: '/bin/sh', args: ['-c', script], env: {} },
+      { id: 'c1', keep: false, pidFile },
+    )
     // The thread is busy until the process has ended.
     setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000))
     return (await status) ?? -1

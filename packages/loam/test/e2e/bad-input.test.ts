@@ -407,7 +407,7 @@ describe('a faulty machine', () => {
     assert.equal(world.loam('images').status, 0)
     const out = join(world.folder, 'out')
     const command = `strace -f -qq -o /dev/null -e trace=fsync,fdatasync -e inject=fsync,fdatasync:error=EIO ${process.execPath} ${world.args('images').join(' ')} > ${out}`
-    const { signal } = spawnSync('sh', ['-c', command], { timeout: 30_000, killSignal: 'SIGKILL' })
+    const { signal } = spawnSync('sh', ['-c', command], { timeout: 300_000, killSignal: 'SIGKILL' })
     assert.equal(signal, null)
   })
 
@@ -423,7 +423,7 @@ describe('a faulty machine', () => {
         '-c',
         `strace -f -qq -o /dev/null -e ${failing} ${process.execPath} ${world.args('pull', `oci:${layout}:app`).join(' ')}`,
       ],
-      { timeout: 30_000, killSignal: 'SIGKILL', encoding: 'utf8' },
+      { timeout: 300_000, killSignal: 'SIGKILL', encoding: 'utf8' },
     )
     assert.equal(pulled.status, 0, pulled.stderr)
     assert.match(pulled.stdout, /^sha256:/)

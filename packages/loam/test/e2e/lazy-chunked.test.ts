@@ -31,7 +31,7 @@ function buildChunkedImage() {
 }
 
 test('a zstd:chunked image is pulled lazily without any other index, and is complete later', {
-  timeout: 60_000,
+  timeout: 300_000,
 }, async () => {
   using registry = await DebianRegistry.start()
   const name = `${registry.host}/chunked:1`

@@ -22,7 +22,7 @@ function runSql(world: World, sql: string, ...values: readonly string[]) {
   return database.prepare(sql).all(...values)
 }
 
-describe('the trust in lazy indexes', { timeout: 120_000 }, () => {
+describe('the trust in lazy indexes', { timeout: 600_000 }, () => {
   let registry: DebianRegistry
   let name: string
   let published: IndexedImage

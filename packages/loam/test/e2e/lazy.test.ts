@@ -33,7 +33,7 @@ const TOP: readonly BuildEntry[] = [
 ]
 const image = buildImage({ tars: [buildTar(BASE), buildTar(TOP)], compression: 'gzip' })
 
-describe('an image with lazy indexes', { timeout: 120_000 }, () => {
+describe('an image with lazy indexes', { timeout: 600_000 }, () => {
   let registry: DebianRegistry
   let name: string
   let maker: World
@@ -113,7 +113,7 @@ class GatedRegistry implements AsyncDisposable {
   }
 }
 
-describe('partial layers', { timeout: 120_000 }, () => {
+describe('partial layers', { timeout: 600_000 }, () => {
   /** Provisions an image lazily from a registry that sends no layer. */
   const provision = async (world: World, registry: GatedRegistry): Promise<string> => {
     const indexes = world.path('indexes')

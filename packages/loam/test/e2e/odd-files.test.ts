@@ -76,7 +76,7 @@ async function withKinds(
 /** Runs a command that has to end with an error at once. */
 async function refused(world: World, kind: RegExp, ...args: readonly string[]): Promise<void> {
   const child = spawn(process.execPath, world.args('--json', ...args), {
-    timeout: 30_000,
+    timeout: 300_000,
     killSignal: 'SIGKILL',
   })
   const stderr = gather(child.stderr)
@@ -226,7 +226,7 @@ describe('a directory that cannot be written', () => {
     const { status, stderr } = spawnSync(
       'unshare',
       ['--mount', 'sh', '-c', script, 'sh', join(world.folder, 'ro'), process.execPath, bin, ...command],
-      { encoding: 'utf8', timeout: 60_000 },
+      { encoding: 'utf8', timeout: 300_000 },
     )
     assert.equal(status, 1, stderr)
     return JSON.parse(stderr.split('\n').find((line) => line.includes('"error"')) ?? '{}').error

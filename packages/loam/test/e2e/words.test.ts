@@ -24,7 +24,7 @@ describe('words for a container', () => {
   /** Starts the installed program, as a shell does. */
   function start(program: string, ...args: readonly string[]): CommandResult {
     const places = ['--root', world.root, '--state', join(world.folder, 'state')]
-    return spawnSync(program, [...places, ...args], { encoding: 'utf8', cwd: folder(), timeout: 60_000 })
+    return spawnSync(program, [...places, ...args], { encoding: 'utf8', cwd: folder(), timeout: 300_000 })
   }
 
   before(() => {
