@@ -4,10 +4,18 @@ import type { Command, Option } from 'commander'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { processHost } from '../packages/loam/src/cli/process-host.ts'
-import { createProgram } from '../packages/loam/src/cli/program.ts'
 import { SETTING_NAMES, SETTINGS } from '../packages/loam/src/config/index.ts'
 import { createProgram as createDaemonProgram } from '../packages/loamd/src/program.ts'
+import {
+  closingText,
+  fullName,
+  loamProgram,
+  optionText,
+  ownOptions,
+  sentence,
+  shownCommands,
+  usageOf,
+} from './described-commands.ts'
 
 interface ManPage {
   /** Name of the file, with its section. */
@@ -20,9 +28,6 @@ interface Edition {
   readonly date: Date
 }
 
-/** Options that each command has: they are described once. */
-const GLOBAL = ['--root', '--state', '--config', '--daemon', '--json', '--quiet', '--help']
-
 /** Returns the version of the packages, and the date SOURCE_DATE_EPOCH or today. */
 export function packageEdition(): Edition {
   const { version } = JSON.parse(
@@ -34,8 +39,8 @@ export function packageEdition(): Edition {
 
 /** Returns the pages of `loam`, of its configuration, and of `loamd`. */
 export function manPages(edition: Edition): ManPage[] {
-  const program = createProgram(edition.version, processHost(), () => undefined)
-  const commands = program.commands.flatMap((command) => [command, ...command.commands]).filter(isShown)
+  const program = loamProgram(edition.version)
+  const commands = shownCommands(program)
   return [
     { file: 'loam.1', text: programPage(program, commands, edition) },
     ...commands.map((command) => ({
@@ -47,16 +52,12 @@ export function manPages(edition: Edition): ManPage[] {
   ]
 }
 
-function isShown(command: Command): boolean {
-  return !command.name().startsWith('__') && command.name() !== 'help'
-}
-
 function programPage(program: Command, commands: readonly Command[], edition: Edition): string {
   return page([
     heading('loam', 1, edition),
     section('NAME', text('loam - create root filesystems from container images')),
     section('SYNOPSIS', synopsis('loam [OPTION…] COMMAND [ARGUMENT…]')),
-    section('DESCRIPTION', text(program.description()), text(closing(program))),
+    section('DESCRIPTION', text(program.description()), text(closingText(program))),
     section('OPTIONS', ...program.options.filter(({ hidden }) => !hidden).map(option)),
     section('COMMANDS', ...commands.map((command) => subsection(command))),
     ENVIRONMENT,
@@ -70,7 +71,7 @@ function commandPage(command: Command, edition: Edition): string {
   return page([
     heading(pageName(command), 1, edition),
     section('NAME', text(`${pageName(command)} - ${command.description()}`)),
-    section('SYNOPSIS', synopsis(usage(command))),
+    section('SYNOPSIS', synopsis(usageOf(command))),
     ...(own.length === 0 ? [] : [section('OPTIONS', ...own.map(option))]),
     ...examples(command),
     section(
@@ -123,55 +124,21 @@ function daemonPage(program: Command, edition: Edition): string {
 
 function subsection(command: Command): string {
   return [
-    `.SS ${escape(usage(command))}`,
+    `.SS ${escape(usageOf(command))}`,
     text(sentence(command.description())),
     ...ownOptions(command).map(option),
     ...examples(command).map((each) => each.replace(/^\.SH EXAMPLES\n/, '.PP\n')),
   ].join('\n')
 }
 
-function ownOptions(command: Command): Option[] {
-  return command.options.filter(({ hidden, long }) => !hidden && !GLOBAL.includes(long ?? ''))
-}
-
-function usage(command: Command): string {
-  const words = command.registeredArguments.map((argument) => {
-    const name = `${argument.name().toUpperCase()}${argument.variadic ? '…' : ''}`
-    return argument.required ? name : `[${name}]`
-  })
-  return [fullName(command), '[OPTION…]', ...(command.commands.length > 0 ? ['COMMAND'] : []), ...words].join(
-    ' ',
-  )
-}
-
-function fullName(command: Command): string {
-  return command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`
-}
-
-function pageName(command: Command): string {
-  return fullName(command).replaceAll(' ', '-')
-}
-
-function option({ flags, description, argChoices }: Option): string {
-  const choices = argChoices === undefined ? '' : ` One of: ${argChoices.join(', ')}.`
-  return `.TP\n.B ${escape(flags)}\n${text(`${sentence(description)}${choices}`)}`
+function option(each: Option): string {
+  return `.TP\n.B ${escape(each.flags)}\n${text(optionText(each))}`
 }
 
 /** Help behind the options is a list of examples, one a line. */
 function examples(command: Command): string[] {
-  const after = closing(command)
+  const after = closingText(command)
   return after === '' ? [] : [`.SH EXAMPLES\n.EX\n${escapeLines(after)}\n.EE`]
-}
-
-/** Returns what a command adds behind its help; commander tells it only to who prints it. */
-function closing(command: Command): string {
-  let whole = ''
-  const before = command.configureOutput()
-  command.configureOutput({ ...before, writeOut: (each) => (whole += each), getOutHelpWidth: () => 1000 })
-  command.outputHelp()
-  const help = command.helpInformation()
-  command.configureOutput(before)
-  return whole.slice(whole.indexOf(help) + help.length).replace(/^\n+|\s+$/g, '')
 }
 
 const ENVIRONMENT = section(
@@ -208,13 +175,12 @@ function seeAlso(...pages: readonly string[]): string {
   return pages.map((each) => `.BR ${escape(each).replace('(', ' (')}`).join(' ,\n')
 }
 
-function page(parts: readonly string[]): string {
-  return `${parts.join('\n')}\n`
+function pageName(command: Command): string {
+  return fullName(command).replaceAll(' ', '-')
 }
 
-function sentence(words: string): string {
-  const trimmed = words.trim()
-  return trimmed === '' || /[.:;]$/.test(trimmed) ? trimmed : `${trimmed}.`
+function page(parts: readonly string[]): string {
+  return `${parts.join('\n')}\n`
 }
 
 /** A paragraph. */
