@@ -1,0 +1,53 @@
+import { globSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { createOpenApi } from '../../../packages/loamd/src/http/openapi.ts'
+import { code, table } from '../markdown.ts'
+import type { Reference } from '../page.ts'
+import type { OpenApi } from './api.ts'
+import { schemaTables } from './json-schema.ts'
+import { singlePage } from './single-page.ts'
+
+const SOURCES = fileURLToPath(new URL('../../../packages/loam/src', import.meta.url))
+/** Where operations on a store are observed, and not only named. */
+const OBSERVED = ['app', 'containers', 'images', 'snapshotter']
+const NAME = /'((?:images|containers|snapshots|store)\.[a-zA-Z]+)'/g
+/** Those that only containerd asks for. */
+const OF_CONTAINERD: Readonly<Record<string, string>> = {
+  'snapshots.apply': "Apply a layer of containerd's content store.",
+  'snapshots.leave': 'Leave a layer to containerd: `cause` says why.',
+  'snapshots.prepare': 'Create an active snapshot.',
+  'snapshots.remove': 'Remove a snapshot.',
+  'snapshots.update': 'Change the labels of a snapshot.',
+  'snapshots.view': 'Create a snapshot that is read-only.',
+}
+
+/** Returns the page of the operations that events report. */
+export function eventPage(): Reference {
+  const { components, paths } = createOpenApi() as unknown as OpenApi
+  const summaries = new Map(
+    Object.values(paths).flatMap((methods) =>
+      Object.values(methods).map(({ operationId, summary }) => [operationId, summary]),
+    ),
+  )
+  const rows = operationNames().map((name) => [code(name), OF_CONTAINERD[name] ?? summaries.get(name) ?? ''])
+  const event = components.schemas['ActivityEvent']
+  if (event === undefined) throw new Error('the description has no events')
+  return singlePage(
+    'events',
+    'Events',
+    '`loam events` and `GET /v1/events` report operations on the store as they begin, go on and end, for all clients of a `loamd`. [Running loamd](../operations.md#events) has an example.',
+    '## Operations',
+    table(['Operation', 'What it does'], rows),
+    '`layer` is a part of them: one layer that is fetched.',
+    '## Fields',
+    schemaTables(event, { schemas: './schemas.md' }),
+  )
+}
+
+function operationNames(): string[] {
+  const names = OBSERVED.flatMap((folder) => globSync(`${folder}/**/*.ts`, { cwd: SOURCES }))
+    .filter((file) => !file.endsWith('.test.ts'))
+    .flatMap((file) => [...readFileSync(`${SOURCES}/${file}`, 'utf8').matchAll(NAME)])
+    .map(([, name = '']) => name)
+  return [...new Set(names)].toSorted()
+}
