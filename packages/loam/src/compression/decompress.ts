@@ -16,6 +16,8 @@ const MIN_ASIDE_BYTES = 16 << 10
 /** The first name in a plain tar could be `BZh9`, but without the magic of a block of bzip2, or of its end, after it. */
 const BZIP2 = /^BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)/
 const XZ = /^\xfd7zXZ\0/
+/** Input that another thread gets at once: chunks of a socket are smaller. What it makes of more is not in the processor's cache any more. */
+const GATHERED_BYTES = 256 << 10
 /** Number of bytes that show how a blob is compressed. */
 const HEAD_BYTES = 10
 
@@ -125,14 +127,48 @@ async function* continueWith(head: Buffer, iterator: AsyncIterator<Buffer>): Asy
 function inflateByLibrary(
   source: AsyncIterable<Buffer>,
   inflater: Inflater,
-  { pool = new ChunkPool(CHUNK_BYTES), isAhead = false }: DecompressOptions,
+  { pool = new ChunkPool(CHUNK_BYTES), isAhead = false, checkpoints }: DecompressOptions,
 ): AsyncGenerator<Buffer> {
-  if (!isAhead) return inflateMembers(source, pool, inflater, async (target) => inflater.inflate(target))
+  if (!isAhead)
+    return inflateMembers(released(source), pool, inflater, async (target) => inflater.inflate(target))
   const act = async (target: Buffer) =>
     inflater.leftBytes < MIN_ASIDE_BYTES || target.length < MIN_ASIDE_BYTES
       ? inflater.inflate(target)
       : inflater.inflateAside(target)
-  return readAhead(inflateMembers(source, pool, inflater, act))
+  // Checkpoints keep input, and want little of it.
+  const input = checkpoints === undefined ? gathered(source) : released(source)
+  return readAhead(inflateMembers(input, pool, inflater, act))
+}
+
+/** Releases the memory of each chunk when the reader asks for the next one. */
+async function* released(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    yield chunk
+    releaseChunk(chunk)
+  }
+}
+
+/** Puts small chunks together, in memory that is used again when the reader asks for more. */
+async function* gathered(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const memory = Buffer.allocUnsafeSlow(GATHERED_BYTES)
+  let filled = 0
+  for await (const chunk of source) {
+    let at = 0
+    while (at < chunk.length) {
+      if (filled === 0 && chunk.length - at >= GATHERED_BYTES) {
+        yield chunk.subarray(at)
+        break
+      }
+      const bytes = chunk.copy(memory, filled, at)
+      at += bytes
+      filled += bytes
+      if (filled < GATHERED_BYTES) continue
+      yield memory
+      filled = 0
+    }
+    releaseChunk(chunk)
+  }
+  if (filled > 0) yield memory.subarray(0, filled)
 }
 
 /** Holds one piece of output, which is yielded when it is full. `act` is one of the inflater's functions. */
@@ -168,7 +204,6 @@ async function* inflateMembers(
       filled += await inflateInto(inflater, target, act)
     }
     if (isPadding) checkPadding(inflater.left)
-    else releaseChunk(chunk)
   }
   if (!inflater.isAtEnd)
     throw new LoamError('COMPRESSION_INVALID', 'decompress layer: unexpected end of file')

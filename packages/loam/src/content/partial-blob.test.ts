@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { digestOf } from '../image/index.ts'
 import { PartialBlob, sweepPartials } from './partial-blob.ts'
 import { storePaths, type StorePaths } from './store-paths.ts'
@@ -10,7 +12,7 @@ import { storePaths, type StorePaths } from './store-paths.ts'
 const CONTENT = Buffer.from('all that comes of a blob')
 
 async function* pieces(fromByte: number, upTo = CONTENT.length): AsyncGenerator<Buffer> {
-  for (let at = fromByte; at < upTo; at += 5) yield CONTENT.subarray(at, Math.min(at + 5, upTo))
+  for (let at = fromByte; at < upTo; at += 5) yield Buffer.from(CONTENT.subarray(at, Math.min(at + 5, upTo)))
 }
 
 async function readAll(stream: AsyncIterable<Buffer>): Promise<string> {
@@ -52,6 +54,28 @@ describe('a partial blob', () => {
       assert.equal(await second?.drop(), CONTENT.length)
     }
     assert.deepEqual(files(), [])
+  })
+
+  test('a partial blob has each chunk while its source sends nothing more, and as it was received', async () => {
+    using partial = claim()
+    const stream = partial?.resume(pieces) ?? pieces(0)
+    const { value } = await stream.next()
+    const received = Buffer.from(value ?? '')
+    // Its reader may change it, or give its memory away.
+    value?.fill(0)
+    while (statSync(files()[0] ?? '').size < received.length) await sleep(5)
+    assert.deepEqual(readFileSync(files()[0] ?? ''), received)
+    await stream.return(undefined)
+  })
+
+  test('a partial blob is whole when its source was faster than its file', async () => {
+    const blob = randomBytes(3_000_000)
+    using partial = PartialBlob.claim(paths, digestOf(blob), blob.length)
+    async function* fast(): AsyncGenerator<Buffer> {
+      for (let at = 0; at < blob.length; at += 65_537) yield Buffer.from(blob.subarray(at, at + 65_537))
+    }
+    for await (const chunk of partial?.resume(fast) ?? fast()) chunk.fill(0)
+    assert.ok(readFileSync(files()[0] ?? '').equals(blob))
   })
 
   test('a partial blob is held by one caller at a time', async () => {

@@ -7,6 +7,8 @@ import { FileLock } from '../linux/index.ts'
 import type { StorePaths } from './store-paths.ts'
 
 const CHUNK_BYTES = 256 << 10
+/** Received bytes that wait for the write of those before. A write for each chunk of a socket takes longer than receiving it. */
+const STAGED_BYTES = 512 << 10
 
 /**
  * The received part of a blob: a file in `partial/`, written during the transfer and not verified, so that the next fetch of the blob resumes
@@ -45,9 +47,10 @@ export class PartialBlob implements Disposable {
   /** Yields the kept bytes, then those that `openFrom` returns from there on, which are kept as they arrive. */
   async *resume(openFrom: (fromByte: number) => AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     yield* readFrom(this.#lock.path, this.keptBytes)
-    await using writer = await KeptFile.open(this.#lock.path, this.keptBytes)
+    await using file = await KeptFile.open(this.#lock.path, this.keptBytes)
     for await (const chunk of openFrom(this.keptBytes)) {
-      if (this.#isKeeping) this.#isKeeping = (await writer?.append(chunk)) ?? false
+      // A dropped file may be that of another process by now.
+      if (this.#isKeeping) await file?.append(chunk)
       yield chunk
     }
   }
@@ -96,9 +99,19 @@ async function* readFrom(path: string, bytes: number): AsyncGenerator<Buffer> {
   }
 }
 
+/**
+ * Appends bytes to a file while others work with them: they are copied, and written as soon as those before are. So a slow source has each of its
+ * chunks in the file, and a fast one waits for few writes. Once the bytes cannot be kept, nothing more is written.
+ */
 class KeptFile implements AsyncDisposable {
   readonly #file: FileHandle
   #position: number
+  #staged = Buffer.allocUnsafeSlow(STAGED_BYTES)
+  #stagedBytes = 0
+  /** Memory of the write that is under way. */
+  #spare = Buffer.allocUnsafeSlow(STAGED_BYTES)
+  #writing: Promise<void> | undefined
+  #isFull = false
 
   private constructor(file: FileHandle, position: number) {
     this.#file = file
@@ -113,22 +126,44 @@ class KeptFile implements AsyncDisposable {
     }
   }
 
-  /** Returns false if the bytes cannot be kept: then the file is emptied, since a full disk needs the space for the layer. */
-  async append(chunk: Buffer): Promise<boolean> {
+  /** Takes bytes, which the caller may change afterwards. */
+  async append(chunk: Buffer): Promise<void> {
+    for (let done = 0; done < chunk.length && !this.#isFull; ) {
+      const bytes = chunk.copy(this.#staged, this.#stagedBytes, done)
+      this.#stagedBytes += bytes
+      done += bytes
+      this.#writing ??= this.#writeStaged()
+      if (this.#stagedBytes === STAGED_BYTES) await this.#writing
+    }
+  }
+
+  /** Never rejects. If the bytes cannot be kept, the file is emptied, since a full disk needs the space for the layer. */
+  async #writeStaged(): Promise<void> {
     try {
-      for (let done = 0; done < chunk.length; ) {
-        const { bytesWritten } = await this.#file.write(chunk, done, chunk.length - done, this.#position)
-        done += bytesWritten
-        this.#position += bytesWritten
+      while (this.#stagedBytes > 0) {
+        const bytes = this.#staged.subarray(0, this.#stagedBytes)
+        ;[this.#staged, this.#spare] = [this.#spare, this.#staged]
+        this.#stagedBytes = 0
+        await this.#write(bytes)
       }
-      return true
     } catch {
+      this.#isFull = true
       await this.#file.truncate().catch(() => undefined)
-      return false
+    } finally {
+      this.#writing = undefined
+    }
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, this.#position)
+      done += bytesWritten
+      this.#position += bytesWritten
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writing
     await this.#file.close().catch(() => undefined)
   }
 }

@@ -1,9 +1,7 @@
 import { closeSync, constants, fsync, openSync, writev } from 'node:fs'
 import { promisify } from 'node:util'
-import { startWriteback } from '../linux/index.ts'
 
 const BATCH_BYTES = 1 << 20
-const WRITEBACK_BYTES = 16 << 20
 
 const fsyncAsync = promisify(fsync)
 const writevAsync = promisify(writev)
@@ -14,25 +12,13 @@ const writevAsync = promisify(writev)
  */
 export class SequentialWriter implements AsyncDisposable {
   readonly #fd: number
-  readonly #onWritten: (chunk: Buffer) => void
   #chunks: Buffer[] = []
   #gatheredBytes = 0
   #writing: Promise<void> = Promise.resolve()
   #writtenBytes = 0
-  #announcedBytes = 0
 
-  readonly #syncEarly: boolean
-
-  /**
-   * Creates the file; its name must not exist. `onWritten` is called with each chunk that is no longer needed. `syncEarly` starts to write
-   * the file to the disk early, for a caller that will wait for the disk.
-   */
-  constructor(
-    path: string,
-    options: { readonly onWritten?: (chunk: Buffer) => void; readonly syncEarly?: boolean } = {},
-  ) {
-    this.#onWritten = options.onWritten ?? (() => undefined)
-    this.#syncEarly = options.syncEarly ?? false
+  /** Creates the file; its name must not exist. */
+  constructor(path: string) {
     this.#fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
   }
 
@@ -78,11 +64,6 @@ export class SequentialWriter implements AsyncDisposable {
         left = Buffer.concat(pending).subarray(written)
         pending = [left]
       }
-    }
-    for (const chunk of chunks) this.#onWritten(chunk)
-    if (this.#syncEarly && this.#writtenBytes - this.#announcedBytes >= WRITEBACK_BYTES) {
-      startWriteback(this.#fd, this.#announcedBytes, this.#writtenBytes - this.#announcedBytes)
-      this.#announcedBytes = this.#writtenBytes
     }
   }
 

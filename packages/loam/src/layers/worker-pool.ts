@@ -14,6 +14,8 @@ const MAX_WORKERS = 4
 const YOUNG_GENERATION_MB = 4
 /** Bytes of a blob that may be under way to a worker; enough to keep it busy, and all that is held of a blob. */
 const WINDOW_BYTES = 2 << 20
+/** A message takes longer than what a thread does with one chunk of a socket. */
+const MESSAGE_BYTES = 256 << 10
 
 /** The work of a pool at a moment. */
 export interface PoolLoad {
@@ -172,6 +174,9 @@ class TaskRun {
   readonly #options: RunOptions
   readonly #canceled = new SharedArrayBuffer(SHARED_BYTES)
   readonly #over = new AbortController()
+  #gathered: Uint8Array[] = []
+  #gatheredBytes = 0
+  /** Bytes that were sent or gathered. */
   #sentBytes = 0
   #consumedBytes = 0
   #wake: (() => void) | undefined
@@ -252,11 +257,7 @@ class TaskRun {
     try {
       const either = signal === undefined ? this.#over.signal : AbortSignal.any([signal, this.#over.signal])
       for await (const chunk of source(either)) {
-        const chunkBytes = chunk.length
-        // A socket's memory leaves this thread with its data, instead of waiting here for the garbage collector.
-        const bytes = canGiveAway(chunk) ? chunk : new Uint8Array(chunk)
-        this.#send({ kind: 'chunk', bytes }, [bytes.buffer as ArrayBuffer])
-        this.#sentBytes += chunkBytes
+        this.#gather(chunk)
         while (this.#sentBytes - this.#consumedBytes > WINDOW_BYTES && !this.#mustStop(signal)) {
           const { promise, resolve } = Promise.withResolvers<void>()
           this.#wake = resolve
@@ -265,10 +266,32 @@ class TaskRun {
         if (this.#isOver) return
         throwIfAborted(signal, 'fetch layer')
       }
+      this.#flush()
       this.#send({ kind: 'end' })
     } catch (error) {
+      this.#flush()
       this.#send({ kind: 'end', error: toLoamError(error, 'fetch layer').toPlain() })
     }
+  }
+
+  /** Adds a chunk to the next message, which is sent when it is large enough, or when no more chunks are at hand. */
+  #gather(chunk: Buffer): void {
+    if (chunk.length === 0) return
+    if (this.#gathered.length === 0) setImmediate(() => this.#flush())
+    // A socket's memory leaves this thread with its data, instead of waiting here for the garbage collector.
+    this.#gathered.push(canGiveAway(chunk) ? chunk : new Uint8Array(chunk))
+    this.#gatheredBytes += chunk.length
+    this.#sentBytes += chunk.length
+    if (this.#gatheredBytes >= MESSAGE_BYTES) this.#flush()
+  }
+
+  #flush(): void {
+    const chunks = this.#gathered
+    this.#gathered = []
+    this.#gatheredBytes = 0
+    // The thread may have another task by now.
+    if (chunks.length === 0 || this.#isOver) return
+    this.#send({ kind: 'chunks', chunks }, chunks.map(({ buffer }) => buffer as ArrayBuffer))
   }
 
   #mustStop(signal: AbortSignal | undefined): boolean {

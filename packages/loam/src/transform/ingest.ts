@@ -19,7 +19,7 @@ import {
   overLimit,
 } from '../tree/index.ts'
 import { canInflateSpans, ChunkPool, CHUNK_BYTES, decompress } from '../compression/index.ts'
-import { SequentialWriter } from '../content/index.ts'
+import { TarFile } from './tar-file.ts'
 
 /** A layer blob as an image names it. */
 export interface LayerBlob {
@@ -60,7 +60,7 @@ const SMALL_CHUNK_BYTES = 64 << 10
  * Turns a layer blob into its uncompressed tar in one pass: hash, inflate, hash, write, and the tar read on the way.
  * When it returns, the file can be read, and both digests, the size and the format are verified; it is not yet on the disk. `derive`
  * is called with the tree once all is verified. On failure files may be there, unfinished: the caller removes them.
- * The chunks of the source are its own from then on. Memory: some 4 MiB, the tree, and what was asked for. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and the errors of the source
+ * The chunks of the source are its own from then on. Memory: some 3 MiB, the tree, and what was asked for. @throws DIGEST_MISMATCH, SIZE_MISMATCH, COMPRESSION_INVALID, TAR_*, LAYER_LIMIT, and the errors of the source
  */
 export async function ingestLayer(
   source: AsyncIterable<Buffer>,
@@ -87,14 +87,15 @@ async function writeTar(
   let tarBytes = 0
   const isLarge = request.blob.sizeBytes >= MIN_AHEAD_BYTES
   const pool = new ChunkPool(isLarge ? CHUNK_BYTES : SMALL_CHUNK_BYTES)
-  await using writer = openWriter(request, pool)
+  using file = request.tarPath === undefined ? undefined : new TarFile(request.tarPath, request)
   const options = { pool, isAhead: isLarge, checkpoints: layer.index }
   for await (const chunk of decompress(check.stream(), options)) {
     tarBytes += chunk.length
     checkSize(tarBytes, check.receivedBytes, request)
     hash.update(chunk)
     layer.write(chunk)
-    await writer.write(chunk)
+    file?.write(chunk)
+    pool.give(chunk)
   }
   layer.end()
   const diffId = parseDiffId(finishDigest(algorithm, hash))
@@ -105,7 +106,6 @@ async function writeTar(
     )
   }
   await check.finish()
-  await writer.flush()
   derive(layer.builder.tree, layer.builder.leftOutXattrs, diffId)
   const of = { blob: request.blob, diffId, tarBytes }
   return { diffId, tarBytes, lazyIndex: layer.hasIndex ? layer.index?.end(of) : undefined }
@@ -141,23 +141,6 @@ class LayerReading {
 
   end(): void {
     this.#reader.end()
-  }
-}
-
-/** Takes the bytes of a tar, which are the pool's again when they are written. */
-type TarWriter = AsyncDisposable & Pick<SequentialWriter, 'write' | 'flush'>
-
-function openWriter({ tarPath, syncEarly }: IngestRequest, pool: ChunkPool): TarWriter {
-  const onWritten = (chunk: Buffer) => {
-    pool.give(chunk)
-  }
-  if (tarPath !== undefined) return new SequentialWriter(tarPath, { onWritten, syncEarly })
-  return {
-    write: async (chunk) => {
-      onWritten(chunk)
-    },
-    flush: async () => undefined,
-    [Symbol.asyncDispose]: async () => undefined,
   }
 }
 

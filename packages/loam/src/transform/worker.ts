@@ -75,8 +75,9 @@ port.on('message', (message: ToWorker) => {
     case 'task':
       void start(message)
       break
-    case 'chunk':
-      queue.push(Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.byteLength))
+    case 'chunks':
+      for (const { buffer, byteOffset, byteLength } of message.chunks)
+        queue.push(Buffer.from(buffer, byteOffset, byteLength))
       break
     case 'end':
       queue.push(message.error === undefined ? undefined : LoamError.fromPlain(message.error))
