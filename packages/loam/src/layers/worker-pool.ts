@@ -291,7 +291,10 @@ class TaskRun {
     this.#gatheredBytes = 0
     // The thread may have another task by now.
     if (chunks.length === 0 || this.#isOver) return
-    this.#send({ kind: 'chunks', chunks }, chunks.map(({ buffer }) => buffer as ArrayBuffer))
+    this.#send(
+      { kind: 'chunks', chunks },
+      chunks.map(({ buffer }) => buffer as ArrayBuffer),
+    )
   }
 
   #mustStop(signal: AbortSignal | undefined): boolean {
