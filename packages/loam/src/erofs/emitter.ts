@@ -1,5 +1,6 @@
 import { type Inode, ROOT, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, SELF, UP } from '../tree/index.ts'
 import { type ChunkPlan, type Run, runsOf } from './chunk-plan.ts'
+import { deviceSlots } from './device-slots.ts'
 import { cutNames } from './directory-blocks.ts'
 import {
   CHUNK_BASED,
@@ -63,7 +64,7 @@ export class ImageEmitter {
         metaBlock: 0,
         xattrBlock: xattrPosition / blockBytes,
         uuid: data === 'tar' && contents === 'merged' ? imageUuid(this.#layout) : uuid,
-        devices: devices.map(({ tag, sizeBytes: bytes }) => ({ tag, blocks: Math.ceil(bytes / blockBytes) })),
+        devices: deviceSlots(devices, { imageBytes: sizeBytes, blockBytes }),
       }),
     )
   }

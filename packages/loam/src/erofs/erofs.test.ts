@@ -6,6 +6,7 @@ import { LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts
 import { applyLayer, type FileData, FileTree, NONE, ROOT, S_IFREG, S_LOWER_LINK } from '../tree/index.ts'
 import { denseLayer, randomLayer, readLayer } from '../../test/support/random-layers.ts'
 import { crc32c } from './crc32c.ts'
+import { deviceSlots } from './device-slots.ts'
 import { ErofsImage, type ErofsInode, type ErofsOptions, readLayerImage, writeErofs } from './index.ts'
 
 function write(
@@ -361,11 +362,31 @@ describe('EROFS images', () => {
         chunks.push(Buffer.from(chunk))
       },
     })
-    const { devices } = open(Buffer.concat(chunks)).superblock
+    const { devices, blocks } = open(Buffer.concat(chunks)).superblock
     assert.deepEqual(devices, [
-      { tag: 'x', blocks: 2 },
-      { tag: 'y', blocks: 2 },
+      { tag: 'x', blocks: 2, mappedBlock: blocks },
+      { tag: 'y', blocks: 2, mappedBlock: blocks + 2 },
     ])
+  })
+
+  test('a device that ends within a block is mapped by its whole blocks alone', () => {
+    const devices = [
+      { tag: 'x', sizeBytes: 1030 },
+      { tag: 'y', sizeBytes: 512 },
+    ]
+    assert.deepEqual(deviceSlots(devices, { imageBytes: 4096, blockBytes: 512 }), [
+      { tag: 'x', blocks: 2, mappedBlock: 8 },
+      { tag: 'y', blocks: 1, mappedBlock: 10 },
+    ])
+  })
+
+  test('devices that are too large for one disk are mapped nowhere', () => {
+    const devices = Array.from({ length: 3 }, (_none, index) => ({ tag: String(index), sizeBytes: 2 ** 40 }))
+    const slots = deviceSlots(devices, { imageBytes: 4096, blockBytes: 512 })
+    assert.deepEqual(
+      slots.map(({ mappedBlock }) => mappedBlock),
+      [0, 0, 0],
+    )
   })
 
   test('a damaged EROFS image ends with an answer or with EROFS_INVALID', () => {

@@ -79,6 +79,14 @@ export interface ErofsDevice {
   readonly sizeBytes: number
 }
 
+/** A device in the table of an image. */
+export interface DeviceSlot {
+  readonly tag: string
+  readonly blocks: number
+  /** Its first block in the disk that the image and its devices are together; 0 if they are none, because it would be too large. */
+  readonly mappedBlock: number
+}
+
 export interface Superblock {
   readonly blockBits: number
   readonly rootNid: number
@@ -90,7 +98,7 @@ export interface Superblock {
   readonly metaBlock: number
   readonly xattrBlock: number
   readonly uuid: Buffer
-  readonly devices: readonly { readonly tag: string; readonly blocks: number }[]
+  readonly devices: readonly DeviceSlot[]
 }
 
 /** Returns the start of an image up to the end of its device table, in whole blocks. */
@@ -122,6 +130,7 @@ export function encodeSuperblock(superblock: Superblock): Buffer {
     const slot = at.subarray(SUPERBLOCK_BYTES + index * DEVICE_SLOT_BYTES)
     slot.write(device.tag, 0, DEVICE_TAG_BYTES, 'latin1')
     slot.writeUInt32LE(device.blocks, 64)
+    slot.writeUInt32LE(device.mappedBlock, 68)
   }
   if (hasChecksum) at.writeUInt32LE(checksum(at, blockBytes), 4)
   return head
@@ -170,12 +179,13 @@ export function decodeSuperblock(readAt: (position: number, length: number) => B
   }
 }
 
-function decodeSlot(table: Buffer, index: number): Superblock['devices'][number] {
+function decodeSlot(table: Buffer, index: number): DeviceSlot {
   const slot = table.subarray(index * DEVICE_SLOT_BYTES, (index + 1) * DEVICE_SLOT_BYTES)
   const end = slot.subarray(0, DEVICE_TAG_BYTES).indexOf(0)
   return {
     tag: slot.toString('latin1', 0, end < 0 ? DEVICE_TAG_BYTES : end),
     blocks: slot.readUInt32LE(64),
+    mappedBlock: slot.readUInt32LE(68),
   }
 }
 

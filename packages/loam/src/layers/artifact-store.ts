@@ -20,7 +20,7 @@ import type { LayerFiles } from '../transform/index.ts'
 import { type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
 import { ArtifactBuilder, type ArtifactBuilderOptions, type WantedArtifact } from './artifact-builder.ts'
 import { newArtifactRecord } from './artifact-record.ts'
-import { readDeviceTags } from './device-tags.ts'
+import { type ImageDevice, readDeviceTable, readDeviceTags } from './device-table.ts'
 import { moveInto, removeIfEmpty } from './file-state.ts'
 import { hashFile } from './worker-pool.ts'
 
@@ -31,6 +31,16 @@ export interface ArtifactStoreOptions extends ArtifactBuilderOptions {
   readonly metadata: MetadataStore
   readonly bootId: string
   readonly removals: Removals
+}
+
+/** The merged image of a stack of layers, and the tars that are its devices, in their order. */
+export interface MergedImage {
+  readonly path: string
+  readonly sizeBytes: number
+  readonly devices: readonly (Omit<ImageDevice, 'tag'> & {
+    readonly diffId: DiffId
+    readonly path: string
+  })[]
 }
 
 /**
@@ -80,22 +90,22 @@ export class ArtifactStore {
    * Ensures that the merged image of a stack of layers exists, base first. Returns its file and the files that hold its data, in the
    * order of its devices. The caller has the same duties as for `unpack`. The cost is linear in files and independent of their sizes.
    */
-  async mergedImage(
-    chainId: ChainId,
-    layers: readonly DiffId[],
-    signal?: AbortSignal,
-  ): Promise<{ readonly image: string; readonly devices: readonly string[] }> {
-    const image = await this.createStack({ chainId, kind: 'merged', layers }, signal)
-    const tarOfTag = new Map(layers.map((diffId) => [deviceTag(diffId), this.path(diffId, 'tar')]))
-    const devices = readDeviceTags(image).map((tag) => {
-      const tarPath = tarOfTag.get(tag)
-      if (tarPath !== undefined) return tarPath
-      throw new LoamError(
-        'EROFS_INVALID',
-        `mount ${image}: it needs layer ${tag}, which the image does not have`,
-      )
-    })
-    return { image, devices }
+  async mergedImage(chainId: ChainId, layers: readonly DiffId[], signal?: AbortSignal): Promise<MergedImage> {
+    const path = await this.createStack({ chainId, kind: 'merged', layers }, signal)
+    const layerOfTag = new Map(layers.map((diffId) => [deviceTag(diffId), diffId]))
+    const { imageBytes: sizeBytes, devices } = readDeviceTable(path)
+    return {
+      path,
+      sizeBytes,
+      devices: devices.map(({ tag, ...place }) => {
+        const diffId = layerOfTag.get(tag)
+        if (diffId !== undefined) return { ...place, diffId, path: this.path(diffId, 'tar') }
+        throw new LoamError(
+          'EROFS_INVALID',
+          `mount ${path}: it needs layer ${tag}, which the image does not have`,
+        )
+      }),
+    }
   }
 
   /** Ensures that an artifact of a stack of layers exists, base first, and returns its path. The caller has the same duties as for `unpack`. */

@@ -31,7 +31,7 @@ import { applyLayer, FileTree, type Inode, ROOT, S_IFDIR, S_IFREG } from '../../
 import { isLoamError } from '../../src/errors/index.ts'
 import { fsckErofs } from '../support/fsck-erofs.ts'
 import { randomLayer } from '../support/random-layers.ts'
-import { readDeviceTags } from '../../src/layers/device-tags.ts'
+import { readDeviceTags } from '../../src/layers/device-table.ts'
 import { writeTree } from '../../src/transform/write-tree.ts'
 import { rounds } from '../support/rounds.ts'
 

@@ -81,9 +81,10 @@ export class StackMounts implements SharedMountOwner {
     const isPartial = await this.#layers.serve(diffIds, signal)
     const mount = async (target: string) =>
       traced('stack.mount', { chainId }, async () => {
-        const image = await artifacts.mergedImage(chainId, diffIds, signal)
+        const { path: image, devices } = await artifacts.mergedImage(chainId, diffIds, signal)
+        const files = devices.map(({ path }) => path)
         // Reads through a loop device do not wait for data.
-        mountErofs({ ...image, target, ...(isPartial ? { by: 'file' } : {}) })
+        mountErofs({ image, devices: files, target, ...(isPartial ? { by: 'file' } : {}) })
       })
     const isCurrent = () => artifacts.isCurrent(chainId, 'merged')
     return this.#shared.lease(chainId, { mount, isCurrent }, signal)
