@@ -190,8 +190,10 @@ function passOn(metadata: Metadata): Metadata {
   return own
 }
 
+const NOT_BINDS = ['overlay', 'format/overlay', 'erofs'] as const
+
 function fromMount({ type, source, options }: Mount): SnapshotMount {
-  return { type: type === 'overlay' ? 'overlay' : 'bind', source, options }
+  return { type: NOT_BINDS.find((known) => known === type) ?? 'bind', source, options }
 }
 
 /** Its kind is UNIMPLEMENTED. */

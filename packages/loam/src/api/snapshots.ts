@@ -26,7 +26,11 @@ const InfoSchema = matching<SnapshotInfo>()(
 )
 const UsageSchema = matching<SnapshotUsage>()(v.object({ sizeBytes: count, inodes: count }))
 const MountSchema = matching<SnapshotMount>()(
-  v.object({ type: v.picklist(['bind', 'overlay']), source: v.string(), options: list(v.string()) }),
+  v.object({
+    type: v.picklist(['bind', 'overlay', 'erofs', 'format/overlay']),
+    source: v.string(),
+    options: list(v.string()),
+  }),
 )
 const ImportReportSchema = matching<SnapshotImportReport>()(
   v.object({

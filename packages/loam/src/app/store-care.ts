@@ -104,11 +104,12 @@ export class StoreCare {
       readonly imageSocket?: string | undefined
     },
   ): Promise<NodeReport> {
-    const { root, containerd_socket: containerdSocket } = this.configuration.values
+    const { root, containerd_socket: containerdSocket, snapshot_mounts: mounts } = this.configuration.values
     // Loaded here, so that opening a store does not wait for it.
     const { examineClient } = await import('../nodes/index.ts')
     const { socket, imageSocket } = options
-    const loam = { root, socket, imageSocket, containerdSocket, platform: hostPlatform() }
-    return examineClient(options, loam)
+    const platform = hostPlatform()
+    const returnsErofs = mounts === 'erofs'
+    return examineClient(options, { root, socket, imageSocket, containerdSocket, returnsErofs, platform })
   }
 }

@@ -297,6 +297,7 @@ export class Wiring implements AsyncDisposable {
       sync: async () => this.#sync.wait(),
       upperdirLabel: values.upperdir_label,
       mountOptions: values.mount_options,
+      returnsErofs: values.snapshot_mounts === 'erofs',
       ...(remote === undefined ? {} : { remote }),
     })
   }

@@ -194,6 +194,11 @@ export const SETTINGS = {
     'Whether loamd reports the upper directory of a snapshot in the label containerd.io/snapshot/overlay.upperdir.',
     flag,
   ),
+  snapshot_mounts: setting<'overlay' | 'erofs'>(
+    'overlay',
+    'Mounts that loamd returns to containerd: an overlay on layers that it has mounted itself (overlay), or an EROFS mount with device= below the overlay, which containerd 2.2 or a runtime of virtual machines makes (erofs).',
+    oneOf(['overlay', 'erofs']),
+  ),
   mount_options: setting<readonly string[]>(
     [],
     'Options that loamd adds to every overlay mount it returns to containerd, for example volatile.',

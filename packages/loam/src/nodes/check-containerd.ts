@@ -40,6 +40,8 @@ export interface ContainerdNode {
     readonly isListening: boolean
     /** Socket of containerd that loamd reads layers from, as a differ. */
     readonly containerdSocket: string
+    /** Whether the layers below a snapshot are mounts of EROFS that containerd makes. */
+    readonly returnsErofs?: boolean | undefined
     readonly platform: Platform
   }
   readonly imageService: ImageService
@@ -68,6 +70,7 @@ export function checkContainerd(node: ContainerdNode): NodeFinding[] {
     checkFormat,
     checkSocket,
     checkProxy,
+    checkMounts,
     checkExports,
     checkDiffer,
     checkCapabilities,
@@ -129,6 +132,16 @@ function checkProxy({ proxy, setup, release, loam }: Context): NodeFinding[] {
     return [{ status: 'wrong', what, message, write }]
   }
   return [{ status: 'right', what, message: `${proxy.name} is at ${proxy.address}` }]
+}
+
+/** The mount manager, which knows mounts that refer to each other, came with 2.2. */
+function checkMounts({ release: { major, minor }, loam }: Context): NodeFinding[] {
+  if (loam.returnsErofs !== true) return []
+  const what = 'snapshot_mounts'
+  if (major > 2 || (major === 2 && minor >= 2))
+    return [{ status: 'right', what, message: 'containerd mounts what loamd returns' }]
+  const message = `containerd ${major}.${minor} cannot mount what snapshot_mounts=erofs returns, 2.2 can. Set it to overlay in Loam's configuration`
+  return [{ status: 'wrong', what, message }]
 }
 
 function checkExports({ proxy, release, setup, settings, loam }: Context): NodeFinding[] {

@@ -24,6 +24,8 @@ export interface ContainerdExamination {
   readonly imageSocket?: string | undefined
   /** Setting containerd_socket. */
   readonly containerdSocket: string
+  /** Whether setting snapshot_mounts is `erofs`. */
+  readonly returnsErofs?: boolean | undefined
   /** Platform of this machine. */
   readonly platform: Platform
 }
@@ -34,7 +36,7 @@ const ASSUMED_VERSION = '2.1'
 
 /** Checks the configuration of containerd on this machine, and asks the containerd that runs. It changes nothing. */
 export async function examineContainerd(options: ContainerdExamination): Promise<NodeReport> {
-  const { config = CONTAINERD_CONFIG, root, platform, containerdSocket } = options
+  const { config = CONTAINERD_CONFIG, root, platform, containerdSocket, returnsErofs } = options
   const first = readSettings(config, 2)
   if (typeof first === 'string') return unreadable(config, first)
   const running = await askContainerd(first.address)
@@ -43,7 +45,8 @@ export async function examineContainerd(options: ContainerdExamination): Promise
   const settings = readSettings(config, parseRelease(version).major)
   if (typeof settings === 'string') return unreadable(config, settings)
   const socket = options.socket ?? (findProxy(settings, SNAPSHOTTER_SOCKET)?.address || SNAPSHOTTER_SOCKET)
-  const loam = { root, socket, platform, containerdSocket, isListening: await canConnect(socket) }
+  const isListening = await canConnect(socket)
+  const loam = { root, socket, platform, containerdSocket, returnsErofs, isListening }
   const imageService = await examineImageService(
     options.imageSocket ?? join(dirname(SNAPSHOTTER_SOCKET), IMAGE_SERVICE_SOCKET),
   )

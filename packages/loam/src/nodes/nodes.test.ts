@@ -182,6 +182,14 @@ describe('the configuration of containerd', () => {
     assert.match(found(right, { loam })[0] ?? '', /^wrong: loamd reads layers from \/run\/other\.sock, and/)
   })
 
+  test('mounts of EROFS are for a containerd with a mount manager', () => {
+    const loam = { ...LOAM, returnsErofs: true }
+    const found = (version: string) =>
+      check(version, write(configFor(version)), { loam }).find(({ what }) => what === 'snapshot_mounts')
+        ?.status
+    assert.deepEqual([found('2.1.9'), found('2.2.0'), found('3.0.0')], ['wrong', 'right', 'right'])
+  })
+
   test('the file system that kubelet measures has to be that of the store', () => {
     const old = { isOnFileSystemOf: () => undefined }
     const found = check('1.6.20', write(configFor('1.6.20')), old).find(({ status }) => status !== 'right')

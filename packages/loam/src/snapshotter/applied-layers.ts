@@ -6,8 +6,9 @@ import { isErrno, LoamError } from '../errors/index.ts'
 import { type ChainId, chainIds, type DiffId } from '../image/index.ts'
 import type { LayerStore, UnknownLayer } from '../layers/index.ts'
 import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
+import { isUnpackedTo } from './keys.ts'
 import type { SnapshotMount, SnapshotUsage } from './snapshot-info.ts'
-import type { SnapshotMounts } from './snapshot-mounts.ts'
+import { FIRST_MOUNT, type SnapshotMounts } from './snapshot-mounts.ts'
 
 export interface AppliedLayersOptions {
   readonly paths: StorePaths
@@ -17,9 +18,6 @@ export interface AppliedLayersOptions {
   /** Whether this machine can show layers that are not unpacked. */
   readonly canShow: () => boolean
 }
-
-/** Keys of snapshots that a client unpacks a layer to (containerd core/snapshots, UnpackKeyPrefix), behind the namespace and the number. */
-const UNPACKED_TO = /(?:^|\/)extract-/
 
 /** A layer that was applied to a snapshot. */
 export interface AppliedLayer {
@@ -88,7 +86,7 @@ export class AppliedLayers {
       snapshot?.kind !== 'active' ||
       snapshot.idMapping !== undefined ||
       snapshot.maxBytes !== undefined ||
-      !UNPACKED_TO.test(snapshot.key)
+      !isUnpackedTo(snapshot.key)
     )
       return undefined
     if (!isEmpty(folderOf(paths, snapshot.id))) return undefined
@@ -101,14 +99,12 @@ export class AppliedLayers {
    */
   findChange(left: readonly SnapshotMount[], right: readonly SnapshotMount[]): SnapshotRecord | undefined {
     const { metadata, paths } = this.#options
-    const [mount, other] = right
-    const [below, another] = left
-    if (mount === undefined || other !== undefined || another !== undefined) return undefined
-    const [own = '', ...lowers] = foldersOf(mount)
+    if (left.length > 2) return undefined
+    const [own = '', ...lowers] = foldersOf(right)
     const id = snapshotOf(paths, own)
     const snapshot = id === undefined ? undefined : metadata.snapshots.get(id)
     if (snapshot === undefined || snapshot.kind === 'view' || snapshot.diffId !== undefined) return undefined
-    const base = below === undefined ? [] : foldersOf(below)
+    const base = foldersOf(left)
     const hasSameBase = isDeepStrictEqual(base, lowers) || (lowers.length === 0 && this.#isNothing(base))
     return hasSameBase ? snapshot : undefined
   }
@@ -151,12 +147,20 @@ function writtenFolder({ type, source, options }: SnapshotMount): string | undef
   return options.find((option) => option.startsWith('upperdir='))?.slice('upperdir='.length)
 }
 
-/** The directories that a mount shows, the topmost first. */
-function foldersOf({ type, source, options }: SnapshotMount): string[] {
-  if (type === 'bind') return [source]
+/** The directories that mounts show, the topmost first, and in the place of layers that the client mounts their image. */
+function foldersOf(mounts: readonly SnapshotMount[]): string[] {
+  const mount = mounts.at(-1)
+  if (mount === undefined || mounts.length > 2) return []
+  const { type, source, options } = mount
+  if (type === 'bind' || type === 'erofs') return [source]
   const valueOf = (name: string) => options.find((option) => option.startsWith(name))?.slice(name.length)
   const upper = valueOf('upperdir=')
-  return [...(upper === undefined ? [] : [upper]), ...(valueOf('lowerdir=')?.split(':') ?? [])]
+  const lowers = valueOf('lowerdir=')?.split(':') ?? []
+  const image = mounts[0]?.source ?? ''
+  return [
+    ...(upper === undefined ? [] : [upper]),
+    ...lowers.map((lower) => (lower === FIRST_MOUNT ? image : lower)),
+  ]
 }
 
 /** Returns the number of the snapshot that has a directory of files. */

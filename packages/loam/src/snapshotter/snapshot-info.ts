@@ -22,9 +22,9 @@ export interface SnapshotInfo {
 
 /** How the caller mounts a snapshot. Options are those of mount(8). */
 export interface SnapshotMount {
-  /** Type of the mount. */
-  readonly type: 'bind' | 'overlay'
-  /** Source of the mount; `overlay` for an overlay. */
+  /** Type of the mount. `format/overlay`: an overlay with `{{ mount 0 }}` in its options, which is where the first mount of the list is (containerd 2.2). */
+  readonly type: 'bind' | 'overlay' | 'erofs' | 'format/overlay'
+  /** Source of the mount: a directory, the file of an EROFS image, or `overlay`. */
   readonly source: string
   /** Options of mount(8). */
   readonly options: readonly string[]

@@ -3,9 +3,11 @@ import type { StackMounts } from '../backends/index.ts'
 import type { StorePaths } from '../content/index.ts'
 import { type Failure, toLoamError } from '../errors/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
+import type { LayerStore } from '../layers/index.ts'
 import { hostRoot, type IdMapping } from '../linux/index.ts'
 import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
 import { hasHostIds } from './file-owners.ts'
+import { isUnpackedTo } from './keys.ts'
 import { storedMapping } from './labels.ts'
 import type { RootOwner, SnapshotDirectories } from './snapshot-directories.ts'
 import type { MountsReport, SnapshotMount } from './snapshot-info.ts'
@@ -14,8 +16,11 @@ import { prepareForMount, requireIntact, type VolatileDirectories } from './vola
 export interface SnapshotMountsOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
+  readonly layers: LayerStore
   readonly stacks: StackMounts
   readonly directories: SnapshotDirectories
+  /** The client mounts the layers. Snapshots for unpacking are overlays all the same: what applies a layer to them knows those. */
+  readonly returnsErofs: boolean
   /** Options of every overlay mount, after its own. */
   readonly mountOptions: readonly string[]
   readonly bootId: string
@@ -26,6 +31,9 @@ interface Below {
   readonly lower: string | undefined
   readonly lease: Disposable | undefined
 }
+
+/** The first mount of a list, in options of the mounts behind it (containerd core/mount/manager/format.go). */
+export const FIRST_MOUNT = '{{ mount 0 }}'
 
 /** The mounts of snapshots: the layers below them as one EROFS mount, and the directories above it as an overlay that the client mounts. */
 export class SnapshotMounts {
@@ -77,17 +85,32 @@ export class SnapshotMounts {
     const isBind = isView && folders.length + (lower === undefined ? 0 : 1) === 1
     const canClientMap = lower === undefined && !isBind
     const { paths, options } = await this.#showFolders(folders, canClientMap, idMapping)
-    const lowers = lower === undefined ? paths : [...paths, lower]
-    const [only = ''] = lowers
-    if (isBind) return [bind(only, 'ro')]
+    const below = await this.#layersMount([own, ...chain])
+    if (isBind) return [below ?? bind(lower ?? paths[0] ?? '', 'ro')]
     if (snapshot.kind === 'active') prepareForMount(options, this.#volatileDirectories(snapshot))
-    return [
-      {
-        type: 'overlay',
-        source: 'overlay',
-        options: [...this.#overlayOptions(snapshot, lowers), ...options],
-      },
-    ]
+    const lowers = lower === undefined ? paths : [...paths, below === undefined ? lower : FIRST_MOUNT]
+    return overlayOn(below, [...this.#overlayOptions(snapshot, lowers), ...options])
+  }
+
+  /**
+   * Returns the mount of the layers below a snapshot, given with all its parents, itself first, that the client makes; undefined if there are none, or Loam has mounted them for
+   * it. The data of the layers is here then.
+   */
+  async #layersMount(chain: readonly SnapshotRecord[]): Promise<SnapshotMount | undefined> {
+    const { layers, returnsErofs } = this.#options
+    const [snapshot] = chain
+    if (!returnsErofs || snapshot === undefined || isUnpackedTo(snapshot.key)) return undefined
+    const { chainId, idMapping } = snapshot
+    if (chainId === undefined || idMapping !== undefined) return undefined
+    const diffIds = diffIdsOf(chain)
+    await layers.complete(diffIds)
+    const { path, devices } = await layers.artifacts.mergedImage(chainId, diffIds)
+    // `loop`: for kernels that cannot mount files.
+    return {
+      type: 'erofs',
+      source: path,
+      options: ['ro', 'loop', ...devices.map((each) => `device=${each.path}`)],
+    }
   }
 
   /** @throws SNAPSHOT_INVALID for a snapshot whose files a crash may have damaged */
@@ -219,6 +242,11 @@ export class SnapshotMounts {
 
 function diffIdsOf(chain: readonly SnapshotRecord[]): DiffId[] {
   return chain.flatMap(({ diffId }) => diffId ?? []).toReversed()
+}
+
+function overlayOn(below: SnapshotMount | undefined, options: readonly string[]): SnapshotMount[] {
+  if (below === undefined) return [{ type: 'overlay', source: 'overlay', options }]
+  return [below, { type: 'format/overlay', source: 'overlay', options }]
 }
 
 function bind(source: string, mode: 'ro' | 'rw'): SnapshotMount {

@@ -28,6 +28,8 @@ export interface SnapshotterOptions {
   readonly remote?: RemoteLayers
   /** Report the folder that an active snapshot writes to in a label. Undefined: false. */
   readonly upperdirLabel?: boolean
+  /** Return the layers below a snapshot as an EROFS mount that the client makes, for runtimes that make disks of them. Undefined: false. */
+  readonly returnsErofs?: boolean
   /** Options appended to those of every overlay mount. */
   readonly mountOptions?: readonly string[]
 }

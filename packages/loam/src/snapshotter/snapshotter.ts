@@ -66,13 +66,15 @@ export class Snapshotter {
   /** @internal */
   constructor(options: SnapshotterOptions) {
     this.#options = options
-    const { bootId, metadata, stacks, mountOptions = [] } = options
+    const { bootId, metadata, layers, stacks, returnsErofs = false, mountOptions = [] } = options
     this.#directories = new SnapshotDirectories(options)
     this.#mounts = new SnapshotMounts({
       paths: options.paths,
       metadata,
+      layers,
       stacks,
       directories: this.#directories,
+      returnsErofs,
       mountOptions,
       bootId,
     })

@@ -17,6 +17,7 @@ import { test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import type { Wiring } from '../../src/app/wiring.ts'
 import { chainIds, type DiffId, digestOf, parseDiffId } from '../../src/image/index.ts'
+import { mountErofs, unmountAll } from '../../src/linux/index.ts'
 import { buildTar, mountSnapshot } from '../../src/testing/index.ts'
 import { openWiring } from '../support/open-wiring.ts'
 
@@ -25,13 +26,13 @@ interface Fixture extends AsyncDisposable {
   readonly parts: Wiring
 }
 
-async function openStore(): Promise<Fixture> {
+async function openStore(settings: Readonly<Record<string, unknown>> = {}): Promise<Fixture> {
   await using held = new AsyncDisposableStack()
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-applied-')))
   held.defer(() => {
     rmSync(folder, { recursive: true })
   })
-  const parts = held.use(await openWiring(folder))
+  const parts = held.use(await openWiring(folder, settings))
   const all = held.move()
   return { folder, parts, [Symbol.asyncDispose]: async () => all.disposeAsync() }
 }
@@ -162,4 +163,34 @@ test('a damaged blob is refused, and other mounts than those of an empty snapsho
     code: 'SNAPSHOT_INVALID',
     message: /cannot be on a snapshot that is unpacked/,
   })
+})
+
+test('with snapshot_mounts=erofs the client gets the files of the layers as an EROFS mount, and an overlay on it', async () => {
+  await using store = await openStore({ snapshot_mounts: 'erofs' })
+  const { parts, folder } = store
+  const snapshotter = parts.makeSnapshotter()
+  await snapshotter.apply(await snapshotter.prepare('default/1/extract-1 base', ''), BASE.layer)
+  await snapshotter.commit({ name: 'base', key: 'default/1/extract-1 base' })
+  await snapshotter.apply(await snapshotter.prepare('default/2/extract-2 top', 'base'), TOP.layer)
+  await snapshotter.commit({ name: 'top', key: 'default/2/extract-2 top' })
+  const [erofs, overlay, ...others] = await snapshotter.prepare('c', 'top')
+  assert.deepEqual([erofs?.type, overlay?.type, others], ['erofs', 'format/overlay', []])
+  assert.ok(erofs !== undefined && overlay !== undefined)
+  assert.deepEqual(await snapshotter.view('v', 'top'), [erofs])
+  assert.equal(snapshotter.findChange([erofs], [erofs, overlay]), 'c')
+  const devices = erofs.options.flatMap((option) => /^device=(.*)$/.exec(option)?.[1] ?? [])
+  const [below, target] = [join(folder, 'below'), join(folder, 'target')]
+  mkdirSync(below)
+  mkdirSync(target)
+  mountErofs({ image: erofs.source, devices, target: below })
+  {
+    using _below = { [Symbol.dispose]: () => unmountAll(below) }
+    const options = overlay.options.map((option) => option.replace('{{ mount 0 }}', below))
+    using _mounted = mountSnapshot([{ ...overlay, type: 'overlay', options }], target)
+    writeFileSync(join(target, 'etc/own'), 'written')
+    assert.equal(readFileSync(join(target, 'etc/hello'), 'utf8'), 'two')
+    assert.equal(existsSync(join(target, 'etc/gone')), false)
+  }
+  for (const name of ['v', 'c', 'top', 'base']) await snapshotter.remove(name)
+  await snapshotter.cleanup()
 })
