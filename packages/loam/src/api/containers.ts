@@ -387,8 +387,8 @@ export const CONTAINER_DOWNLOADS = {
     method: 'GET',
     mediaType: 'application/octet-stream',
     path: '/v1/export',
-    summary: 'Send an image, or the root filesystem of a container, as a stream.',
-    request: v.strictObject({ ...exportFields, format: v.picklist(['erofs', 'tar', 'ext4']) }),
+    summary: 'Send an image, or the root filesystem of a container, as a stream. A layout of OCI is one tar.',
+    request: v.strictObject({ ...exportFields, format: v.picklist(['erofs', 'tar', 'ext4', 'oci']) }),
   }),
 }
 

@@ -152,7 +152,6 @@ export class RemoteContainers
       )
       return
     }
-    if (format === 'oci') throw new LoamError('USAGE', `export to ${output}: an OCI layout is a directory`)
     if (format === 'containers-storage')
       throw new LoamError('USAGE', `export to ${output}: an image store is a directory`)
     if (format === 'containerd-cache')

@@ -22,6 +22,8 @@ export interface ContainerdCacheOptions {
   readonly layers: LayerStore
   /** Permissions of new files; undefined for 0600. */
   readonly mode: number | undefined
+  /** Called with the bytes of the files that were written. */
+  readonly onBytes?: ((doneBytes: number, totalBytes: number | undefined) => void) | undefined
   readonly onNote: (text: string) => void
   readonly signal: AbortSignal | undefined
 }
@@ -39,7 +41,7 @@ interface CachedLayer {
  * complete ones. Linear in the data of the layers that are written. @throws USAGE, LAYER_UNSUPPORTED, LAYER_NOT_FOUND, NO_SPACE, CANCELED
  */
 export async function writeContainerdCache(options: ContainerdCacheOptions): Promise<void> {
-  const { directory, diffIds, layers, mode = 0o600, onNote, signal } = options
+  const { directory, diffIds, layers, mode = 0o600, onBytes, onNote, signal } = options
   requireStackable(diffIds, layers)
   if (!existsSync(dirname(directory))) {
     throw new LoamError('USAGE', `write ${directory}: directory ${dirname(directory)} does not exist`)
@@ -50,7 +52,7 @@ export async function writeContainerdCache(options: ContainerdCacheOptions): Pro
     makeDirectory(directory, mode, created)
     mkdirSync(folder, { mode: 0o700 })
     const planned = planLayers(diffIds, { directory, folder, layers })
-    await layers.trees.writeLayerImages(planned, signal)
+    await layers.trees.writeLayerImages(planned, { signal, onBytes })
     for (const layer of planned) {
       throwIfAborted(signal, `write ${layer.path}`)
       if (!(await placeLayer(layer, { layers, mode, created, signal }))) onNote(describeOther(layer))

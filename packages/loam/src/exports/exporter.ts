@@ -7,7 +7,13 @@ import type { LayerStore, TreeSource } from '../layers/index.ts'
 import { type IdMapping, type OutputTarget, removeTree } from '../linux/index.ts'
 import { writeContainerdCache } from './containerd-cache.ts'
 import { createExt4 } from './ext4.ts'
-import { type LayoutImage, writeOciLayout } from './oci-layout.ts'
+import {
+  type LayoutImage,
+  type LayoutLayer,
+  type LayoutOptions,
+  writeOciArchive,
+  writeOciLayout,
+} from './oci-layout.ts'
 import { writeOutput } from './output.ts'
 
 /** The formats of an export. */
@@ -45,7 +51,10 @@ export interface ExportOptions {
    * `containerd-cache`: a directory that containerd reads as `layer_content_caches`: one EROFS image for each layer, added to those that are there.
    */
   readonly format: ExportFormat
-  /** File to create; for `oci`, `containers-storage` and `containerd-cache` a directory. `-` is standard output; a pipe or a device is written to. */
+  /**
+   * File to create; for `oci`, `containers-storage` and `containerd-cache` a directory. `-` is standard output; a pipe or a device is written to. A stream gets
+   * a layout as one tar.
+   */
   readonly output: string
   /** Size of an ext4 file system in bytes. */
   readonly sizeBytes?: number | undefined
@@ -93,7 +102,7 @@ export async function exportTo(
       'USAGE',
       `export to ${output}: an OCI layout is a directory, but this is the name of an archive`,
       {
-        hint: 'Name a directory; `tar -C DIRECTORY -cf FILE .` makes an archive of it.',
+        hint: 'Name a directory; `-` writes an archive to standard output, and `loam save --format oci-archive` a file.',
       },
     )
   }
@@ -114,7 +123,7 @@ export async function exportTo(
 async function exportToCache(
   source: ExportSource,
   { output, force, mode, directory, signal }: ExportOptions & { readonly directory: string },
-  { layers, onNote }: ExporterOptions,
+  { layers, onBytes, onNote }: ExporterOptions,
 ): Promise<void> {
   if (source.kind === 'rootfs') {
     throw new LoamError('USAGE', `export to ${output} as containerd-cache: it is a container`, {
@@ -124,7 +133,7 @@ async function exportToCache(
   if (force === true || output === '-') {
     throw new LoamError('USAGE', 'export as containerd-cache: the output is a directory, without --force')
   }
-  await writeContainerdCache({ directory, diffIds: source.layers, layers, mode, onNote, signal })
+  await writeContainerdCache({ directory, diffIds: source.layers, layers, mode, onBytes, onNote, signal })
 }
 
 /** A layout may also be named `oci:DIRECTORY`, as in other tools. */
@@ -200,7 +209,7 @@ async function createOfTree(
       onNote,
       signal,
     })
-    if (typeof target === 'number') await layers.trees.copyFile(output, target, signal)
+    if (typeof target === 'number') await layers.trees.copyFile(output, target, { signal, onBytes })
   } finally {
     if (typeof target === 'number') await removeTree(output)
   }
@@ -208,18 +217,14 @@ async function createOfTree(
 
 async function exportLayout(
   source: ExportSource,
-  { output, target, signal }: MakeOptions,
+  { target, signal }: MakeOptions,
   exporter: ExporterOptions,
 ): Promise<void> {
   const { layers, ingest } = exporter
-  if (typeof target === 'number') {
-    throw new LoamError('USAGE', `export to ${output}: an OCI layout is a directory`, {
-      hint: 'Name a directory that does not exist, or export as tar, erofs or ext4.',
-    })
-  }
+  const write = async (parts: readonly LayoutLayer[]) =>
+    writeLayout(target, { image: source.image, layers: parts, signal }, exporter)
   if (source.kind === 'image') {
-    await writeOciLayout(target, source.image, tarsOf(source.layers, layers))
-    await layers.trees.sync(target)
+    await write(tarsOf(source.layers, layers))
     return
   }
   // An invalid config fails before the work begins.
@@ -228,11 +233,30 @@ async function exportLayout(
   try {
     await packRootfs(source, tarPath, exporter, signal)
     const diffId = parseDiffId(await layers.trees.hashFile(tarPath, signal))
-    await writeOciLayout(target, source.image, [{ diffId, tarPath }])
-    await layers.trees.sync(target)
+    await write([{ diffId, tarPath }])
   } finally {
     await removeTree(tarPath)
   }
+}
+
+/** A directory, or for a stream the tar of one. */
+async function writeLayout(
+  target: OutputTarget,
+  {
+    image,
+    layers,
+    signal,
+  }: Readonly<{ image: LayoutImage; layers: readonly LayoutLayer[]; signal: AbortSignal | undefined }>,
+  { layers: store, onBytes }: ExporterOptions,
+): Promise<void> {
+  if (typeof target === 'number') {
+    await writeOciArchive(target, image, layers, { signal, onBytes })
+    return
+  }
+  const copy: LayoutOptions['copy'] = async (path, file, { digest, onBytes: report }) =>
+    store.trees.copyFile(path, file, { digest, signal, onBytes: report })
+  await writeOciLayout(target, image, layers, { copy, onBytes })
+  await store.trees.sync(target)
 }
 
 async function packRootfs(

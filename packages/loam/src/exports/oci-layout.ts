@@ -1,7 +1,8 @@
-import { constants, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { constants, createReadStream, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { SequentialWriter } from '../content/index.ts'
 import {
   type Descriptor,
   describeBytes,
@@ -15,10 +16,9 @@ import {
   parseStrictJson,
   splitDigest,
 } from '../image/index.ts'
-
-/** The annotation that names an image in a layout's index. */
-const REF_NAME = 'org.opencontainers.image.ref.name'
-const LAYOUT_VERSION = JSON.stringify({ imageLayoutVersion: '1.0.0' })
+import { counting, verified } from './blob-streams.ts'
+import { LAYOUT_VERSION, REF_NAME, writeImageArchive } from './image-archive.ts'
+import type { SinkManifest } from './image-sink.ts'
 
 /** The metadata of an exported image. */
 export interface LayoutImage {
@@ -43,6 +43,17 @@ export interface LayoutLayer {
   readonly tarPath: string
 }
 
+/** How the blobs of a layout are written. */
+export interface LayoutOptions {
+  /** Copies a file in a thread, and verifies it. @throws LAYER_DAMAGED */
+  readonly copy: (
+    path: string,
+    target: string,
+    options: { readonly digest: Digest; readonly onBytes: (doneBytes: number) => void },
+  ) => Promise<void>
+  readonly onBytes?: ((doneBytes: number, totalBytes: number) => void) | undefined
+}
+
 /**
  * Writes an OCI image layout (OCI image-spec image-layout.md) to a folder that does not exist. Layers are not compressed: a tar's digest is
  * its diffID, so that the config, and with it the image's id, stays as it is. With all original blobs the manifest stays as it is, too. Where the file
@@ -52,48 +63,124 @@ export async function writeOciLayout(
   folder: string,
   image: LayoutImage,
   layers: readonly LayoutLayer[],
+  { copy, onBytes }: LayoutOptions,
 ): Promise<void> {
   mkdirSync(join(folder, 'blobs'), { recursive: true })
-  using original = await image.findOriginal?.()
-  const described =
-    original === undefined
-      ? await putImage(folder, image, layers)
-      : await putOriginal(folder, image, original)
+  using content = await contentOf(image, layers)
+  const { manifest, config, files } = content
+  const totalBytes = bytesOf(files)
+  let doneBytes = 0
+  for (const { digest, sizeBytes, path } of files) {
+    const target = blobPath(folder, digest)
+    const before = doneBytes
+    const report = (bytes: number) => onBytes?.(before + bytes, totalBytes)
+    // The same layer may come twice.
+    if (!existsSync(target) && !(await share(path, target)))
+      await copy(path, target, { digest, onBytes: report })
+    report(sizeBytes)
+    doneBytes += sizeBytes
+  }
+  for (const { digest, bytes } of [config, manifest]) writeFileSync(blobPath(folder, digest), bytes)
   const annotations = image.name === undefined ? {} : { [REF_NAME]: image.name }
-  const index = formatIndex({
-    mediaType: MEDIA_TYPES.ociIndex,
-    manifests: [{ ...described, annotations }],
-  })
-  writeFileSync(join(folder, 'index.json'), index)
+  const manifests = [{ ...describeBytes(manifest.mediaType, manifest.bytes), annotations }]
+  writeFileSync(join(folder, 'index.json'), formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests }))
   writeFileSync(join(folder, 'oci-layout'), LAYOUT_VERSION)
 }
 
-async function putOriginal(
-  folder: string,
-  image: LayoutImage,
-  { mediaType, manifest, blobs }: OriginalImage,
-): Promise<Descriptor> {
-  putBytes(folder, MEDIA_TYPES.ociConfig, image.readConfig())
-  for (const { digest, path } of blobs)
-    await copyFile(path, blobPath(folder, digest), constants.COPYFILE_FICLONE)
-  return putBytes(folder, mediaType, manifest)
-}
-
-async function putImage(
-  folder: string,
+/** Writes the same layout as one tar to a descriptor. Blobs are verified on the way. @throws DIGEST_MISMATCH, OUTPUT_CLOSED, CANCELED */
+export async function writeOciArchive(
+  target: number,
   image: LayoutImage,
   layers: readonly LayoutLayer[],
-): Promise<Descriptor> {
-  const config = withLayers(image.readConfig(), layers)
-  const blobs: Descriptor[] = []
-  // One after the other: each is a layer.
-  for (const layer of layers) blobs.push(await putFile(folder, layer))
+  { signal, onBytes }: Pick<LayoutOptions, 'onBytes'> & { readonly signal: AbortSignal | undefined },
+): Promise<void> {
+  using content = await contentOf(image, layers)
+  const { manifest, config, files } = content
+  const totalBytes = bytesOf(files)
+  let doneBytes = 0
+  const openFile = (path: string) => new SequentialWriter(path)
+  await writeImageArchive('oci-archive', { target, openFile, signal }, async (sink) => {
+    for (const file of files) {
+      if ((await sink.findBlob(file)) !== undefined) continue
+      await sink.putBlob(file, () =>
+        counting(verified(createReadStream(file.path), file), (bytes) => {
+          doneBytes += bytes
+          onBytes?.(doneBytes, totalBytes)
+        }),
+      )
+    }
+    await sink.putManifest(config)
+    await sink.putImage(manifest, image.name === undefined ? [] : [image.name])
+  })
+}
+
+interface LayoutContent extends Disposable {
+  readonly manifest: SinkManifest
+  readonly config: SinkManifest
+  readonly files: readonly (Descriptor & { readonly path: string })[]
+}
+
+async function contentOf(image: LayoutImage, layers: readonly LayoutLayer[]): Promise<LayoutContent> {
+  using held = new DisposableStack()
+  const original = held.use(await image.findOriginal?.())
+  const content = original === undefined ? plainContent(image, layers) : originalContent(image, original)
+  const kept = held.move()
+  return { ...content, [Symbol.dispose]: () => kept.dispose() }
+}
+
+function originalContent(
+  image: LayoutImage,
+  { mediaType, manifest, blobs }: OriginalImage,
+): Omit<LayoutContent, typeof Symbol.dispose> {
+  return {
+    manifest: documentOf(mediaType, manifest),
+    config: documentOf(MEDIA_TYPES.ociConfig, image.readConfig()),
+    files: blobs.map(({ digest, path }) => ({
+      mediaType: '',
+      digest,
+      sizeBytes: statSync(path).size,
+      path,
+    })),
+  }
+}
+
+function plainContent(
+  image: LayoutImage,
+  layers: readonly LayoutLayer[],
+): Omit<LayoutContent, typeof Symbol.dispose> {
+  const config = documentOf(MEDIA_TYPES.ociConfig, withLayers(image.readConfig(), layers))
+  const files = layers.map(({ diffId: digest, tarPath: path }) => ({
+    mediaType: MEDIA_TYPES.ociLayer,
+    digest,
+    sizeBytes: statSync(path).size,
+    path,
+  }))
   const manifest = formatManifest({
     mediaType: MEDIA_TYPES.ociManifest,
-    config: putBytes(folder, MEDIA_TYPES.ociConfig, config),
-    layers: blobs,
+    config: describeBytes(config.mediaType, config.bytes),
+    layers: files.map(({ mediaType, digest, sizeBytes }) => ({ mediaType, digest, sizeBytes })),
   })
-  return putBytes(folder, MEDIA_TYPES.ociManifest, manifest)
+  return { manifest: documentOf(MEDIA_TYPES.ociManifest, manifest), config, files }
+}
+
+function documentOf(mediaType: string, bytes: Buffer): SinkManifest {
+  const { digest } = describeBytes(mediaType, bytes)
+  return { digest, mediaType, bytes }
+}
+
+function bytesOf(files: readonly Descriptor[]): number {
+  return files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+}
+
+/** Makes a copy that shares the data of a file. Returns false where the file system cannot do that. */
+async function share(path: string, target: string): Promise<boolean> {
+  try {
+    await copyFile(path, target, constants.COPYFILE_FICLONE_FORCE)
+    return true
+  } catch {
+    // The error of the copy that follows says what is wrong, if anything is.
+    return false
+  }
 }
 
 /** The config stays unchanged to the byte if it names these layers; otherwise it gets the one layer that replaces them all. */
@@ -102,17 +189,6 @@ function withLayers(config: Buffer, layers: readonly LayoutLayer[]): Buffer {
   if (isDeepStrictEqual(parseImageConfig(config, 'config').diffIds, diffIds)) return config
   const history = diffIds.map(() => ({ created_by: 'loam export' }))
   return formatConfig(parseStrictJson(config, 'config') as object, diffIds, history)
-}
-
-function putBytes(folder: string, mediaType: string, bytes: Buffer): Descriptor {
-  const descriptor = describeBytes(mediaType, bytes)
-  writeFileSync(blobPath(folder, descriptor.digest), bytes)
-  return descriptor
-}
-
-async function putFile(folder: string, { diffId, tarPath }: LayoutLayer): Promise<Descriptor> {
-  await copyFile(tarPath, blobPath(folder, diffId), constants.COPYFILE_FICLONE)
-  return { mediaType: MEDIA_TYPES.ociLayer, digest: diffId, sizeBytes: statSync(tarPath).size }
 }
 
 function blobPath(folder: string, digest: Digest): string {

@@ -1,5 +1,5 @@
 import { isLoamError, LoamError } from '../errors/index.ts'
-import type { ImageSink, SinkManifest } from '../exports/index.ts'
+import { counting, type ImageSink, isForeign, type SinkManifest, verified } from '../exports/index.ts'
 import {
   describeEntries,
   type Descriptor,
@@ -17,7 +17,6 @@ import {
   splitDigest,
 } from '../image/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-import { counting, isForeign, verified } from './blob-streams.ts'
 import type { PushEvent } from './push-image.ts'
 
 /** Maximum depth of nested indexes. */

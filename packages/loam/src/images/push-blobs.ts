@@ -17,7 +17,7 @@ import {
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { type ImageSource, registrySource } from '../sources/index.ts'
-import { counting, isForeign, verified } from './blob-streams.ts'
+import { counting, isForeign, verified } from '../exports/index.ts'
 import type { ImageServices } from './services.ts'
 import type { ImageOptions } from './requests.ts'
 

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { LoamError } from '../errors/index.ts'
-import type { ArchiveFormat, ImageSink, SinkManifest } from '../exports/index.ts'
+import { type ArchiveFormat, type ImageSink, type SinkManifest, verified } from '../exports/index.ts'
 import {
   describeBytes,
   type Digest,
@@ -10,7 +10,6 @@ import {
   parseManifestDocument,
 } from '../image/index.ts'
 import type { StoredImage } from '../stores/index.ts'
-import { verified } from './blob-streams.ts'
 import { type ImageFileOptions, withArchive } from './copy-image.ts'
 import { findOriginal } from './original-image.ts'
 import type { PushEvent } from './push-image.ts'

@@ -82,7 +82,7 @@ export class TreeWork {
       readonly target: string | undefined
       readonly dependsOnStack: boolean
     }[],
-    signal?: AbortSignal,
+    options: Pick<RunOptions, 'signal' | 'onBytes'> = {},
   ): Promise<void> {
     const { artifacts, limits, workers } = this.#options
     const layers = stack.map(({ diffId, target, dependsOnStack }) => ({
@@ -90,7 +90,7 @@ export class TreeWork {
       target,
       dependsOnStack,
     }))
-    await workers.run({ kind: 'layer-images', layers, limits }, { signal })
+    await workers.run({ kind: 'layer-images', layers, limits }, options)
   }
 
   /** Returns the space that a tree needs in a file system. */
@@ -158,9 +158,13 @@ export class TreeWork {
     )
   }
 
-  /** Writes a file to a descriptor. */
-  async copyFile(path: string, target: OutputTarget, signal?: AbortSignal): Promise<void> {
-    await this.#workersFor(target).run({ kind: 'copy', path, digest: undefined, target }, { signal })
+  /** Writes a file to a new file or a descriptor. With its digest it is verified on the way. @throws LAYER_DAMAGED */
+  async copyFile(
+    path: string,
+    target: OutputTarget,
+    { digest, ...options }: Pick<RunOptions, 'signal' | 'onBytes'> & { readonly digest?: Digest } = {},
+  ): Promise<void> {
+    await this.#workersFor(target).run({ kind: 'copy', path, digest, target }, options)
   }
 
   /**
