@@ -1,5 +1,5 @@
 #!/bin/sh
-# Unpacks, beside the machine's own packages, what tests need and must not install: Debian's kernel for a virtual machine, a
+# Unpacks, beside the machine's own packages, what tests need and must not install: Debian's kernels for virtual machines, a
 # newer erofs-utils, whose fsck.erofs reads images of 512-byte blocks (Debian 12's reads only 4 KiB), the newest containerd, runc
 # and Docker of Debian, and, when called with `bench`, the newest containerd with what its EROFS snapshotter calls. Kept in the checkout.
 set -eu
@@ -11,24 +11,43 @@ trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 cd "$work"
 
-if [ ! -e "$tools/kernel/vmlinuz" ]; then
-  package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)$/\1/p' | head -n 1)
-  apt-get download -qq "$package"
-  dpkg -x ./*.deb unpacked
+# kernel_of PACKAGE [OPTION…]: the kernel that a package without files stands for; every other package as it is.
+kernel_of() {
+  package=$1
+  shift
+  case $package in
+    linux-image-cloud-amd64)
+      apt-cache "$@" depends "$package" | sed -n 's/^ *Depends: \(linux-image-.*\)$/\1/p' | head -n 1
+      ;;
+    *) echo "$package" ;;
+  esac
+}
+
+# keep_kernel NAME: of unpacked/, with the modules that a virtual machine needs, in the order in which they are loaded.
+keep_kernel() {
+  [ -e unpacked/lib ] || ln -s usr/lib unpacked/lib
   version=$(ls unpacked/lib/modules)
-  depmod -b unpacked "$version"
+  depmod -b "$work/unpacked" "$version"
   mkdir -p kernel/modules
   for module in virtio_pci virtio_blk erofs; do
     modprobe -d "$work/unpacked" -S "$version" --show-depends "$module" | sed -n 's/^insmod \([^ ]*\).*$/\1/p' |
       while read -r file; do
-        name=$(basename "$file")
-        ls kernel/modules/*"-$name" >/dev/null 2>&1 || cp "$file" "kernel/modules/$(ls kernel/modules | wc -l | awk '{ print 10 + $1 }')-$name"
+        name=$(basename "${file%.xz}")
+        ls kernel/modules/*"-$name" >/dev/null 2>&1 && continue
+        to="kernel/modules/$(ls kernel/modules | wc -l | awk '{ print 10 + $1 }')-$name"
+        case $file in *.xz) xz -dc "$file" >"$to" ;; *) cp "$file" "$to" ;; esac
       done
   done
   cp "unpacked/boot/vmlinuz-$version" kernel/vmlinuz
-  rm -rf "$tools/kernel"
-  mv kernel "$tools/kernel"
+  rm -rf "${tools:?}/$1"
+  mv kernel "$tools/$1"
   rm -rf unpacked ./*.deb
+}
+
+if [ ! -e "$tools/kernel/vmlinuz" ]; then
+  apt-get download -qq "$(kernel_of linux-image-cloud-amd64)"
+  dpkg -x ./*.deb unpacked
+  keep_kernel kernel
 fi
 
 # unpack_from RELEASE PACKAGE…: by the sources that the machine has; into unpacked/, and the shared libraries into new/lib.
@@ -41,10 +60,21 @@ unpack_from() {
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >next.list
   options="-o Dir::Etc::sourcelist=$work/next.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$work/lists -o Dir::Cache=$work/cache"
   # shellcheck disable=SC2086
-  apt-get $options update -qq >/dev/null 2>&1 && apt-get $options download -qq "$@" >/dev/null 2>&1 || return 1
+  apt-get $options update -qq >/dev/null 2>&1 || return 1
+  # shellcheck disable=SC2046,SC2086
+  apt-get $options download -qq $(for package in "$@"; do kernel_of "$package" $options; done) >/dev/null 2>&1 || return 1
   for package in ./*.deb; do dpkg -x "$package" unpacked; done
   find unpacked -name '*.so*' \( -type f -o -type l ! -name 'ld-*' \) -exec cp -P {} new/lib/ \;
 }
+
+# Debian 12's kernel does not mount disks of 512-byte blocks.
+if [ ! -e "$tools/newer-kernel/vmlinuz" ]; then
+  if unpack_from trixie linux-image-cloud-amd64; then
+    keep_kernel newer-kernel
+  else
+    echo 'no newer kernel to be had: no machine boots from a disk without a copy' >&2
+  fi
+fi
 
 # with_its_libraries FOLDER FILE: a program that is newer than the machine's C library, and a script that starts it with its own.
 with_its_libraries() {

@@ -8,6 +8,8 @@ export type {
   ComparedTree,
   CompareOptions,
   ContentsOptions,
+  DiskMount,
+  ImageDisk,
   HistoryLayer,
   HistoryStep,
   ImageHistory,
@@ -155,9 +157,13 @@ export {
 } from './errors/index.ts'
 export {
   type ArchiveFormat,
+  type Disk,
+  type DiskPart,
   EXPORT_FORMATS,
   type ExportFormat,
   type ExportOptions,
+  formatDeviceMapperTable,
+  formatVmdk,
   type UnexportedImages,
 } from './exports/index.ts'
 export {

@@ -1,6 +1,6 @@
 import * as v from 'valibot'
-import type { ImageContents, ImageHistory, ImageLayers, TreeDiff } from '../images/index.ts'
-import { count, diffId, digest, list, matching, orUndefined } from './schema.ts'
+import type { ImageContents, ImageDisk, ImageHistory, ImageLayers, TreeDiff } from '../images/index.ts'
+import { chainId, count, diffId, digest, list, matching, orUndefined, path } from './schema.ts'
 
 const fileTypes = ['file', 'directory', 'symlink', 'character', 'block', 'fifo'] as const
 
@@ -75,6 +75,16 @@ export const LayersSchema = matching<ImageLayers>()(
         largest: list(v.object({ path: v.string(), bytes: count, isHidden: v.boolean() })),
       }),
     ),
+  }),
+)
+/** An image as one disk. */
+export const DiskSchema = matching<ImageDisk>()(
+  v.object({
+    digest,
+    chainId,
+    sizeBytes: count,
+    parts: list(v.object({ diffId: orUndefined(diffId), path, sizeBytes: count, position: count })),
+    mount: v.object({ type: v.literal('erofs'), source: path, options: list(v.string()) }),
   }),
 )
 const ComparedSchema = v.object({ kind: v.picklist(['image', 'container']), name: v.string(), digest })

@@ -11,7 +11,7 @@ import type {
   UntaggedName,
 } from '../images/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
-import { ContentsSchema, HistorySchema, LayersSchema, TreeDiffSchema } from './image-trees.ts'
+import { ContentsSchema, DiskSchema, HistorySchema, LayersSchema, TreeDiffSchema } from './image-trees.ts'
 import { image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { operation, upload } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
@@ -218,6 +218,15 @@ export const IMAGES = {
     result: TreeDiffSchema,
     isShared: () => true,
   }),
+  'images.disks': operation({
+    method: 'POST',
+    path: '/v1/images/disks',
+    summary: 'Describe an image, pulled if needed, or the image of a container as one disk without a copy.',
+    request: v.strictObject({ ...imageFields, image: text }),
+    result: DiskSchema,
+    event: PullEventSchema,
+    isShared: () => true,
+  }),
   'images.pull': operation({
     method: 'POST',
     path: '/v1/images/pull',
@@ -363,6 +372,7 @@ export const IMAGE_SCHEMAS = {
   IndexedImage: IndexedImageSchema,
   ImageInspection: InspectionSchema,
   ImageContents: ContentsSchema,
+  ImageDisk: DiskSchema,
   ImageHistory: HistorySchema,
   ImageLayers: LayersSchema,
   TreeDiff: TreeDiffSchema,

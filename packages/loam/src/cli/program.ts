@@ -5,6 +5,7 @@ import { addConfig } from './commands/config.ts'
 import { addDestroy } from './commands/destroy.ts'
 import { addDf } from './commands/df.ts'
 import { addDiff } from './commands/diff.ts'
+import { addDisks } from './commands/disks.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addDu } from './commands/du.ts'
 import { addEvents } from './commands/events.ts'
@@ -94,6 +95,7 @@ const ADDERS = [
   addDiff,
   addExport,
   addUnexport,
+  addDisks,
   addImport,
   addSnapshot,
   addDf,

@@ -11,6 +11,7 @@ import type {
   CompareOptions,
   ContentsOptions,
   ImageContents,
+  ImageDisk,
   ImageHistory,
   ImageInspection,
   ImageLayers,
@@ -278,6 +279,12 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     const { path, layer, signal } = options
     const request = { ...toImageFields(options), image: absoluteImage(text), path, layer }
     return this.#transport.call('images.contents', request, { signal })
+  }
+
+  /** Describes an image or the image of a container as one disk, as `Images.disks`. */
+  async disks(name: string, options: Remote<ImageOptions> = {}): Promise<ImageDisk> {
+    const request = { ...toImageFields(options), image: absoluteImage(name) }
+    return this.#transport.call('images.disks', request, options)
   }
 
   /** Returns how an image was made, as `Images.history`. */

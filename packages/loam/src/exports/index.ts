@@ -7,6 +7,8 @@ export {
   exportTo,
   type WrittenFormat,
 } from './exporter.ts'
+export { counting, isForeign, verified } from './blob-streams.ts'
+export { type Disk, type DiskPart, formatDeviceMapperTable, formatVmdk } from './disk-description.ts'
 export { type ArchiveFormat, writeImageArchive } from './image-archive.ts'
 export type { FoundBlob, ImageSink, SinkManifest } from './image-sink.ts'
 export { openLayoutSink } from './layout-sink.ts'

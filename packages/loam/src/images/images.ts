@@ -10,6 +10,7 @@ import { type ContentsOptions, type ImageContents, readImageContents } from './c
 import { collectGarbage, pruneImages, type PruneImagesOptions } from './garbage-collection.ts'
 import { type ImageHistory, readHistory } from './history.ts'
 import { describePulled, findTarget, inspectImage, listImages, removeImage } from './image-list.ts'
+import { describeDisk, type ImageDisk } from './image-disk.ts'
 import { indexByName, type IndexImageOptions, indexPushed } from './index-by-name.ts'
 import type { IndexedImage } from './index-image.ts'
 import { type ImageLayers, type LayersOptions, readLayers } from './layer-details.ts'
@@ -345,6 +346,18 @@ export class Images {
    */
   async contents(text: string, options: ContentsOptions = {}): Promise<ImageContents> {
     return readImageContents(this.#services, text, options)
+  }
+
+  /**
+   * Describes an image, pulled if needed, or the image of a container as one disk without a copy: the files of the store that are its parts, and the mount of
+   * them, for machine monitors and runtimes that mount images themselves. All data is here when it returns, also that of layers that were pulled lazily.
+   * The files stay while the store has the image; a container keeps them also from `disk_budget`. `formatVmdk` and `formatDeviceMapperTable` write
+   * it for others. @throws the errors of `pull`, USAGE for an image without layers, LAYER_UNSUPPORTED for more than 2 TiB
+   */
+  async disks(name: string, options: ImageOptions = {}): Promise<ImageDisk> {
+    const { activity } = this.#services
+    const observed = { activity, operation: 'images.disks', attributes: { image: imageLabel(name) } }
+    return observeFetch(observed, options, async (own) => describeDisk(this.#services, name, own))
   }
 
   /** Returns how an image of the store was made, step by step, with the layer of each. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED */

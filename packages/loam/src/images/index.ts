@@ -1,4 +1,5 @@
 export type { PruneImagesOptions } from './garbage-collection.ts'
+export type { DiskMount, ImageDisk } from './image-disk.ts'
 export type { HistoryLayer, HistoryStep, ImageHistory } from './history.ts'
 export { configOfRootfs } from './image-config.ts'
 export { appcManifestOf, describePulled } from './image-list.ts'

@@ -112,6 +112,24 @@ function checkImages(check: Check): void {
     },
   )
 
+  check('an image is described as a disk, whose parts follow each other', async ({ loam, folder }) => {
+    const disk = await loam.images.disks(layoutIn(folder))
+    assert.equal(disk.digest, image.manifest.digest)
+    assert.deepEqual(
+      disk.parts.map(({ diffId }) => diffId),
+      [undefined, ...image.diffIds],
+    )
+    let end = 0
+    for (const { position, sizeBytes } of disk.parts) {
+      assert.equal(position, end)
+      end += sizeBytes
+    }
+    assert.equal(disk.sizeBytes, end)
+    const [tree, ...tars] = disk.parts.map(({ path }) => path)
+    const options = ['ro', ...tars.map((path) => `device=${path}`)]
+    assert.deepEqual(disk.mount, { type: 'erofs', source: tree, options })
+  })
+
   check('an archive that comes as a stream is put under a name', async ({ loam, folder }) => {
     layoutIn(folder)
     const stream = execFile('tar', ['-C', join(folder, 'layout'), '-c', '.'], { encoding: 'buffer' }).stdout

@@ -66,6 +66,10 @@ describe('export', () => {
   writeOciLayout(layout, {
     odd: image,
     plain: buildImage({ tars: [buildTar(PLAIN)] }),
+    // A tar may have any bytes behind its end.
+    uneven: buildImage({
+      tars: [Buffer.concat([buildTar(PLAIN), Buffer.alloc(7, 'x')]), buildTar([{ name: 'top', data: 'x' }])],
+    }),
     wide: buildImage({ tars: [buildTar(WIDE)] }),
     large: buildImage({ tars: [buildTar([{ name: 'large', data: Buffer.alloc(8 << 20, 'x') }])] }),
   })
@@ -197,6 +201,44 @@ describe('export', () => {
     assert.equal(refused.status, 1)
     assert.match(refused.stderr, /before 1901 or after 2038/)
     assert.equal(existsSync(out('refused.ext4')), false)
+  })
+
+  test('the files that a disk is made of, one after the other, have the tree of a container', () => {
+    for (const name of ['odd', 'uneven']) {
+      const { parts, sizeBytes } = JSON.parse(ok('disks', '--format', 'json', `oci:${layout}:${name}`))
+      const flat = Buffer.concat(
+        parts.map((part: { path: string; sizeBytes: number }) =>
+          readFileSync(part.path).subarray(0, part.sizeBytes),
+        ),
+      )
+      assert.equal(flat.length, sizeBytes)
+      writeFileSync(out(`${name}.flat`), flat)
+      assert.deepEqual(listDisk(out(`${name}.flat`)), listTree(provision(`beside-${name}`, name)))
+    }
+  })
+
+  test('a VMDK and a table of the device mapper name the files of a disk, also of that of a container', () => {
+    ok('provision', '--id', 'machine', `oci:${layout}:plain`)
+    const { parts } = JSON.parse(ok('disks', '--json', 'machine'))
+    const vmdk = ok('disks', 'machine')
+    const table = ok('disks', '--format', 'dm', 'machine')
+    assert.equal(parts.length, 2)
+    for (const { path, sizeBytes, position } of parts) {
+      assert.ok(vmdk.includes(`RW ${sizeBytes / 512} FLAT "${path}" 0`), vmdk)
+      assert.ok(table.includes(`${position / 512} ${sizeBytes / 512} linear ${path} 0`), table)
+    }
+    writeFileSync(join(ok('mount', 'machine'), 'own'), 'written')
+    assert.match(world.loam('disks', 'machine').stderr, /without what the container has changed/)
+  })
+
+  test('an OCI layout is one tar on standard output, of an image and of a container', () => {
+    ok('provision', '--id', 'streamed', `oci:${layout}:plain`)
+    for (const name of [`oci:${layout}:plain`, 'streamed']) {
+      const file = out('streamed.tar')
+      const words = world.args('--quiet', 'export', '--format', 'oci', name, '-')
+      writeFileSync(file, spawnSync(process.execPath, words, { maxBuffer: 1 << 28 }).stdout)
+      must('skopeo', 'copy', `oci-archive:${file}`, `oci:${out('checked')}:streamed`)
+    }
   })
 
   test('an exported OCI layout is read by skopeo and umoci, and is the same image', () => {

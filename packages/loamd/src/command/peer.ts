@@ -5,7 +5,7 @@ import type { CommandRequest, SelfReason } from './messages.ts'
 /** Commands whose outcome belongs to the user who runs them: a process, and files that are written or removed. */
 const OF_CALLER = [
   ...['run', 'exec', 'start', 'cp', 'diff'],
-  ...['export', 'unexport', 'save', 'copy', 'disks', 'index'],
+  ...['export', 'unexport', 'save', 'copy', 'index'],
 ]
 
 /** User and groups of a process. */

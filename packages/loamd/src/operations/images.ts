@@ -52,6 +52,8 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
       path,
       layer,
     }),
+  'images.disks': async (context, { image, ...request }) =>
+    context.loam.images.disks(await checkPlace(image), toImageOptions(context, request)),
   'images.history': async (context, { image, ...request }) =>
     context.loam.images.history(await checkPlace(image), toImageOptions({ signal: context.signal }, request)),
   'images.layers': async (context, { image, largest, ...request }) =>
