@@ -62,6 +62,8 @@ export interface ExportOptions {
   readonly force?: boolean | undefined
   /** Permissions of the file; undefined for 0600. */
   readonly mode?: number | undefined
+  /** Later times of files are this one, in milliseconds since 1970, as SOURCE_DATE_EPOCH asks for. Undefined: they stay. Layers that are copied stay. */
+  readonly latestMs?: number | undefined
   /** Cancels the call, which then fails with CANCELED. Nothing unfinished is left. */
   readonly signal?: AbortSignal | undefined
 }
@@ -161,7 +163,7 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
   } else if (source.kind === 'image') {
     await createOfTree({ layers: source.layers }, format, options, exporter)
   } else if (format === 'tar') {
-    await packRootfs(source, target, exporter, signal)
+    await packRootfs(source, target, options, exporter)
   } else {
     const files = {
       dataPath: exporter.ingest().newPath('rootfs.data'),
@@ -186,11 +188,12 @@ async function make(source: ExportSource, options: MakeOptions, exporter: Export
 async function createOfTree(
   tree: TreeSource,
   format: 'erofs' | 'tar' | 'ext4',
-  { target, sizeBytes, signal }: MakeOptions,
+  { target, sizeBytes, latestMs, signal }: MakeOptions,
   { layers, ingest, path, onNote, onBytes }: ExporterOptions,
 ): Promise<void> {
+  const latestSeconds = toSeconds(latestMs)
   if (format !== 'ext4') {
-    await layers.trees.exportTo(target, format, tree, { signal, onBytes })
+    await layers.trees.exportTo(target, format, tree, { signal, onBytes, latestSeconds })
     return
   }
   // mke2fs needs a file; if the output is not one, the file is copied to it.
@@ -199,7 +202,7 @@ async function createOfTree(
     await createExt4({
       survey: await layers.trees.survey(tree, signal),
       fill: async (folder) => {
-        await layers.trees.exportTo(folder, 'folder', tree, { signal, onBytes })
+        await layers.trees.exportTo(folder, 'folder', tree, { signal, onBytes, latestSeconds })
       },
       sync: async (folder) => layers.trees.sync(folder),
       newFolder: () => ingest().newPath('rootfs'),
@@ -217,9 +220,10 @@ async function createOfTree(
 
 async function exportLayout(
   source: ExportSource,
-  { target, signal }: MakeOptions,
+  options: MakeOptions,
   exporter: ExporterOptions,
 ): Promise<void> {
+  const { target, signal } = options
   const { layers, ingest } = exporter
   const write = async (parts: readonly LayoutLayer[]) =>
     writeLayout(target, { image: source.image, layers: parts, signal }, exporter)
@@ -231,7 +235,7 @@ async function exportLayout(
   source.image.readConfig()
   const tarPath = ingest().newPath('rootfs.tar')
   try {
-    await packRootfs(source, tarPath, exporter, signal)
+    await packRootfs(source, tarPath, options, exporter)
     const diffId = parseDiffId(await layers.trees.hashFile(tarPath, signal))
     await write([{ diffId, tarPath }])
   } finally {
@@ -262,16 +266,21 @@ async function writeLayout(
 async function packRootfs(
   { path, idMapping }: Extract<ExportSource, { kind: 'rootfs' }>,
   target: OutputTarget,
+  { latestMs, signal }: MakeOptions,
   { layers, onNote, onBytes }: ExporterOptions,
-  signal: AbortSignal | undefined,
 ): Promise<void> {
   const { leftOut } = await layers.trees.packFolder(path, target, {
     as: 'rootfs',
     idMapping,
+    latestSeconds: toSeconds(latestMs),
     signal,
     onBytes,
   })
   for (const text of leftOut) onNote(text)
+}
+
+function toSeconds(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.floor(ms / 1000)
 }
 
 function tarsOf(diffIds: readonly DiffId[], layers: LayerStore): { diffId: DiffId; tarPath: string }[] {

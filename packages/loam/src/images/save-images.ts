@@ -70,7 +70,7 @@ async function saveOne(
   const { name } = sources.find(image, { ...options, mayBeGone: true })
   return sources.with(name, options, async (source) => {
     using stored = await stores[typeOf(name)].get(source, { ...options, cached: source.isRemote })
-    using original = await findOriginal(services, stored, options.signal)
+    using original = await findOriginal(services, stored, options.signal, { isForLayout: false })
     await layers.complete(
       stored.layers.map(({ diffId }) => diffId),
       options.signal,

@@ -1,7 +1,6 @@
-import { IngestArea } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { Digest, DiffId } from '../image/index.ts'
-import type { LayerFiles, PackReport, TreeChange, TreeComparison } from '../transform/index.ts'
+import type { ComparedLayer, TreeChange, TreeComparison } from '../transform/index.ts'
 import { rootfsIdMapping } from '../provisioner/index.ts'
 import { changesOfContainer } from './commit-image.ts'
 import { getImage } from './image-list.ts'
@@ -35,19 +34,17 @@ export interface TreeDiff extends TreeComparison {
   readonly to: ComparedTree
   /** In what they differ, by path. */
   readonly changes: readonly TreeChange[]
-  /** Files of a container that were not compared, as sockets, and why. */
-  readonly notCompared: readonly string[]
 }
 
 type DiffServices = Pick<
   ImageServices,
-  'paths' | 'metadata' | 'blobs' | 'stores' | 'sources' | 'layers' | 'trees' | 'provisioner'
+  'metadata' | 'blobs' | 'stores' | 'sources' | 'layers' | 'trees' | 'provisioner'
 >
 
 /** A tree as layers, and the folder with what a container has changed. */
 interface Subject extends ComparedTree {
   readonly layers: readonly DiffId[]
-  readonly changes: ((target: string) => Promise<PackReport>) | undefined
+  readonly changes: Extract<ComparedLayer, { readonly folder: string }> | undefined
 }
 
 /**
@@ -64,22 +61,14 @@ export async function diffTrees(
   const [first, second] = await subjectsOf(services, [from, to], { options, leases })
   const wanted = [...new Set([...first.layers, ...second.layers])]
   leases.use(await services.layers.leaseStored(wanted, signal))
-  await using area = new IngestArea(services.paths)
-  const notCompared: string[] = []
-  const files = async ({ layers, changes }: Subject): Promise<LayerFiles[]> => {
-    const known = layers.map((diffId) => services.layers.artifacts.filesOf(diffId, undefined))
-    if (changes === undefined) return known
-    const tarPath = area.newPath('changes')
-    notCompared.push(...(await changes(tarPath)).leftOut)
-    return [...known, { diffId: NO_DIGEST, tarPath, metaPath: undefined, clonePath: undefined }]
-  }
-  const request = { before: await files(first), after: await files(second), times, maxChanges: MAX_CHANGES }
+  const files = ({ layers, changes }: Subject): ComparedLayer[] => [
+    ...layers.map((diffId) => services.layers.artifacts.filesOf(diffId, undefined)),
+    ...(changes === undefined ? [] : [changes]),
+  ]
+  const request = { before: files(first), after: files(second), times, maxChanges: MAX_CHANGES }
   const comparison = await services.trees.compare(request, signal)
-  return { from: nameOf(first), to: nameOf(second), ...comparison, notCompared }
+  return { from: nameOf(first), to: nameOf(second), ...comparison }
 }
-
-/** A folder outside the store has no digest. */
-const NO_DIGEST = `sha256:${'0'.repeat(64)}` as DiffId
 
 function nameOf({ kind, name, digest }: Subject): ComparedTree {
   return { kind, name, digest }
@@ -115,7 +104,7 @@ async function findSubject(services: DiffServices, text: string, finding: Findin
     return imageSubject(record, text)
   }
   finding.leases.use(await services.provisioner.lease(container.id, finding.options.signal))
-  return containerSubject(services, text, finding.options)
+  return containerSubject(services, text)
 }
 
 function imageSubject(
@@ -126,8 +115,8 @@ function imageSubject(
 }
 
 /** A container of a backend without a folder of changes is read as a whole. */
-function containerSubject(services: DiffServices, name: string, { signal }: CompareOptions): Subject {
-  const { provisioner, layers } = services
+function containerSubject(services: DiffServices, name: string): Subject {
+  const { provisioner } = services
   const [rootfs] =
     provisioner.find(name)?.rootfses.filter(({ volumeTarget }) => volumeTarget === undefined) ?? []
   if (rootfs === undefined)
@@ -135,19 +124,13 @@ function containerSubject(services: DiffServices, name: string, { signal }: Comp
   const about = { kind: 'container', name, digest: rootfs.imageDigest } as const
   if (rootfs.backend !== 'erofs' && rootfs.backend !== 'overlay') {
     provisioner.requireStanding(rootfs, `diff ${name}`)
-    const pack = async (target: string) => {
-      const idMapping = rootfsIdMapping(rootfs)
-      return layers.trees.packFolder(rootfs.rootfsPath, target, { as: 'rootfs', idMapping, signal })
-    }
-    return { ...about, layers: [], changes: pack }
+    const idMapping = rootfsIdMapping(rootfs)
+    return { ...about, layers: [], changes: { folder: rootfs.rootfsPath, as: 'rootfs', idMapping } }
   }
   if (rootfs.isReadOnly) return { ...about, layers: rootfs.layers, changes: undefined }
   const { parts } = changesOfContainer(services, name)
   const changed = parts.find((part) => typeof part !== 'string')
   if (changed === undefined) return { ...about, layers: rootfs.layers, changes: undefined }
-  const pack = async (target: string) => {
-    const { path, idMapping } = changed
-    return layers.trees.packFolder(path, target, { as: 'overlay', idMapping, signal })
-  }
-  return { ...about, layers: rootfs.layers, changes: pack }
+  const { path: folder, idMapping } = changed
+  return { ...about, layers: rootfs.layers, changes: { folder, as: 'overlay', idMapping } }
 }

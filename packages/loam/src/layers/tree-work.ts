@@ -68,11 +68,15 @@ export class TreeWork {
     target: OutputTarget,
     format: ExportedAs,
     source: TreeSource,
-    options: Pick<RunOptions, 'signal' | 'onBytes'> = {},
+    {
+      latestSeconds,
+      ...options
+    }: Pick<RunOptions, 'signal' | 'onBytes'> & { readonly latestSeconds?: number | undefined } = {},
   ): Promise<void> {
     const { limits } = this.#options
     const layers = this.#filesOfSource(source)
-    await this.#workersFor(target).run({ kind: 'export', format, layers, target, limits }, options)
+    const task = { kind: 'export', format, layers, latestSeconds, target, limits } as const
+    await this.#workersFor(target).run(task, options)
   }
 
   /** Writes those layers of a stack that have a target to new files on the disk, as EROFS images that overlayfs stacks. The caller holds the leases. */
@@ -148,6 +152,23 @@ export class TreeWork {
     signal?: AbortSignal,
   ): Promise<PackReport> {
     return this.#options.workers.run({ kind: 'copy-tree', ...copy }, { signal })
+  }
+
+  /** Writes a file or a directory, by its descriptor, to a new file or a descriptor as one tar. Reports the files that were left out. */
+  async packFiles(
+    pack: Omit<Extract<LayerTask, { kind: 'pack-files' }>, 'kind'>,
+    signal?: AbortSignal,
+  ): Promise<PackReport> {
+    return this.#workersFor(pack.target).run({ kind: 'pack-files', ...pack }, { signal })
+  }
+
+  /** Unpacks a tar into a directory, by its descriptor. Creates `directory` for unfinished work, which the caller removes. Reports the files that were left out. */
+  async unpackTar(
+    unpack: Omit<Extract<LayerTask, { kind: 'unpack-tar' }>, 'kind' | 'limits'>,
+    signal?: AbortSignal,
+  ): Promise<PackReport> {
+    const { limits, workers } = this.#options
+    return workers.run({ kind: 'unpack-tar', ...unpack, limits }, { signal })
   }
 
   /** Writes the tar of a layer to a new file or a descriptor, and verifies it on the way. @throws LAYER_DAMAGED */

@@ -15,6 +15,7 @@ import {
 } from '../tree/index.ts'
 import type { ReadTree } from './contents-index.ts'
 import { entryTypeOf, type FileType } from './entry-types.ts'
+import { FolderContent, type FolderLayer } from './folder-content.ts'
 import { TarReaders } from './layer-data.ts'
 import type { LayerFiles } from './layer-files.ts'
 
@@ -51,12 +52,17 @@ export interface TreeComparison {
   readonly removed: number
   /** Names that differ. */
   readonly changed: number
+  /** Files of a folder that were not compared, as sockets, and why. */
+  readonly notCompared: readonly string[]
 }
+
+/** A layer of a tree: one of the store, or a folder of a container. */
+export type ComparedLayer = LayerFiles | FolderLayer
 
 /** Two trees, each of layers, base first. */
 export interface CompareRequest {
-  readonly before: readonly LayerFiles[]
-  readonly after: readonly LayerFiles[]
+  readonly before: readonly ComparedLayer[]
+  readonly after: readonly ComparedLayer[]
   readonly limits: LayerLimits
   /** Whether times of change count. */
   readonly times: boolean
@@ -84,14 +90,18 @@ class Comparison implements Disposable {
   constructor(request: CompareRequest, readTree: ReadTree, check: () => void) {
     this.#request = request
     this.#check = check
-    this.#before = new Side(mergeTrees(request.before, request.limits, readTree), request.before)
-    this.#after = new Side(mergeTrees(request.after, request.limits, readTree), request.after)
+    const read = (layer: LayerFiles) => readTree(layer, request.limits)
+    using made = new DisposableStack()
+    this.#before = made.use(new Side(request.before, read, check))
+    this.#after = made.use(new Side(request.after, read, check))
+    made.move()
   }
 
   run(): TreeComparison {
     this.#compare(ROOT, ROOT, '')
     const sum = this.#counts.added + this.#counts.removed + this.#counts.changed
-    return { changes: this.#changes, leftOut: sum - this.#changes.length, ...this.#counts }
+    const notCompared = [...this.#before.leftOut, ...this.#after.leftOut]
+    return { changes: this.#changes, leftOut: sum - this.#changes.length, ...this.#counts, notCompared }
   }
 
   [Symbol.dispose](): void {
@@ -173,13 +183,16 @@ class Comparison implements Disposable {
     const [was, is] = [this.#before.tree.fileData(before), this.#after.tree.fileData(after)]
     if (was.sizeBytes !== is.sizeBytes) return false
     const [from, to] = [this.#before.layers[was.layer], this.#after.layers[is.layer]]
-    if (from?.tarPath === to?.tarPath && was.offset === is.offset) return true
+    if (from !== undefined && to !== undefined && isSameLayer(from, to) && was.offset === is.offset)
+      return true
     const [old, now] = [Buffer.alloc(WINDOW_BYTES), Buffer.alloc(WINDOW_BYTES)]
     for (let at = 0; at < was.sizeBytes; at += WINDOW_BYTES) {
       this.#check()
       const length = Math.min(WINDOW_BYTES, was.sizeBytes - at)
       const a = this.#before.read(was, at, old.subarray(0, length))
-      if (!a.equals(this.#after.read(is, at, now.subarray(0, length)))) return false
+      const b = this.#after.read(is, at, now.subarray(0, length))
+      // A file of a folder may have changed since.
+      if (a === undefined || b === undefined || !a.equals(b)) return false
     }
     return true
   }
@@ -187,14 +200,39 @@ class Comparison implements Disposable {
 
 /** One of the trees, and its data. */
 class Side implements Disposable {
-  readonly tree: FileTree
-  readonly layers: readonly LayerFiles[]
+  readonly tree = new FileTree()
+  readonly layers: readonly ComparedLayer[]
   readonly #tars: TarReaders
+  readonly #folders = new Map<number, FolderContent>()
 
-  constructor(tree: FileTree, layers: readonly LayerFiles[]) {
-    this.tree = tree
+  constructor(
+    layers: readonly ComparedLayer[],
+    readTree: (layer: LayerFiles) => FileTree,
+    check: () => void,
+  ) {
     this.layers = layers
-    this.#tars = new TarReaders(layers)
+    this.#tars = new TarReaders(layers.map((layer) => ({ tarPath: '', ...layer })))
+    try {
+      for (const [index, layer] of layers.entries())
+        applyLayer(
+          this.tree,
+          'folder' in layer ? this.#openFolder(index, layer, check) : readTree(layer),
+          index,
+        )
+    } catch (error) {
+      this[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  get leftOut(): readonly string[] {
+    return [...this.#folders.values()].flatMap(({ leftOut }) => leftOut)
+  }
+
+  #openFolder(index: number, layer: FolderLayer, check: () => void): FileTree {
+    const content = new FolderContent(layer, check)
+    this.#folders.set(index, content)
+    return content.tree
   }
 
   childrenOf(directory: Inode): Map<string, Inode> {
@@ -208,8 +246,10 @@ class Side implements Disposable {
     return inode !== NONE && this.tree.type(inode) === S_IFREG ? this.tree.fileData(inode).sizeBytes : 0
   }
 
-  /** Fills a buffer with the content of a file from a position on; holes are zeros. */
-  read({ layer, offset, segments }: FileData, position: number, target: Buffer): Buffer {
+  /** Fills a buffer with the content of a file from a position on; holes are zeros. Returns undefined for a file of a folder that has changed. */
+  read({ layer, offset, segments }: FileData, position: number, target: Buffer): Buffer | undefined {
+    const folder = this.#folders.get(layer)
+    if (folder !== undefined) return folder.read(offset, position, target) ? target : undefined
     if (segments === undefined) {
       this.#tars.read(layer, offset + position, target)
       return target
@@ -229,13 +269,12 @@ class Side implements Disposable {
 
   [Symbol.dispose](): void {
     this.#tars[Symbol.dispose]()
+    for (const content of this.#folders.values()) content[Symbol.dispose]()
   }
 }
 
-function mergeTrees(layers: readonly LayerFiles[], limits: LayerLimits, readTree: ReadTree): FileTree {
-  const merged = new FileTree()
-  for (const [index, layer] of layers.entries()) applyLayer(merged, readTree(layer, limits), index)
-  return merged
+function isSameLayer(a: ComparedLayer, b: ComparedLayer): boolean {
+  return 'folder' in a ? 'folder' in b && a.folder === b.folder : 'tarPath' in b && a.tarPath === b.tarPath
 }
 
 function isSameDevice(a: ReturnType<FileTree['device']>, b: ReturnType<FileTree['device']>): boolean {

@@ -11,6 +11,7 @@ import {
   encodeTimes,
   type FileOwner,
   FileStat,
+  type IdMapping,
   type Libc,
   libc,
   O_CLOEXEC,
@@ -19,6 +20,7 @@ import {
   openDirectoryAt,
   readXattrsOf,
   reopenRegular,
+  toHostOwner,
 } from '../linux/index.ts'
 import {
   type FolderData,
@@ -52,6 +54,8 @@ export interface CopyTreeOptions {
   readonly name: string | undefined
   /** Owner of what is created. Undefined: that of the source, if `keepsOwners`, or this process's. */
   readonly owner: FileOwner | undefined
+  /** The user namespace that owners of the source are in, which are kept. Undefined: that of this process. */
+  readonly idMapping?: IdMapping | undefined
   /** Keep owners, extended attributes and the bits of setuid programs. */
   readonly keepsOwners: boolean
   /** Called before each file, and between the pieces of a large one. Throws to end the copy. */
@@ -309,8 +313,9 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
   }
 
   #ownerOf({ uid, gid }: FolderFile): FileOwner | undefined {
-    const { owner, keepsOwners } = this.#options
-    return keepsOwners ? (owner ?? { uid, gid }) : owner
+    const { owner, keepsOwners, idMapping } = this.#options
+    if (!keepsOwners || owner !== undefined) return owner
+    return idMapping === undefined ? { uid, gid } : toHostOwner(idMapping, { uid, gid })
   }
 
   #note(text: string): void {

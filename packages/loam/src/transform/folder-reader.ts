@@ -34,13 +34,14 @@ const LEASE_WAIT_MS = 20
 /**
  * The meaning of a folder's files:
  *   rootfs   as they are
+ *   files    as they are, also names that begin with `.wh.`
  *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
  *   overlay  as an upper folder of overlayfs, whose marks become whiteouts
  */
-export type PackedAs = 'rootfs' | 'layer' | 'overlay'
+export type PackedAs = 'rootfs' | 'files' | 'layer' | 'overlay'
 
 /** How a folder is gathered: an upper folder becomes the tree of a layer. */
-export type GatheredAs = Exclude<PackedAs, 'layer'>
+export type GatheredAs = Exclude<PackedAs, 'layer' | 'files'>
 
 /** Files and xattrs that were left out. */
 export interface PackReport {
@@ -175,7 +176,7 @@ class FolderReader<Place> {
       if (!isReserved) this.#sink.addWhiteout(name)
       return
     }
-    if (isReserved && this.#as !== 'layer') {
+    if (isReserved && this.#as !== 'layer' && this.#as !== 'files') {
       throw this.#refuse('a name that starts with .wh. is a whiteout in a layer', {
         hint: 'Rename it, or remove it.',
       })
@@ -335,7 +336,6 @@ class FolderReader<Place> {
   }
 }
 
-/** Opens the file of a name with O_PATH, which does not open its content. */
 /** A container has put something else in its place between two looks at it. */
 function replaced(path: string): LoamError {
   return new LoamError('SYSTEM', `pack ${path}: it was a regular file, and is something else`, {
@@ -344,6 +344,7 @@ function replaced(path: string): LoamError {
   })
 }
 
+/** Opens the file of a name with O_PATH, which does not open its content. */
 function tryOpenPath(dirFd: number, name: Buffer): number | undefined {
   try {
     return libc().openat(dirFd, name, OPEN_PATH, 0)
@@ -354,7 +355,8 @@ function tryOpenPath(dirFd: number, name: Buffer): number | undefined {
   }
 }
 
-function readTarget(pathFd: number): Buffer {
+/** Reads the target of a symlink by its descriptor. */
+export function readTarget(pathFd: number): Buffer {
   const target = Buffer.alloc(MAX_TARGET_BYTES)
   return Buffer.from(target.subarray(0, libc().readlinkat(pathFd, '', target, target.length)))
 }

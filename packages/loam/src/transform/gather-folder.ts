@@ -1,7 +1,15 @@
 // Reads a folder into a file of its data and an index of its tree, from which disk images are made: no path is ever whole.
 import { isErrno } from '../errors/index.ts'
 import { type IdMapping, libc } from '../linux/index.ts'
-import { FileTree, type Inode, type InodeAttributes, ROOT, S_IFLNK, S_IFMT } from '../tree/index.ts'
+import {
+  type FileData,
+  FileTree,
+  type Inode,
+  type InodeAttributes,
+  ROOT,
+  S_IFLNK,
+  S_IFMT,
+} from '../tree/index.ts'
 import {
   type FolderData,
   type FolderFile,
@@ -12,6 +20,7 @@ import {
   readStretch,
 } from './folder-reader.ts'
 
+const SLASH = Buffer.from('/')
 const WINDOW_BYTES = 1 << 20
 /** An index counts data in blocks of a tar. */
 const BLOCK_BYTES = 512
@@ -38,24 +47,55 @@ export function gatherFolder(
   folder: string,
   { as, idMapping, write, check }: GatherOptions,
 ): PackReport & { readonly tree: FileTree } {
-  const sink = new TreeSink(write)
+  const copier = new DataCopier(write)
+  const sink = new TreeSink((data) => copier.copy(data))
   const report = readFolder(folder, { as, sink, check, idMapping })
   return { ...report, tree: sink.tree }
 }
 
-class TreeSink implements FolderSink<Inode> {
-  readonly tree = new FileTree()
+/** Where the data of a file are. */
+type Place = Pick<FileData, 'offset' | 'segments'>
+
+/** Writes the data of files one after the other, on blocks. */
+class DataCopier {
   readonly #write: (chunk: Buffer) => void
   readonly #window = Buffer.alloc(WINDOW_BYTES)
-  readonly #directories: Inode[] = []
   #writtenBytes = 0
 
   constructor(write: (chunk: Buffer) => void) {
-    this.#write = write
+    this.#write = (chunk) => {
+      write(chunk)
+      this.#writtenBytes += chunk.length
+    }
+  }
+
+  copy(data: FolderData): Place {
+    const { sizeBytes } = data
+    const stretches = findStretches(data)
+    const offset = this.#writtenBytes
+    for (let index = 0; index < stretches.length; index += 2) {
+      const [start = 0, bytes = 0] = stretches.subarray(index, index + 2)
+      readStretch(data, { start, bytes }, this.#window, this.#write)
+    }
+    const rest = this.#writtenBytes % BLOCK_BYTES
+    if (rest > 0) this.#write(Buffer.alloc(BLOCK_BYTES - rest))
+    const isWhole = stretches.length === 2 && stretches[0] === 0 && stretches[1] === sizeBytes
+    return { offset, segments: isWhole || sizeBytes === 0 ? undefined : stretches }
+  }
+}
+
+/** Builds the tree of a folder. `place` says where the data of a file are; it gets the file's path in the folder. */
+export class TreeSink implements FolderSink<Inode> {
+  readonly tree = new FileTree()
+  readonly #place: (data: FolderData, path: Buffer) => Place
+  readonly #directories: { readonly inode: Inode; readonly path: Buffer }[] = []
+
+  constructor(place: (data: FolderData, path: Buffer) => Place) {
+    this.#place = place
   }
 
   get #directory(): Inode {
-    return this.#directories.at(-1) ?? ROOT
+    return this.#directories.at(-1)?.inode ?? ROOT
   }
 
   enter(file: FolderFile): void {
@@ -64,12 +104,12 @@ class TreeSink implements FolderSink<Inode> {
       tree.setAttributes(ROOT, attributesOf(file))
       tree.setXattrs(ROOT, file.xattrs)
       tree.setInherited(ROOT, false)
-      this.#directories.push(ROOT)
+      this.#directories.push({ inode: ROOT, path: Buffer.alloc(0) })
       return
     }
     const inode = tree.createDirectory(this.#directory, attributesOf(file))
     this.#name(inode, file)
-    this.#directories.push(inode)
+    this.#directories.push({ inode, path: Buffer.concat([this.#pathOf(file), SLASH]) })
   }
 
   leave(depth: number): void {
@@ -78,21 +118,8 @@ class TreeSink implements FolderSink<Inode> {
 
   addFile(file: FolderFile, data: FolderData): Inode {
     const { sizeBytes } = data
-    const stretches = findStretches(data)
-    const offset = this.#writtenBytes
-    const write = (chunk: Buffer) => {
-      this.#write(chunk)
-      this.#writtenBytes += chunk.length
-    }
-    for (let index = 0; index < stretches.length; index += 2) {
-      const [start = 0, bytes = 0] = stretches.subarray(index, index + 2)
-      readStretch(data, { start, bytes }, this.#window, write)
-    }
-    const rest = this.#writtenBytes % BLOCK_BYTES
-    if (rest > 0) write(Buffer.alloc(BLOCK_BYTES - rest))
-    const isWhole = stretches.length === 2 && stretches[0] === 0 && stretches[1] === sizeBytes
-    const segments = isWhole || sizeBytes === 0 ? undefined : stretches
-    const inode = this.tree.createFile(attributesOf(file), { layer: 0, sizeBytes, offset, segments })
+    const place = this.#place(data, this.#pathOf(file))
+    const inode = this.tree.createFile(attributesOf(file), { layer: 0, sizeBytes, ...place })
     this.#name(inode, file)
     return inode
   }
@@ -115,6 +142,10 @@ class TreeSink implements FolderSink<Inode> {
   addWhiteout(name: Buffer | undefined): void {
     if (name === undefined) this.tree.markOpaque(this.#directory)
     else this.tree.markWhiteout(this.#directory, name)
+  }
+
+  #pathOf({ name }: FolderFile): Buffer {
+    return Buffer.concat([this.#directories.at(-1)?.path ?? Buffer.alloc(0), name])
   }
 
   #name(inode: Inode, { name, xattrs }: FolderFile): void {

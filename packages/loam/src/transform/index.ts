@@ -1,4 +1,10 @@
-export type { CompareRequest, Difference, TreeChange, TreeComparison } from './compare-trees.ts'
+export type {
+  ComparedLayer,
+  CompareRequest,
+  Difference,
+  TreeChange,
+  TreeComparison,
+} from './compare-trees.ts'
 export type { HiddenFile, TreeContents } from './contents.ts'
 export type { LargeFile, LayerReport, ReportRequest, TreeReport } from './layer-report.ts'
 export type { LayerShare } from './contents-index.ts'

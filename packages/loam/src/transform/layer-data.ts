@@ -7,10 +7,10 @@ const WINDOW_BYTES = 1 << 20
 
 /** The tars of layers, opened when they are read. */
 export class TarReaders implements Disposable {
-  readonly #layers: readonly LayerTar[]
+  readonly #layers: readonly Pick<LayerTar, 'tarPath'>[]
   readonly #fds = new Map<number, number>()
 
-  constructor(layers: readonly LayerTar[]) {
+  constructor(layers: readonly Pick<LayerTar, 'tarPath'>[]) {
     this.#layers = layers
   }
 

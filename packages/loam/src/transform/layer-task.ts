@@ -113,6 +113,8 @@ export type LayerTask =
       readonly kind: 'export'
       readonly format: ExportedAs
       readonly layers: readonly LayerFiles[]
+      /** Later times of files are this one, in seconds since 1970. Undefined: they stay. */
+      readonly latestSeconds?: number | undefined
       readonly target: OutputTarget
       readonly limits: LayerLimits
     }
@@ -175,6 +177,24 @@ export type LayerTask =
       readonly name: string | undefined
       readonly owner: FileOwner | undefined
       readonly keepsOwners: boolean
+    }
+  | {
+      /** Writes to `target`: a file or a directory, by its descriptor, as one tar. */
+      readonly kind: 'pack-files'
+      readonly source: number
+      /** Name in the tar; undefined for the content of a directory. */
+      readonly name: string | undefined
+      readonly idMapping: IdMapping | undefined
+      readonly target: OutputTarget
+    }
+  | {
+      /** Unpacks a tar into a directory, by its descriptor. Creates `directory` for unfinished work. */
+      readonly kind: 'unpack-tar'
+      readonly packed: string
+      readonly directory: string
+      readonly target: number
+      readonly idMapping: IdMapping | undefined
+      readonly limits: LayerLimits
     }
   | {
       /** Writes to `target`: a file, which has to have this digest. */
@@ -258,7 +278,7 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' | 'asse
                   ? TreeComparison
                   : T extends { kind: 'survey' }
                     ? TreeSurvey
-                    : T extends { kind: 'pack' | 'gather' | 'copy-tree' }
+                    : T extends { kind: 'pack' | 'gather' | 'copy-tree' | 'pack-files' | 'unpack-tar' }
                       ? PackReport
                       : T extends { kind: 'meta' }
                         ? LayerSummary

@@ -1,7 +1,9 @@
 // Packs a folder as a tar.
+import { closeSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
-import type { IdMapping } from '../linux/index.ts'
+import { FileStat, type IdMapping, readXattrsOf, reopenRegular, toContainerOwner } from '../linux/index.ts'
 import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
+import { checkXattrs } from '../tree/index.ts'
 import { entryTypeOf } from './entry-types.ts'
 import {
   type FolderData,
@@ -11,6 +13,7 @@ import {
   type PackReport,
   readFolder,
   readStretch,
+  readTarget,
 } from './folder-reader.ts'
 
 const WINDOW_BYTES = 1 << 20
@@ -28,6 +31,8 @@ export interface PackOptions {
   readonly idMapping?: IdMapping | undefined
   /** Later times of files are this one, in seconds since 1970. Undefined: they stay. */
   readonly latestSeconds?: number | undefined
+  /** Name of the folder in the tar. Undefined: none. */
+  readonly name?: string | undefined
   readonly write: (chunk: Buffer) => void
   /** Called before each file; the work ends with its error. */
   readonly check?: () => void
@@ -40,12 +45,51 @@ export interface PackOptions {
  */
 export function packFolder(
   folder: string,
-  { as, idMapping, latestSeconds = Infinity, write, check = () => undefined }: PackOptions,
+  { as, idMapping, latestSeconds = Infinity, name = '.', write, check = () => undefined }: PackOptions,
 ): PackReport {
-  const sink = new TarSink(as, write, latestSeconds)
+  const sink = new TarSink({ as, write, latestSeconds, topName: `${name}/` })
   const { leftOut } = readFolder(folder, { as, sink, check, idMapping })
   write(tarEnd())
   return { leftOut: [...leftOut, ...sink.notes()] }
+}
+
+/** Writes a file, or a directory with its content, as one tar for a user. `source` is its descriptor, which may be a path only. @throws as `packFolder` */
+export function packFiles(
+  source: number,
+  { name, idMapping, write, check = () => undefined }: Omit<PackOptions, 'as' | 'latestSeconds'>,
+): PackReport {
+  const stat = FileStat.of(source)
+  const options = { as: 'files', idMapping, name, write, check } as const
+  if (stat.isDirectory) return packFolder(`/proc/self/fd/${source}/.`, options)
+  const report = packOne(source, stat, options)
+  write(tarEnd())
+  return report
+}
+
+function packOne(source: number, stat: FileStat, { name = '', idMapping, write }: PackOptions): PackReport {
+  const sink = new TarSink({ as: 'files', write, latestSeconds: Infinity, topName: '' })
+  const owner = { uid: stat.uid, gid: stat.gid }
+  const ids = idMapping === undefined ? owner : toContainerOwner(idMapping, owner)
+  const file = { name: Buffer.from(name), stat, ...ids, xattrs: [] }
+  if (stat.isSocket) return { leftOut: [`left out ${name}: a tar cannot hold a socket`] }
+  if (!stat.isFile) {
+    sink.addOther(file, stat.isSymlink ? readTarget(source) : Buffer.alloc(0))
+    return { leftOut: [] }
+  }
+  const opened = reopenRegular(source, name)
+  if (opened === undefined)
+    throw new LoamError('SYSTEM', `pack ${name}: it is not a regular file any more`, {
+      details: { errno: 'ESTALE' },
+    })
+  try {
+    const xattrs = readXattrsOf(opened.fd)
+    const { leftOut } = checkXattrs(xattrs, stat.mode)
+    const kept = xattrs.filter((xattr) => !leftOut.includes(xattr.name.toString('latin1')))
+    sink.addFile({ ...file, xattrs: kept }, { fd: opened.fd, sizeBytes: opened.stats.size })
+    return { leftOut: leftOut.map((xattr) => `left out the xattr ${xattr} of ${name}`) }
+  } finally {
+    closeSync(opened.fd)
+  }
 }
 
 /** A directory, with all that it is in; shared by the hard links in it. */
@@ -65,16 +109,28 @@ class TarSink implements FolderSink<Place> {
   readonly #as: PackedAs
   readonly #write: (chunk: Buffer) => void
   readonly #latestSeconds: number
+  readonly #topName: Buffer
   readonly #window = Buffer.alloc(WINDOW_BYTES)
   readonly #directories: Directory[] = []
   /** Of the directory that it is in; longer than that. */
   #path = Buffer.alloc(MAX_LAYER_PATH_BYTES)
   #longPaths = 0
 
-  constructor(as: PackedAs, write: (chunk: Buffer) => void, latestSeconds: number) {
+  constructor({
+    as,
+    write,
+    latestSeconds,
+    topName,
+  }: {
+    readonly as: PackedAs
+    readonly write: (chunk: Buffer) => void
+    readonly latestSeconds: number
+    readonly topName: string
+  }) {
     this.#as = as
     this.#write = write
     this.#latestSeconds = latestSeconds
+    this.#topName = Buffer.from(topName)
   }
 
   notes(): string[] {
@@ -86,7 +142,7 @@ class TarSink implements FolderSink<Place> {
 
   enter(file: FolderFile): void {
     const above = this.#directories.at(-1)
-    const name = above === undefined ? Buffer.from('./') : Buffer.concat([file.name, SLASH])
+    const name = above === undefined ? this.#topName : Buffer.concat([file.name, SLASH])
     const start = above?.pathBytes ?? 0
     const pathBytes = start + name.length
     if (pathBytes > this.#path.length) this.#path = Buffer.concat([this.#path], 2 * pathBytes)
@@ -170,7 +226,7 @@ class TarSink implements FolderSink<Place> {
 
   #checkSize(path: Buffer, { xattrs, linkBytes }: FolderFile & { readonly linkBytes: number }): void {
     const isLong = path.length > MAX_LAYER_PATH_BYTES
-    if (isLong && this.#as !== 'rootfs') {
+    if (isLong && this.#as !== 'rootfs' && this.#as !== 'files') {
       throw refuse(path, `its path is longer than ${MAX_LAYER_PATH_BYTES} bytes`, 'Remove it.')
     }
     if (isLong) this.#longPaths += 1

@@ -19,7 +19,7 @@ export function readLayer(
 }
 
 /** Reads the headers of a tar file, and seeks over data. `sources/tar-scan.ts` is the same for the main thread. @throws TAR_INVALID, LAYER_LIMIT, and the errors of `onEntry` */
-function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): void {
+export function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): void {
   const scan = new TarScan(new TarReader(onEntry))
   const fd = openRegular(tarPath)
   try {

@@ -26,13 +26,14 @@ import { TreeCache } from './tree-cache.ts'
 import type { PackReport } from './folder-reader.ts'
 import { gatherFolder } from './gather-folder.ts'
 import { copyTree } from './copy-tree.ts'
-import { packFolder } from './pack-folder.ts'
+import { packFiles, packFolder } from './pack-folder.ts'
 import { describeLayer, makeChunkedIndex, makeLazyIndex } from './lazy-index-task.ts'
 import { writeLayerImages } from './layer-images.ts'
 import { readLayer } from './read-layer.ts'
 import { writeSpans } from './span-task.ts'
 import { dataBytes, surveyTree } from './tree-survey.ts'
 import { writeTreeTar } from './tree-tar.ts'
+import { unpackTar } from './unpack-tar.ts'
 import { writeTree } from './write-tree.ts'
 
 /** State of a thread for its tasks. */
@@ -105,25 +106,34 @@ export async function runTask(
 }
 
 /** A task with files of a folder that do not belong to the store. */
-type FileTask = Extract<LayerTask, { kind: 'pack' | 'gather' | 'copy-tree' }>
+type FileTask = Extract<LayerTask, { kind: 'pack' | 'gather' | 'copy-tree' | 'pack-files' | 'unpack-tar' }>
 
 function isOfFiles(task: LayerTask): task is FileTask {
-  return task.kind === 'pack' || task.kind === 'gather' || task.kind === 'copy-tree'
+  return ['pack', 'gather', 'copy-tree', 'pack-files', 'unpack-tar'].includes(task.kind)
 }
 
-function readFiles(task: FileTask, canceled: Int32Array): PackReport {
+async function readFiles(task: FileTask, canceled: Int32Array): Promise<PackReport> {
+  const check = () => {
+    checkCanceled(canceled, 'files')
+  }
   switch (task.kind) {
     case 'pack':
       return pack(task, canceled)
     case 'gather':
       return gather(task, canceled)
     case 'copy-tree':
-      return copyTree({
-        ...task,
-        check: () => {
-          checkCanceled(canceled, 'files')
-        },
-      })
+      return copyTree({ ...task, check })
+    case 'unpack-tar':
+      return unpackTar({ ...task, canceled, check })
+    case 'pack-files': {
+      let report: PackReport = { leftOut: [] }
+      const { target, ...options } = task
+      const produce = (write: (chunk: Buffer) => void) => {
+        report = packFiles(task.source, { ...options, write, check })
+      }
+      writeFile(target, produce, { as: 'export', canceled })
+      return report
+    }
   }
 }
 
@@ -197,6 +207,7 @@ function exportTree(task: Extract<LayerTask, { kind: 'export' }>, canceled: Int3
     format === 'upper' && layer !== undefined
       ? readTree(layer, limits, new TreeCache())
       : mergeLayers(layers, limits, new TreeCache())
+  if (task.latestSeconds !== undefined) tree.clampTimes(task.latestSeconds)
   setTotalBytes(canceled, dataBytes(tree))
   if (format === 'folder' || format === 'upper') {
     if (typeof target === 'number') throw new LoamError('INTERNAL', 'a descriptor is not a directory')

@@ -270,6 +270,16 @@ export class FileTree {
     this.#nanoseconds[inode] = attributes.mtimeNanoseconds
   }
 
+  /** Makes later times of change this one, in seconds since 1970. */
+  clampTimes(latestSeconds: number): void {
+    for (let inode = 0; inode < this.inodeCount; inode += 1) {
+      const seconds = this.#seconds[inode] ?? 0
+      if (seconds < latestSeconds) continue
+      this.#seconds[inode] = latestSeconds
+      this.#nanoseconds[inode] = 0
+    }
+  }
+
   /** Returns the names of the inode that exist; a directory that is in the tree has 1. */
   linkCount(inode: Inode): number {
     return this.#links[inode] ?? 0

@@ -60,13 +60,16 @@ interface Way {
 export class LayerTreeBuilder {
   readonly tree = new FileTree()
   readonly #limits: LayerLimits
+  readonly #hasWhiteouts: boolean
   #entries = 0
   #xattrBytes = 0
   #filesWithLess = 0
   readonly #namesLeftOut = new Set<string>()
 
-  constructor(limits: LayerLimits = DEFAULT_LAYER_LIMITS) {
+  /** Without whiteouts, names that begin with `.wh.` are names of files. */
+  constructor(limits: LayerLimits = DEFAULT_LAYER_LIMITS, { hasWhiteouts = true } = {}) {
     this.#limits = limits
+    this.#hasWhiteouts = hasWhiteouts
   }
 
   /** Returns the xattrs that were left out so far, undefined if there are none. */
@@ -84,7 +87,7 @@ export class LayerTreeBuilder {
       throw overLimit(`read layer entry ${showName(entry.name)}: it is too deep`, 'depth', this.#limits.depth)
     const name = path.pop()
     if (name === undefined) this.#addRoot(entry)
-    else if (!isOfAufs(path, name)) this.#addAt(entry, path, name)
+    else if (!this.#hasWhiteouts || !isOfAufs(path, name)) this.#addAt(entry, path, name)
   }
 
   #checkLimits(entry: TarEntry): void {
@@ -108,7 +111,7 @@ export class LayerTreeBuilder {
   }
 
   #addAt(entry: TarEntry, path: readonly Buffer[], name: Buffer): void {
-    const isWhiteout = name.indexOf(WHITEOUT_PREFIX) === 0
+    const isWhiteout = this.#hasWhiteouts && name.indexOf(WHITEOUT_PREFIX) === 0
     // A whiteout is not a file of its name: the file that it hides may have a name of full length.
     const named = isWhiteout ? name.subarray(WHITEOUT_PREFIX.length) : name
     if (named.length > MAX_NAME_BYTES)

@@ -8,6 +8,7 @@ import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import { parseSize } from '../size.ts'
+import { sourceDateMs } from '../source-date.ts'
 import type { Host } from '../host.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
@@ -56,7 +57,10 @@ export function addExport(program: Command, host: Host): void {
                                                       for podman, buildah and CRI-O, as additionalimagestores;
                                                       \`loam unexport /srv/images\` removes it
   loam export --format containerd-cache debian:12 /srv/layers
-                                                      for containerd 2.4, as layer_content_caches`,
+                                                      for containerd 2.4, as layer_content_caches
+
+With SOURCE_DATE_EPOCH no file has a later time, so that the same files make the same bytes (not as ext4, which has a
+random UUID). Layers that are copied as they are keep their times.`,
     )
     .action(async (name: string, output: string, flags: Flags) => {
       const format = flags.format ?? formatOf(output)
@@ -70,6 +74,7 @@ export function addExport(program: Command, host: Host): void {
           sizeBytes: flags.size,
           force: flags.force,
           mode: flags.mode,
+          latestMs: sourceDateMs(host),
           signal,
           onEvent: progress.onEvent,
         })
