@@ -2,7 +2,7 @@
 # Sets up a fresh Debian 12 (root, Node 20 on the PATH) with all that the checks and tests need, and runs them.
 set -eu
 cd "$(dirname "$0")/.."
-packages="apache2-utils appc-spec attr binutils btrfs-progs busybox-static bzip2 chromium containerd cpio docker-registry e2fsprogs eatmydata erofs-utils faketime fonts-dejavu-core gnupg golang-github-containerd-containerd-dev golang-go gpgv kmod libarchive-tools libbz2-1.0 libisal2 liblzma5 mandoc mmdebstrap mount openssl podman prometheus qemu-system-x86 runc skopeo sqlite3 stargz-snapshotter strace systemd uidmap umoci util-linux xfsprogs xz-utils"
+packages="apache2-utils appc-spec attr binutils btrfs-progs busybox-static bzip2 chromium containerd cpio docker-registry e2fsprogs eatmydata erofs-utils faketime fonts-dejavu-core gnupg golang-github-containerd-containerd-dev golang-go gpgv kmod libarchive-tools libbz2-1.0 libisal2 liblzma5 mandoc mmdebstrap mount openssl podman prometheus qemu-system-x86 runc skopeo sqlite3 stargz-snapshotter strace systemd tmux uidmap umoci util-linux xfsprogs xz-utils"
 missing=""
 for package in $packages; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

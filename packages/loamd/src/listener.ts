@@ -3,8 +3,8 @@ import { createServer, type Server as NetServer, type Socket } from 'node:net'
 import { dirname, resolve } from 'node:path'
 import { LoamError } from 'loamfs'
 import {
-  canConnect,
   createDirectories,
+  findListener,
   listenOnUnixSocket,
   peerGroups,
   peerUser,
@@ -90,6 +90,12 @@ function mayConnect(socket: Socket, uid: number, groupId: number | undefined): b
 /** Removes a socket that a killed process left. @throws STORE_BUSY when another process listens there */
 async function clearStaleSocket(path: string): Promise<void> {
   createDirectories(dirname(path), 0o711)
-  if (await canConnect(path)) throw new LoamError('STORE_BUSY', `listen on ${path}: another process does`)
+  const pid = await findListener(path)
+  if (pid !== undefined) {
+    const who = pid === 0 ? 'another process' : `process ${pid}`
+    throw new LoamError('STORE_BUSY', `listen on ${path}: ${who} listens there already`, {
+      hint: '`loam status` shows what it serves. Stop it, or choose another socket or --state.',
+    })
+  }
   unlinkIfThere(path)
 }

@@ -3,10 +3,13 @@ import type {
   ContainerInfo,
   HostReport,
   ImageContents,
+  ImageHistory,
   ImageInspection,
+  ImageLayers,
   ListedImage,
   PruneReport,
   StoreUsage,
+  TreeDiff,
 } from 'loamfs'
 import { dropToken, takeToken } from './access.ts'
 
@@ -48,6 +51,9 @@ export const api = {
   inspect: async (image: string): Promise<ImageInspection> => get('/v1/images/inspect', { image }),
   contents: async (image: string, path: string, layer?: number): Promise<ImageContents> =>
     get('/v1/images/contents', { image, path, layer }),
+  history: async (image: string): Promise<ImageHistory> => get('/v1/images/history', { image }),
+  layers: async (image: string): Promise<ImageLayers> => get('/v1/images/layers', { image, largest: 1 }),
+  diff: async (from: string, to: string): Promise<TreeDiff> => get('/v1/images/diff', { from, to }),
   remove: async (image: string): Promise<unknown> => send('DELETE', '/v1/images', { image }),
   prune: async (request: PruneRequest): Promise<PruneReport> => post('/v1/images/prune', request),
   containers: async (): Promise<ContainerInfo[]> => get('/v1/containers'),

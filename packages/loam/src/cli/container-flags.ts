@@ -54,11 +54,6 @@ export function toContainerOptions(
   const { id, name, network, net, env = [], envFile = [], volume = [], keep, detach } = flags
   if (id !== undefined && name !== undefined && id !== name)
     throw new LoamError('USAGE', `run: --id ${id} and --name ${name} are the same option`)
-  if (detach === true && flags.tty === true) {
-    throw new LoamError('USAGE', 'run --detach --tty: a process in the background has no terminal', {
-      hint: 'Leave out -t: -di keeps its standard input open, and `loam exec -it` gives a terminal.',
-    })
-  }
   return {
     id: id ?? name,
     network: network ?? net,

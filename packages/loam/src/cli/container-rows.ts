@@ -73,6 +73,12 @@ const FIELDS: readonly ListField<ContainerRow>[] = [
   { name: 'Status', heading: 'STATUS', text: statusOf },
   { name: 'RunningFor', heading: 'CREATED', text: (row) => formatAge(createdAtMs(row)), leftOut: 4 },
   { name: 'Rootfs', heading: 'ROOTFS', text: ({ rootfs }) => rootfs?.rootfsPath ?? '-', leftOut: 1 },
+  {
+    name: 'Pid',
+    heading: 'PID',
+    text: ({ process }) => (process?.pid === undefined ? '' : String(process.pid)),
+    isHidden: true,
+  },
   { name: 'Names', heading: 'NAMES', text: ({ container }) => container.id, isHidden: true },
   {
     name: 'CreatedAt',

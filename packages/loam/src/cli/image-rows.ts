@@ -55,8 +55,8 @@ function normalized(text: string): string | undefined {
   }
 }
 
-/** `*` and `?` stop at slashes, as in docker. */
-function fitsGlob(glob: string, text: string): boolean {
+/** Returns whether a text fits a pattern of `*` and `?`, which stop at slashes, as in docker. */
+export function fitsGlob(glob: string, text: string): boolean {
   const [parts, given] = [glob.split('/'), text.split('/')]
   return parts.length === given.length && parts.every((part, index) => fitsPart(part, given[index] ?? ''))
 }

@@ -35,9 +35,11 @@ export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '-l': NO_LABELS,
   '--annotation': NO_LABELS,
   '--log-driver': 'The output of a detached process is a file that `loam logs` shows.',
+  '--log-opt':
+    'The setting container_log_size limits the output: `loam run --container_log_size 10485760 -d IMAGE`.',
   '--health-cmd': 'Loam does not run health checks; `loam exec` runs a command in a container.',
   '--stop-signal': "`loam stop` sends the image's signal; `loam kill --signal` sends another one.",
-  '--stop-timeout': '`loam stop --time SECONDS` says how long to wait.',
+  '--stop-timeout': '`loam stop --timeout SECONDS` says how long to wait.',
   '--memory-swap': '--memory limits memory; the system says how much of it is swapped.',
   '--cpu-shares': '--cpus limits processor time.',
   '--cpuset-cpus': '--cpus limits processor time; `taskset` chooses processors.',

@@ -42,12 +42,18 @@ function outputOf(stream: () => NodeJS.WriteStream, write: HostOutput['write']):
       return stream().isTTY
     },
     get columns() {
-      return stream().isTTY ? stream().columns : undefined
+      return stream().isTTY ? measured(stream()).columns : undefined
     },
     get rows() {
-      return stream().isTTY ? stream().rows : undefined
+      return stream().isTTY ? measured(stream()).rows : undefined
     },
   }
+}
+
+/** Node learns of another size some time after the terminal has it, and what is drawn for the old one meanwhile cannot be erased. */
+function measured(stream: NodeJS.WriteStream): NodeJS.WriteStream {
+  if ('_refreshSize' in stream && typeof stream._refreshSize === 'function') stream._refreshSize()
+  return stream
 }
 
 async function ask(question: string, signal: AbortSignal): Promise<string> {

@@ -7,6 +7,7 @@ export {
   LoamError,
   type LoamErrorOptions,
   type PlainError,
+  withHint,
 } from './loam-error.ts'
 export { editDistance, findNear } from './near-names.ts'
 export { keepSecret, keepServerSecret, redact } from './redact.ts'

@@ -57,6 +57,12 @@ export class LoamError extends Error {
   }
 }
 
+/** Returns an error with another hint, which says what to do where it was met. The given one is its cause. */
+export function withHint(error: LoamError, hint: string | undefined): LoamError {
+  const { code, message, details } = error
+  return new LoamError(code, message, { cause: error, details, hint })
+}
+
 /** Details are for programs, which escape them on display; their length is limited like that of a message. */
 function cutDetails(details: ErrorDetails): ErrorDetails {
   const isLong = (value: unknown) => typeof value === 'string' && value.length > MAX_TEXT_LENGTH

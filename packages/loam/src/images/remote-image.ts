@@ -1,4 +1,4 @@
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, withHint } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -102,11 +102,10 @@ export async function listRepositoryTags(
   const tags = await sources.withClient(reference.registry, options, async (client) =>
     client.listTags(reference, { signal: options.signal }).catch((error: unknown) => {
       if (!isLoamError(error, 'IMAGE_NOT_FOUND')) throw error
-      const { code, message, details } = error
       const hint = isNameUnknown(error)
         ? noRepository(reference)
         : 'The registry may have no list of tags, or no such repository.'
-      throw new LoamError(code, message, { cause: error, details, hint })
+      throw withHint(error, hint)
     }),
   )
   return { repository: path, tags }

@@ -131,7 +131,7 @@ export {
   removeSubvolume,
 } from './subvolume.ts'
 export { withUserNamespace } from './user-namespace.ts'
-export { canConnect } from './can-connect.ts'
+export { canConnect, findListener } from './can-connect.ts'
 export { listenOnUnixSocket, sendDatagram } from './unix-socket.ts'
 export { peerGroups, peerUser } from './peer.ts'
 export {

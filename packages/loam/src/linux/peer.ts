@@ -14,6 +14,11 @@ export function peerUser(socket: Socket): number | undefined {
   return option(socket, SO_PEERCRED, 12)?.readUInt32LE(4)
 }
 
+/** Returns the number of the process at the other end of a unix socket; of a client, that of the process which began to listen. Undefined if it is unknown. */
+export function peerProcess(socket: Socket): number | undefined {
+  return option(socket, SO_PEERCRED, 12)?.readUInt32LE(0)
+}
+
 /** Returns the groups of the process at the other end of a unix socket when it connected; none if they are unknown. */
 export function peerGroups(socket: Socket): number[] {
   const own = option(socket, SO_PEERCRED, 12)?.readUInt32LE(8)

@@ -3,6 +3,7 @@ import { isIP, isIPv6, type LookupFunction, Socket } from 'node:net'
 import type { SecureContext } from 'node:tls'
 import type { buildConnector } from 'undici'
 import { bareHost, isNearer, type Reach, reachOf } from './addresses.ts'
+import { watchCertificates } from './certificate-validity.ts'
 import { failedAt } from './failures.ts'
 import { AddressRefusal, type Proxy, ProxyRefusal } from './proxies.ts'
 
@@ -51,10 +52,12 @@ export function directConnector(make: ConnectorMaker, options: ConnectorOptions)
 function endedBy(signal: AbortSignal, connect: Connector): Connector {
   return (target, callback) => {
     // It returns the socket, which its types do not say.
-    const socket: unknown = connect(target, (...result) => {
+    const socket: unknown = connect(target, (...[error, connected]) => {
       signal.removeEventListener('abort', stop)
-      callback(...result)
+      if (error === null) callback(null, connected)
+      else callback(explain(error), null)
     })
+    const explain = watchCertificates(socket)
     const stop = () => {
       if (socket instanceof Socket) socket.destroy(new Error('the client is closed'))
     }

@@ -20,6 +20,7 @@ export {
   type OpenSourceOptions,
 } from './open-source.ts'
 export { convertedSource, type ConvertedLayer } from './converted.ts'
+export { copyFromPipe, copyStream } from './piped-file.ts'
 export { renamedSource } from './renamed-source.ts'
 export { registrySource } from './registry-source.ts'
 export { streamFile } from './blob-file.ts'

@@ -1,4 +1,4 @@
-import { isLoamError, LoamError, throwIfAborted } from '../errors/index.ts'
+import { isLoamError, throwIfAborted, withHint } from '../errors/index.ts'
 import type { ImageReference } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 
@@ -21,8 +21,7 @@ export async function explainMissing(
     return error
   const hint = await hintFor(reference, client, signal)
   throwIfAborted(signal, `list tags of ${registry}/${repository}`)
-  const { code, message, details } = error
-  return hint === undefined ? error : new LoamError(code, message, { cause: error, details, hint })
+  return hint === undefined ? error : withHint(error, hint)
 }
 
 async function hintFor(

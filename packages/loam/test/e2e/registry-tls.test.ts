@@ -116,6 +116,22 @@ describe('a registry over TLS that redirects to another host', () => {
     await pull()
   })
 
+  test('an expired certificate is refused with the time until which it was valid, and its name', async () => {
+    const old = join(folder, 'old')
+    mkdirSync(old)
+    createCertificates(old, '127.0.0.1', '2020-01-01')
+    storage = await serve(old, () => undefined)
+    registry = storage
+    put(registry.host, join(old, 'ca.crt'))
+    const { code, message, hint } = await failure(pull())
+    assert.equal(code, 'REGISTRY_TLS')
+    assert.match(
+      message,
+      /certificate has expired: the one of \S+ was valid until 2020-01-0\d \d\d:\d\d UTC$/,
+    )
+    assert.match(hint ?? '', /^Renew the certificate/)
+  })
+
   test('a redirect over TLS is followed with the CA of the other host, and with one for all hosts', async () => {
     await start(theirs)
     put(registry.host, join(ours, 'ca.crt'))

@@ -190,11 +190,13 @@ export function debianTar(): string {
   return path
 }
 
-/** Creates a CA and a server certificate for localhost and an address, signed by it: ca.crt, server.crt, server.key. */
-export function createCertificates(folder: string, address = '127.0.0.1'): void {
+/** Creates a CA and a server certificate for localhost and an address, signed by it, for two days from a time on: ca.crt, server.crt, server.key. */
+export function createCertificates(folder: string, address = '127.0.0.1', from?: string): void {
   const subject = `subjectAltName=DNS:localhost,IP:${address}`
+  const [file, ...words] = [...(from === undefined ? [] : ['faketime', from]), 'sh'] as const
   must(
-    'sh',
+    file,
+    ...words,
     '-c',
     `cd ${folder} && openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=test-ca 2>/dev/null
     openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null

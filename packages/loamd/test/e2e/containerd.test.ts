@@ -307,7 +307,7 @@ describe('the daemon', () => {
     const args = ['--root', world.root, '--state', world.state, '--grpc-socket', world.socket]
     const second = spawnSync(process.execPath, [LOAMD, ...args], { encoding: 'utf8' })
     assert.equal(second.status, 1)
-    assert.match(second.stderr, /another process does/)
+    assert.match(second.stderr, /process \d+ listens there already/)
     await world.stop('loamd', 'SIGKILL')
     await world.startDaemon()
     for (const bad of [['--log-level', 'loud'], ['--no-such-flag'], ['--grpc-socket']]) {

@@ -10,6 +10,8 @@ import { Loaded } from '../parts/states.tsx'
 import { createResource } from '../resource.ts'
 import { ContentsTree } from './contents-tree.tsx'
 import { historyOf, runsOf } from './image-config.ts'
+import { ImageDiffView } from './image-diff.tsx'
+import { ImageHistoryView } from './image-history.tsx'
 import { LayerList } from './layer-list.tsx'
 
 /** One image: what it runs, its layers, and what is in them. */
@@ -35,6 +37,8 @@ export function ImageView({ digest }: { readonly digest: string }): VNode {
       <Loaded from={root}>
         {(contents) => <Contents contents={contents} config={inspection.value.value?.config} />}
       </Loaded>
+      <ImageHistoryView digest={digest} />
+      <ImageDiffView digest={digest} />
     </>
   )
 }

@@ -66,9 +66,13 @@ function isOffered(word: string, typed: string): boolean {
 }
 
 async function listNames(loam: Loam, kind: Kind): Promise<Candidate[]> {
-  if (kind === 'containers') {
+  if (kind === 'containers' || kind === 'container-paths') {
+    const end = kind === 'containers' ? '' : ':'
     const containers = await loam.containers.list()
-    return containers.map(({ id, rootfses }) => ({ word: id, description: rootfses[0]?.reference ?? '' }))
+    return containers.map(({ id, rootfses }) => ({
+      word: `${id}${end}`,
+      description: rootfses[0]?.reference ?? '',
+    }))
   }
   if (kind === 'snapshots') {
     const snapshots = await Array.fromAsync(loam.snapshots.open().list())

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { LoamError } from '../../errors/index.ts'
 import type { Host } from '../host.ts'
 import { repeated } from '../image-options.ts'
 import { readEnvFiles } from '../env-file.ts'
@@ -11,12 +12,14 @@ interface Flags extends GlobalOptions {
   readonly user?: string
   readonly workdir?: string
   readonly tty?: boolean
+  readonly detach?: boolean
 }
 
 export function addExec(program: Command, host: Host): void {
   addGlobalOptions(program.command('exec <container> <command...>'))
     .description('run a further process in a running container')
     .passThroughOptions()
+    .option('-d, --detach', 'run the process in the background, without its output')
     .option('-i, --interactive', 'accepted: the process always has the standard input of `loam exec`')
     .option('-t, --tty', 'allocate a terminal (default: if the standard streams are one)')
     .addOption(
@@ -33,11 +36,17 @@ export function addExec(program: Command, host: Host): void {
       `
   loam exec web ps
   loam exec -it -u root web sh
+  loam exec -d web sh -c 'sleep 60; kill -HUP 1'
 
 The process is confined as the container's first one. Statuses are those of \`loam run\`.`,
     )
     .action(async (container: string, command: readonly string[], flags: Flags) => {
-      const { env = [], envFile = [], tty, user, workdir } = flags
+      const { env = [], envFile = [], tty, user, workdir, detach } = flags
+      if (detach === true && tty === true) {
+        throw new LoamError('USAGE', 'exec --detach --tty: a process in the background has no terminal', {
+          hint: 'Leave out -t, or -d.',
+        })
+      }
       checkTerminal(tty, host.stdin)
       const variables = [...readEnvFiles(envFile, host), ...env]
       await withSession(host, flags, async ({ loam, letSignalsPass }) => {
@@ -48,7 +57,8 @@ The process is confined as the container's first one. Statuses are those of \`lo
             env: variables,
             user,
             workingDir: workdir,
-            terminal: tty ?? (host.stdin.isTerminal && host.stdout.isTerminal),
+            detach,
+            terminal: detach !== true && (tty ?? (host.stdin.isTerminal && host.stdout.isTerminal)),
             onStart: letSignalsPass,
             starter: host.starter,
           },

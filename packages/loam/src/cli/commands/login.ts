@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { readConfiguration } from '../../config/index.ts'
-import { cancelable, isLoamError, LoamError } from '../../errors/index.ts'
+import { cancelable, isLoamError, LoamError, withHint } from '../../errors/index.ts'
 import { findUser, logIn, type LoginContext } from '../../images/index.ts'
 import { type Login, type LoginTarget, parseLoginTarget } from '../../registry/index.ts'
 import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
@@ -129,11 +129,10 @@ function isRefusal(error: unknown): error is LoamError {
 
 function refused(error: unknown, { registry }: LoginTarget, { username }: Login, isStored: boolean): unknown {
   if (!isRefusal(error)) return error
-  const { code, message, details } = error
   const hint = isStored
     ? `${registry} refused the stored login of ${username}. Log in again: echo PASSWORD | loam login --username ${username} --password-stdin ${registry}`
     : `${registry} refused user ${username} with this password. Nothing was stored. Some registries need an access token in place of the password.`
-  return new LoamError(code, message, { cause: error, details, hint })
+  return withHint(error, hint)
 }
 
 /** Returns the user and password: given, or asked for. An empty answer is the user of a former login. @throws USAGE */

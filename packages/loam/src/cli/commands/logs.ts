@@ -18,7 +18,8 @@ export function addLogs(program: Command, host: Host): void {
   loam logs web
   loam logs -f --tail 20 web
 
-Standard output and standard error are in one file. It has no limit, and is removed with the container.`,
+Standard output and standard error are in one file, which is removed with the container. Of more than 64 MiB the older
+half is removed: the setting container_log_size.`,
     )
     .action(async (container: string, flags: GlobalOptions & { follow?: boolean; tail?: number | 'all' }) => {
       await withSession(host, flags, async ({ loam, signal, output }) => {

@@ -40,13 +40,17 @@ export function addRun(program: Command, host: Host): void {
       'CommandInfo of Mesos as JSON: {"shell", "value", "arguments", "environment", "user"}; with a value, arguments is the full argv, including argv[0]',
     )
     .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
-    .option('-t, --tty', 'allocate a terminal (default: if the standard streams are one)')
+    .option(
+      '-t, --tty',
+      'allocate a terminal (default: if the standard streams are one, and not with --detach)',
+    )
     .addHelpText(
       'after',
       `
   loam run busybox -- echo hello
   loam run -it --rm -e TERM=dumb -u www-data debian:12 id
   loam run -v $PWD:/work:ro -w /work alpine ls
+  loam run -dit --name box debian:12
   loam run -d --name web -m 512m --cpus 0.5 nginx && loam logs -f web
   loam run --mount type=image,source=busybox,target=/data debian:12 ls /data
   loam run --network host alpine wget -O - http://localhost:8080
@@ -94,9 +98,9 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
     })
 }
 
-/** Returns whether the process gets a terminal: if it was asked for, and otherwise if there is one. @throws USAGE */
+/** Returns whether the process gets a terminal: if it was asked for, and otherwise if there is one. One in the background has its own. @throws USAGE */
 function terminalOf({ tty, detach }: Flags, { stdin, stdout }: Host): boolean {
-  if (detach === true) return false
+  if (detach === true) return tty === true
   checkTerminal(tty, stdin)
   return tty ?? (stdin.isTerminal && stdout.isTerminal)
 }

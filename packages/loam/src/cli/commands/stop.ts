@@ -1,14 +1,21 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Host } from '../host.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import { forEach } from '../for-each.ts'
+
+interface StopFlags extends GlobalOptions {
+  readonly timeout?: number
+  readonly time?: number
+  readonly ignore?: boolean
+}
 
 /** Commands that start and end the processes of containers. */
 export function addStop(program: Command, host: Host): void {
   addGlobalOptions(program.command('stop <container...>'))
     .description('stop the processes of containers, and print the containers that were stopped')
+    .addOption(new Option('--time <seconds>', 'the same as --timeout').argParser(parseSeconds).hideHelp())
     .option(
-      '-t, --time <seconds>',
+      '-t, --timeout <seconds>',
       'time until the process is killed, 0 to kill it at once (default: 10)',
       parseSeconds,
     )
@@ -22,8 +29,9 @@ export function addStop(program: Command, host: Host): void {
 The process gets the signal that its image names, or SIGTERM, and SIGKILL when the time is over. The container stays
 until \`loam rm\`, unless it was started with --rm.`,
     )
-    .action(async (ids: readonly string[], flags: GlobalOptions & { time?: number; ignore?: boolean }) => {
-      const timeoutMs = flags.time === undefined ? undefined : flags.time * 1000
+    .action(async (ids: readonly string[], flags: StopFlags) => {
+      const seconds = flags.timeout ?? flags.time
+      const timeoutMs = seconds === undefined ? undefined : seconds * 1000
       await withSession(host, flags, async ({ loam, output, signal }) => {
         await forEach(ids, output, flags, async (id) => {
           if (!(await loam.containers.processes.stop(id, { timeoutMs, signal })))

@@ -1,24 +1,56 @@
 import type { Command } from 'commander'
-import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
-import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
+import type { RepositoryTags } from '../../images/index.ts'
 import type { Host } from '../host.ts'
+import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
+import { fitsGlob } from '../image-rows.ts'
+import { addListOptions, chooseRows, type ListDefinition, type ListFlags, writeList } from '../lists.ts'
+import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
-type Flags = FetchFlags & GlobalOptions
+interface Flags extends FetchFlags, GlobalOptions, ListFlags {}
+
+interface TagRow {
+  readonly repository: string
+  readonly tag: string
+}
+
+/** The words are those of `podman search --list-tags`. */
+const TAGS: ListDefinition<TagRow> = {
+  fields: [
+    { name: 'Name', heading: 'REPOSITORY', text: ({ repository }) => repository },
+    { name: 'Tag', heading: 'TAG', text: ({ tag }) => tag },
+  ],
+  idOf: ({ tag }) => tag,
+  filters: { tag: ({ tag }, value) => fitsGlob(value, tag) },
+  sorts: { name: ({ tag }) => tag, version: ({ tag }) => versionKey(tag) },
+}
 
 export function addTags(program: Command, host: Host): void {
-  addFetchOptions(addGlobalOptions(program.command('tags <repository>')))
+  const command = addFetchOptions(addGlobalOptions(program.command('tags <repository>')))
+  addListOptions(command, TAGS)
     .description('list the tags of a repository in its registry')
     .addHelpText(
       'after',
       `
+Without --format and --sort the tags come alone, in the order of the registry.
   loam tags debian
-  loam tags registry.lan:5000/team/app
-  loam tags ghcr.io/owner/app | sort -V | tail -1     the newest version`,
+  loam tags --filter 'tag=12*' --sort version debian
+  loam tags ghcr.io/owner/app --sort version | tail -1     the newest version
+
+Words of templates: ${TAGS.fields.map(({ name }) => name).join(', ')}`,
     )
-    .action(async (repository: string, flags: Flags) => {
-      await withSession(host, flags, async ({ loam, output, signal }) => {
-        const found = await loam.images.tags(repository, { ...toFetchOptions(flags), signal })
-        output.result(found, () => found.tags)
+    .action(async (name: string, given: Flags) => {
+      await withSession(host, given, async ({ loam, output, signal }) => {
+        const { repository, tags } = await loam.images.tags(name, { ...toFetchOptions(given), signal })
+        const all = tags.map((tag) => ({ repository, tag }))
+        const rows = chooseRows(all, given, TAGS)
+        const found: RepositoryTags = { repository, tags: rows.map(({ tag }) => tag) }
+        // A list of bare tags is what scripts read.
+        writeList({ host, output, flags: { ...given, quiet: true } }, rows, found, TAGS)
       })
     })
+}
+
+/** Numbers are compared as numbers: 1.9 comes before 1.10, and a version before its variants. */
+function versionKey(tag: string): string {
+  return tag.replaceAll(/\d+/g, (digits) => digits.padStart(20, '0'))
 }

@@ -70,7 +70,10 @@ test('names of images and containers come from the store, without the prefix tha
     }
     assert.deepEqual(await complete('rmi', 'd'), ['debian:12', 'docker.io/library/debian:12', ''])
     assert.deepEqual(await complete('run', 'example.test:5'), ['example.test:5000/app:v1', ''])
-    assert.deepEqual(await complete('destroy', ''), ['web', ''])
+    for (const command of ['destroy', 'exec', 'logs', 'stop', 'start', 'rm'])
+      assert.deepEqual(await complete(command, ''), ['web', ''], command)
+    assert.deepEqual(await complete('exec', 'web', ''), [''])
+    assert.deepEqual(await complete('cp', ''), ['web:', ':files', ''])
     assert.deepEqual(await complete('export', 'web', 'x'), [':files', ''])
   } finally {
     rmSync(folder, { recursive: true })

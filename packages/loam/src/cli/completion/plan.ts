@@ -2,7 +2,7 @@ import type { Argument, Command, Option } from 'commander'
 import { SettingOption } from '../setting-options.ts'
 
 /** What a word may become, beyond a fixed list: names of the store, which are looked up, or files, which the shell knows. */
-export type Kind = 'images' | 'containers' | 'snapshots' | 'files' | 'directories'
+export type Kind = 'images' | 'containers' | 'container-paths' | 'snapshots' | 'files' | 'directories'
 
 /** A word that may be typed, and what it means. */
 export interface Candidate {
@@ -49,6 +49,7 @@ export function planCompletion(program: Command, words: readonly string[]): Comp
   if (current.startsWith('-')) return ofOption(program, command, current)
   if (command.commands.length > 0 && operands === 0) return ofCommands(command, current)
   const argument = argumentAt(command, operands)
+  if (command.name() === 'cp') return { ...none(current), kinds: ['container-paths', 'files'] }
   return argument === undefined ? none(current) : ofArgument(program, argument, current)
 }
 
