@@ -7,7 +7,6 @@ const source = new URL('./src/internal.ts', import.meta.url)
 const {
   applyLayer,
   cancelable,
-  canConnect,
   capabilitiesOf,
   configuredCredentials,
   containerdConfig,
@@ -21,6 +20,7 @@ const {
   DOWNLOADS,
   endWithoutHandlers,
   findChange,
+  findListener,
   hostPlatform,
   IMAGE_SERVICE_SOCKET,
   indexInBackground,
@@ -49,6 +49,7 @@ const {
   redact,
   removeDirectoryBeneath,
   requestIdOf,
+  RESULT_TRAILER,
   SCHEMAS,
   sendDatagram,
   snapshotCountsOf,
@@ -65,12 +66,12 @@ const {
   UPLOADS,
   withRequest,
   writablePaths,
+  writeWhenPossible,
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
 
 export {
   applyLayer,
   cancelable,
-  canConnect,
   capabilitiesOf,
   configuredCredentials,
   containerdConfig,
@@ -84,6 +85,7 @@ export {
   DOWNLOADS,
   endWithoutHandlers,
   findChange,
+  findListener,
   hostPlatform,
   IMAGE_SERVICE_SOCKET,
   indexInBackground,
@@ -112,6 +114,7 @@ export {
   redact,
   removeDirectoryBeneath,
   requestIdOf,
+  RESULT_TRAILER,
   SCHEMAS,
   sendDatagram,
   snapshotCountsOf,
@@ -128,4 +131,5 @@ export {
   UPLOADS,
   withRequest,
   writablePaths,
+  writeWhenPossible,
 }

@@ -82,6 +82,7 @@ export {
   type DestroyOptions,
   type ExecOptions,
   type LogOptions,
+  type PackFilesOptions,
   type StopOptions,
   type HostMount,
   type ImageVolume,
@@ -106,6 +107,7 @@ export {
   type SpawnImageOptions,
   type StartedContainer,
   type UnexportOptions,
+  type UnpackFilesOptions,
   type VolumeOptions,
 } from './containers/index.ts'
 export {

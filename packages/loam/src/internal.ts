@@ -27,6 +27,7 @@ export {
   type Operations,
   OWN_FILES,
   readLines,
+  RESULT_TRAILER,
   type ReplyOf,
   type RequestOf,
   type ResultOf,
@@ -49,11 +50,11 @@ export {
 export { describeSettings } from './config/index.ts'
 export { cancelable, isErrno, redact, throwIfAborted, toLoamError } from './errors/index.ts'
 export {
-  canConnect,
   createDirectories,
   createDirectoryBeneath,
   createPipe,
   endWithoutHandlers,
+  findListener,
   hostPlatform,
   isRoot,
   listenOnUnixSocket,
@@ -67,6 +68,7 @@ export {
   sendDatagram,
   unlinkIfThere,
   unmountAllLater,
+  writeWhenPossible,
 } from './linux/index.ts'
 export { LEFT_OPERATION, leftByError, tellLeft } from './images/index.ts'
 export { writablePaths } from './backends/index.ts'

@@ -9,10 +9,9 @@ import type {
 import type { UnexportedImages } from '../exports/index.ts'
 import type { ContainerId } from '../metadata/index.ts'
 import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
-import type { CommandInfo } from '../runtime/index.ts'
 import { fetchFields, image, imageFields, lazyFields, PullEventSchema } from './fetch.ts'
 import { PulledImageSchema } from './images.ts'
-import { conversation, download, operation } from './operation.ts'
+import { operation } from './operation.ts'
 import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
 
 const containerId: v.GenericSchema<string, ContainerId> = v.pipe(
@@ -75,7 +74,7 @@ const ProvisionedSchema = matching<ProvisionedImage>()(
 const VolumeSchema = matching<ProvisionedVolume>()(
   v.object({ rootfs: ProvisionedSchema, containerPath: v.string(), isReadOnly: v.boolean() }),
 )
-const HostMountSchema = matching<HostMount>()(
+export const HostMountSchema = matching<HostMount>()(
   v.object({ hostPath: v.string(), target: v.string(), isReadOnly: v.optional(v.boolean()) }),
 )
 
@@ -91,7 +90,7 @@ const RecoverySchema = matching<RecoveryReport>()(
   }),
 )
 
-const provisionFields = {
+export const provisionFields = {
   ...imageFields,
   ...lazyFields,
   backend: v.optional(text),
@@ -100,7 +99,7 @@ const provisionFields = {
   /** User namespace of the container: CONTAINER:HOST:LENGTH[,…] for users, and for groups. */
   userNamespace: v.optional(v.strictObject({ uids: text, gids: text })),
 }
-const ImageVolumeSchema = v.strictObject({
+export const ImageVolumeSchema = v.strictObject({
   image,
   target: text,
   isReadOnly: v.optional(v.boolean()),
@@ -108,12 +107,14 @@ const ImageVolumeSchema = v.strictObject({
 })
 const MountedVolumeSchema = v.strictObject({ ...ImageVolumeSchema.entries, subPath: v.optional(text) })
 
-const exportFields = {
+export const exportFields = {
   ...imageFields,
   /** An image, pulled if needed, or a container. */
   name: text,
   /** Size of an ext4 file system in bytes. */
   sizeBytes: v.optional(count),
+  /** Later times of files are this one, in milliseconds since 1970. */
+  latestMs: v.optional(count),
 }
 
 const ProcessSchema = matching<ContainerProcess>()(
@@ -134,7 +135,7 @@ const copyFields = {
   keepsOwners: v.optional(v.boolean()),
   followsLink: v.optional(v.boolean()),
 }
-const CopyReportSchema = matching<CopyReport>()(v.object({ leftOut: list(v.string()) }))
+export const CopyReportSchema = matching<CopyReport>()(v.object({ leftOut: list(v.string()) }))
 
 /** Operations on containers and their root filesystems. */
 export const CONTAINERS = {
@@ -299,96 +300,6 @@ export const CONTAINERS = {
       image: v.optional(text),
     }),
     result: matching<UnexportedImages>()(v.object({ directory: text, names: list(text) })),
-  }),
-}
-
-const texts = v.optional(list(v.string()))
-const maybe = <const Schema extends v.GenericSchema>(schema: Schema) => v.nullish(schema)
-const CommandInfoSchema = matching<CommandInfo>()(
-  v.strictObject({
-    shell: maybe(v.boolean()),
-    value: maybe(v.string()),
-    arguments: maybe(list(v.string())),
-    environment: maybe(
-      v.strictObject({ variables: maybe(list(v.strictObject({ name: text, value: maybe(v.string()) }))) }),
-    ),
-    user: maybe(v.string()),
-  }),
-)
-
-/** Operations in which the client has a part. */
-export const CONTAINER_CONVERSATIONS = {
-  'containers.run': conversation({
-    method: 'POST',
-    path: '/v1/containers/run',
-    summary:
-      'Create a root filesystem, let the client start the OCI runtime in it, and remove it when the process has ended.',
-    request: v.strictObject({
-      ...provisionFields,
-      image,
-      id: v.optional(text),
-      isReadOnly: v.optional(v.boolean()),
-      command: texts,
-      commandInfo: v.optional(CommandInfoSchema),
-      entrypoint: v.optional(v.string()),
-      shell: v.optional(v.string()),
-      /** `KEY=VALUE` only: the environment of the client is not known here. */
-      env: v.optional(list(v.pipe(v.string(), v.includes('=', 'has no value')))),
-      workingDir: v.optional(v.string()),
-      user: v.optional(v.string()),
-      mounts: texts,
-      volumes: v.optional(list(ImageVolumeSchema)),
-      hostMounts: v.optional(list(HostMountSchema)),
-      hostname: v.optional(v.string()),
-      keep: v.optional(v.boolean()),
-      /** Run the process in the background: the program to start returns at once. */
-      detach: v.optional(v.boolean()),
-      remove: v.optional(v.boolean()),
-      keepsInput: v.optional(v.boolean()),
-      terminal: v.optional(v.boolean()),
-      network: v.optional(v.string()),
-      capAdd: texts,
-      capDrop: texts,
-      securityOpts: texts,
-      pidsLimit: v.optional(v.pipe(v.number(), v.safeInteger())),
-      /** Maximum memory in bytes. */
-      memoryBytes: v.optional(count),
-      /** Maximum number of processors, 0.5 for half of one. */
-      cpus: v.optional(v.number()),
-      /** `PATH[:OPTIONS]`, as in podman. */
-      tmpfs: texts,
-      /** Bounding set of the client: CapBnd of /proc/self/status. */
-      capabilities: v.pipe(v.string(), v.regex(/^[0-9a-f]{1,16}$/, 'is not a set of capabilities')),
-    }),
-    result: v.object({
-      /** Exit status of the process; 128 and the signal's number if a signal ended it. */
-      status: count,
-    }),
-    event: v.union([
-      v.object({
-        kind: v.literal('start'),
-        /** ID of the container. */
-        id: text,
-        /** The OCI runtime to start in the foreground, with its arguments and its whole environment. */
-        file: text,
-        args: list(v.string()),
-        env: v.record(v.string(), v.string()),
-      }),
-      PullEventSchema,
-    ]),
-    /** How the runtime has ended, or why it could not be started. */
-    reply: v.union([v.strictObject({ status: count }), v.strictObject({ failed: v.string() })]),
-  }),
-}
-
-/** Streams of images and containers. */
-export const CONTAINER_DOWNLOADS = {
-  'containers.download': download({
-    method: 'GET',
-    mediaType: 'application/octet-stream',
-    path: '/v1/export',
-    summary: 'Send an image, or the root filesystem of a container, as a stream. A layout of OCI is one tar.',
-    request: v.strictObject({ ...exportFields, format: v.picklist(['erofs', 'tar', 'ext4', 'oci']) }),
   }),
 }
 

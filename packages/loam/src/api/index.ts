@@ -12,6 +12,7 @@ export type {
   ResultOf,
   Upload,
 } from './operation.ts'
+export { RESULT_TRAILER } from './operation.ts'
 export {
   type Conversations,
   CONVERSATIONS,

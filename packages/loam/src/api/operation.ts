@@ -21,12 +21,17 @@ export interface Operation<Request = unknown, Result = unknown, Event = unknown>
 }
 
 /** An operation that answers with a stream of bytes. */
-export interface Download<Request = unknown>
+export interface Download<Request = unknown, Result = unknown>
   extends Pick<Operation<Request>, 'path' | 'summary' | 'request'> {
   readonly method: 'GET'
   /** Media type of the stream. */
   readonly mediaType: string
+  /** Result, in the trailer `RESULT_TRAILER` behind the stream. Undefined: none. */
+  readonly result?: v.GenericSchema<unknown, Result>
 }
+
+/** Name of the trailer with the result of a stream: JSON, encoded as a part of a URI. */
+export const RESULT_TRAILER = 'loam-result'
 
 /** An operation that takes a stream of bytes as its body, and the request from the query. */
 export interface Upload<Request = unknown, Result = unknown, Event = unknown>
@@ -52,7 +57,9 @@ export function operation<Request, Result, Event = never>(
 }
 
 /** Defines an operation that answers with a stream. */
-export function download<Request>(definition: Download<Request>): Download<Request> {
+export function download<Request, Result = undefined>(
+  definition: Download<Request, Result>,
+): Download<Request, Result> {
   return definition
 }
 
@@ -76,7 +83,7 @@ export type RequestOf<Definition> = Definition extends { readonly request: Reque
   : never
 /** The result of an operation. */
 export type ResultOf<Definition> = Definition extends {
-  readonly result: v.GenericSchema<unknown, infer Result>
+  readonly result?: v.GenericSchema<unknown, infer Result>
 }
   ? Result
   : never

@@ -1,7 +1,9 @@
-import { CONTAINER_CONVERSATIONS, CONTAINER_DOWNLOADS, CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
+import { CONTAINER_CONVERSATIONS } from './container-processes.ts'
+import { CONTAINER_DOWNLOADS, CONTAINER_UPLOADS } from './container-streams.ts'
+import { CONTAINER_SCHEMAS, CONTAINERS } from './containers.ts'
 import { ActivityEventSchema } from './events.ts'
 import { IMAGE_SCHEMAS, IMAGE_UPLOADS, IMAGES } from './images.ts'
-import { REMOTE_IMAGES } from './remote-images.ts'
+import { ARCHIVE_UPLOADS, IMAGE_DOWNLOADS, REMOTE_IMAGES } from './remote-images.ts'
 import { SNAPSHOT_DOWNLOADS, SNAPSHOT_SCHEMAS, SNAPSHOTS } from './snapshots.ts'
 import { STORE, STORE_SCHEMAS } from './store.ts'
 import { UI } from './ui.ts'
@@ -12,9 +14,9 @@ import { UI } from './ui.ts'
  */
 export const OPERATIONS = { ...STORE, ...IMAGES, ...REMOTE_IMAGES, ...CONTAINERS, ...SNAPSHOTS, ...UI }
 /** The operations that answer with a stream. */
-export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS }
+export const DOWNLOADS = { ...CONTAINER_DOWNLOADS, ...SNAPSHOT_DOWNLOADS, ...IMAGE_DOWNLOADS }
 /** The operations that take a stream. */
-export const UPLOADS = IMAGE_UPLOADS
+export const UPLOADS = { ...IMAGE_UPLOADS, ...ARCHIVE_UPLOADS, ...CONTAINER_UPLOADS }
 /** The operations in which the client has a part. */
 export const CONVERSATIONS = CONTAINER_CONVERSATIONS
 /** Schemas with a name in the description, by that name. */

@@ -3,7 +3,7 @@ import type { CopiedImage, LoadedImage, RemoteImage, RepositoryTags, SavedImage 
 import { SAVE_FORMATS } from '../images/index.ts'
 import { fetchFields, imageFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { DescriptorSchema, ImageRecordSchema } from './images.ts'
-import { operation } from './operation.ts'
+import { download, operation, upload } from './operation.ts'
 import { count, digest, list, matching, orUndefined, path, text } from './schema.ts'
 
 const ReferrersSchema = list(
@@ -116,5 +116,37 @@ export const REMOTE_IMAGES = {
     }),
     result: RemoteImageSchema,
     isShared: () => true,
+  }),
+}
+
+/** Files with images that are sent as streams. */
+export const IMAGE_DOWNLOADS = {
+  'images.download': download({
+    method: 'GET',
+    mediaType: 'application/x-tar',
+    path: '/v1/images/save',
+    summary: 'Send images of the store as one archive.',
+    request: v.strictObject({
+      ...imageFields,
+      images: list(text),
+      format: v.optional(v.picklist(SAVE_FORMATS)),
+    }),
+    result: SavedSchema,
+  }),
+}
+
+/** Files with images that come as streams. */
+export const ARCHIVE_UPLOADS = {
+  'images.uploadAll': upload({
+    method: 'PUT',
+    path: '/v1/images/load',
+    summary: 'Import all images of an archive, which is the body of the request, under the names in it.',
+    request: v.strictObject({
+      platform: imageFields.platform,
+      imageType: imageFields.imageType,
+      replace: v.optional(v.boolean()),
+    }),
+    result: LoadedSchema,
+    event: PullEventSchema,
   }),
 }

@@ -1,5 +1,5 @@
+import { randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { pipeline } from 'node:stream/promises'
 import type {
   Containers,
   DestroyOptions,
@@ -10,6 +10,9 @@ import type {
   ProvisionedVolume,
   ProvisionImageOptions,
   RecoverOptions,
+  RunStarter,
+  SpawnedProcess,
+  SpawnImageOptions,
   UnexportOptions,
   VolumeOptions,
 } from '../containers/index.ts'
@@ -27,7 +30,7 @@ import {
   toImageFields,
 } from './requests.ts'
 import { RemoteFiles, RemoteProcesses } from './remote-processes.ts'
-import { runRemotely } from './remote-run.ts'
+import { removeRemotely, runRemotely } from './remote-run.ts'
 import { type RemoteRunOptions, toRunFields } from './run-fields.ts'
 import type { Transport } from './transport.ts'
 
@@ -35,7 +38,7 @@ type Remote<Options extends ImageOptions> = RemoteFetchOptions<Options>
 
 /** Operations on the containers of a daemon's store: those of `Containers`, with the same results and errors. */
 export class RemoteContainers
-  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes' | 'files' | 'spawn'>
+  implements Omit<Pick<Containers, keyof Containers>, 'runtimePaths' | 'processes' | 'files'>
 {
   readonly #transport: Transport
 
@@ -100,15 +103,40 @@ export class RemoteContainers
    * user; DAEMON_LOST, with the container's `id` and the `status` of the process in its details, if no daemon has removed the container within 30 s
    */
   async run(image: string | ImageRequest, options: RemoteRunOptions = {}): Promise<number> {
+    return this.#run(image, options)
+  }
+
+  /**
+   * Starts a process in a new root filesystem, as `Containers.spawn`: this process starts the OCI runtime, with the streams of the handle. @throws as
+   * `run`
+   */
+  async spawn(
+    image: string | ImageRequest,
+    options: Remote<SpawnImageOptions> = {},
+  ): Promise<SpawnedProcess> {
+    const { spawnProcess } = await import('../containers/index.ts')
+    return spawnProcess(options, async (starter) => this.#run(image, options, starter))
+  }
+
+  async #run(image: string | ImageRequest, options: RemoteRunOptions, starter?: RunStarter): Promise<number> {
     this.#transport.requireOwnUser('containers.run')
     const { boundingCapabilities } = await import('../linux/index.ts')
+    const { id = randomBytes(6).toString('hex'), keep, detach, onStart, onEvent, signal } = options
     const request = {
       ...toProvisionFields(options),
       ...toRunFields(options),
       capabilities: boundingCapabilities().toString(16),
       image: absoluteImage(image),
+      id,
     }
-    return runRemotely(this.#transport, request, options)
+    const stays = keep === true || detach === true
+    const onLost = async (ended: object | undefined) => {
+      // A container with a given ID that was not started may be another client's.
+      const isOwn = ended !== undefined || options.id === undefined
+      return stays || (isOwn && (await removeRemotely(this.#transport, id)))
+    }
+    const callbacks = { onStart, onEvent, signal, starter, onLost }
+    return runRemotely(this.#transport, 'containers.run', request, callbacks)
   }
 
   /** Destroys a container, as `Containers.destroy`. */
@@ -140,8 +168,8 @@ export class RemoteContainers
 
   /** Writes an image or a container, as `Containers.export`: `-` is standard output of this process, /dev/fd/N a descriptor of it, everything else a file that the daemon writes. */
   async export(name: string, options: Remote<ExportOptions & ImageOptions>): Promise<void> {
-    const { format, output, sizeBytes, force, mode, signal } = options
-    const request = { ...toImageFields(options), name: absoluteImage(name), format, sizeBytes }
+    const { format, output, sizeBytes, latestMs, force, mode, signal } = options
+    const request = { ...toImageFields(options), name: absoluteImage(name), format, sizeBytes, latestMs }
     const descriptor = descriptorOf(output)
     if (descriptor === undefined) {
       const file = absolute(output.replace(/^oci:(?=.)/, format === 'oci' ? '' : 'oci:'))
@@ -156,8 +184,8 @@ export class RemoteContainers
       throw new LoamError('USAGE', `export to ${output}: an image store is a directory`)
     if (format === 'containerd-cache')
       throw new LoamError('USAGE', `export to ${output}: a cache of containerd is a directory`)
-    const stream = await this.#transport.download('containers.download', { ...request, format }, signal)
-    await pipeline(stream, createWriteStream('', { fd: descriptor, autoClose: false }))
+    const stream = createWriteStream('', { fd: descriptor, autoClose: false })
+    await this.#transport.downloadTo('containers.download', { ...request, format }, stream, signal)
   }
 
   /** Removes images from an additional image store, as `Containers.unexport`. */

@@ -1,4 +1,4 @@
-import { LoamError } from '../errors/index.ts'
+import { createWriteStream } from 'node:fs'
 import type { Digest, ImageRequest } from '../image/index.ts'
 import type {
   CopiedImage,
@@ -229,17 +229,20 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     return this.#transport.call('images.copy', request, { signal, onEvent: either(onCopy, onEvent) })
   }
 
-  /** Writes images to one file, as `Images.save`. The daemon has no standard output for it. */
+  /** Writes images to one file, as `Images.save`: `-` is standard output of this process, /dev/fd/N a descriptor of it, without events; everything else a file that the daemon writes. */
   async save(
     images: readonly string[],
     output: string,
     options: Remote<SaveImagesOptions> = {},
   ): Promise<SavedImage[]> {
     const { format, force, mode, signal, onSave, onEvent } = options
-    if (descriptorOf(output) !== undefined)
-      throw new LoamError('USAGE', `save to ${output}: the daemon writes files only`)
-    const named = { images: images.map((image) => absoluteImage(image)), output: absolute(output) }
-    const request = { ...toImageFields(options), ...named, format, force, mode }
+    const named = { ...toImageFields(options), images: images.map((image) => absoluteImage(image)), format }
+    const descriptor = descriptorOf(output)
+    if (descriptor !== undefined) {
+      const stream = createWriteStream('', { fd: descriptor, autoClose: false })
+      return [...(await this.#transport.downloadTo('images.download', named, stream, signal))]
+    }
+    const request = { ...named, output: absolute(output), force, mode }
     const saved = await this.#transport.call('images.save', request, {
       signal,
       onEvent: either(onSave, onEvent),
@@ -247,16 +250,24 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     return [...saved]
   }
 
-  /** Imports all images of a file, as `Images.load`. */
+  /** Imports all images of a file, as `Images.load`. A stream, standard input and other descriptors of this process are sent to the daemon. */
   async load(
     address: ImageAddress,
     options: Remote<ImageOptions & NamingOptions> = {},
   ): Promise<LoadedImage[]> {
     const source = sourceOf(address)
-    if (typeof source !== 'string')
-      throw new LoamError('USAGE', 'load a stream: the daemon reads files only', {
-        hint: 'Use put, which sends a stream, with a name.',
-      })
+    if (typeof source !== 'string') {
+      const { platform, imageType } = toImageFields(options)
+      const { replace } = options
+      return [
+        ...(await this.#transport.upload(
+          'images.uploadAll',
+          { platform, imageType, replace },
+          source,
+          options,
+        )),
+      ]
+    }
     const request = { ...toImageFields(options), address: source, replace: options.replace }
     return [...(await this.#transport.call('images.load', request, options))]
   }

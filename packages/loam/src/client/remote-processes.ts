@@ -1,3 +1,4 @@
+import { createWriteStream } from 'node:fs'
 import { resolve } from 'node:path'
 import type {
   ContainerFiles,
@@ -5,17 +6,24 @@ import type {
   ContainerProcesses,
   CopyOptions,
   CopyReport,
+  ExecOptions,
+  LogOptions,
+  PackFilesOptions,
+  SpawnedProcess,
+  SpawnExecOptions,
   StopOptions,
+  UnpackFilesOptions,
 } from '../containers/index.ts'
+import { readEnv } from '../runtime/index.ts'
+import { runRemotely } from './remote-run.ts'
+import { descriptorOf, tarOf } from './requests.ts'
 import type { Transport } from './transport.ts'
 
-/**
- * Operations on the processes of a daemon's containers: those of `ContainerProcesses`, except for `exec`, `spawn` and `logs`, which the command `loam` and the
- * library have.
- */
-export class RemoteProcesses
-  implements Omit<Pick<ContainerProcesses, keyof ContainerProcesses>, 'exec' | 'spawn' | 'logs'>
-{
+/** Options of `exec` over a daemon: this process starts the OCI runtime. */
+export type RemoteExecOptions = Omit<ExecOptions, 'starter'>
+
+/** Operations on the processes of a daemon's containers: those of `ContainerProcesses`. */
+export class RemoteProcesses implements Pick<ContainerProcesses, keyof ContainerProcesses> {
   readonly #transport: Transport
 
   /** @internal */
@@ -31,6 +39,52 @@ export class RemoteProcesses
   /** Finds the process of a container, as `ContainerProcesses.find`. */
   async find(id: string): Promise<ContainerProcess> {
     return this.#transport.call('containers.process', { id })
+  }
+
+  /**
+   * Runs a further process in a running container, as `ContainerProcesses.exec`: this process starts the OCI runtime, with its own streams, terminal and
+   * signals. `env` takes values from the environment of this process. @throws PERMISSION_DENIED for a daemon of another user
+   */
+  async exec(id: string, command: readonly string[], options: RemoteExecOptions = {}): Promise<number> {
+    return this.#exec(id, command, options)
+  }
+
+  /** Starts a further process in a running container, as `ContainerProcesses.spawn`, with the streams of the handle. @throws as `exec` */
+  async spawn(
+    id: string,
+    command: readonly string[],
+    options: SpawnExecOptions = {},
+  ): Promise<SpawnedProcess> {
+    const { spawnProcess } = await import('../containers/index.ts')
+    return spawnProcess(options, async (starter) => this.#exec(id, command, { ...options, starter }))
+  }
+
+  async #exec(
+    id: string,
+    command: readonly string[],
+    { env, workingDir, user, terminal, detach, onStart, starter }: ExecOptions,
+  ): Promise<number> {
+    this.#transport.requireOwnUser('containers.exec')
+    const { boundingCapabilities } = await import('../linux/index.ts')
+    const request = {
+      ...{ id, command: [...command], workingDir, user, terminal, detach },
+      env: env === undefined ? undefined : readEnv(env, process.env),
+      capabilities: boundingCapabilities().toString(16),
+    }
+    // The container keeps what the daemon wrote for the process until it is removed.
+    const onLost = async () => Promise.resolve(true)
+    return runRemotely(this.#transport, 'containers.exec', request, { onStart, starter, onLost })
+  }
+
+  /** Reads the output of a detached process, as `ContainerProcesses.logs`. */
+  async *logs(id: string, { tail, follow, signal }: LogOptions = {}): AsyncIterable<Buffer> {
+    try {
+      const stream = await this.#transport.download('containers.logs', { id, tail, follow }, signal)
+      for await (const chunk of stream) yield chunk as Buffer
+    } catch (error) {
+      // The signal ends the output, and is no failure.
+      if (signal?.aborted !== true) throw error
+    }
   }
 
   /** Starts the process of a detached container again, as `ContainerProcesses.start`; the daemon starts it. */
@@ -81,6 +135,31 @@ export class RemoteFiles implements Pick<ContainerFiles, keyof ContainerFiles> {
     this.#transport.requireOwnUser('containers.copyTo')
     const request = { id, path, hostPath: absolute(hostPath), ...options }
     return this.#transport.call('containers.copyTo', request, { signal })
+  }
+
+  /** Writes files of a container as a tar, as `ContainerFiles.pack`; this process writes the output. */
+  async pack(
+    id: string,
+    path: string,
+    output: string,
+    { followsLink, force = false, signal }: PackFilesOptions = {},
+  ): Promise<CopyReport> {
+    const descriptor = descriptorOf(output)
+    const stream =
+      descriptor === undefined
+        ? createWriteStream(output, { flags: force ? 'w' : 'wx', mode: 0o600 })
+        : createWriteStream('', { fd: descriptor, autoClose: false })
+    return this.#transport.downloadTo('containers.pack', { id, path, followsLink }, stream, signal)
+  }
+
+  /** Unpacks a tar into a directory of a container, as `ContainerFiles.unpack`; this process reads the tar. */
+  async unpack(
+    id: string,
+    tar: string | AsyncIterable<Uint8Array>,
+    path: string,
+    { signal }: UnpackFilesOptions = {},
+  ): Promise<CopyReport> {
+    return this.#transport.upload('containers.unpack', { id, path }, tarOf(tar), { signal })
   }
 }
 

@@ -1,5 +1,4 @@
 import { createWriteStream } from 'node:fs'
-import { pipeline } from 'node:stream/promises'
 import type { SnapshotAdoption, SnapshotImportOptions, Snapshots } from '../app/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import type { CommitOptions, DiffOptions, ImageOptions, PulledImage } from '../images/index.ts'
@@ -48,8 +47,8 @@ export class RemoteSnapshots implements Omit<Pick<Snapshots, keyof Snapshots>, '
       await this.#transport.call('snapshots.diff', { key, output: absolute(output), mode }, options)
       return
     }
-    const stream = await this.#transport.download('snapshots.download', { key }, signal)
-    await pipeline(stream, createWriteStream('', { fd: descriptor, autoClose: false }))
+    const stream = createWriteStream('', { fd: descriptor, autoClose: false })
+    await this.#transport.downloadTo('snapshots.download', { key }, stream, signal)
   }
 
   /** Creates an image from a snapshot, as `Snapshots.commit`. */

@@ -96,6 +96,13 @@ function absoluteAddress(address: string): string {
     : resolve(address)
 }
 
+/** Returns the bytes of a tar: a stream, a descriptor or a file of this process. */
+export function tarOf(tar: string | AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  if (typeof tar !== 'string') return tar
+  const source = sourceOf(tar)
+  return typeof source === 'string' ? createReadStream(source) : source
+}
+
 /** Returns what the daemon is to read, by its absolute address; or the stream that this process has: itself, or one of its descriptors. */
 export function sourceOf(address: ImageAddress): ImageAddress {
   if (typeof address !== 'string') return address

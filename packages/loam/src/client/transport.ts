@@ -1,11 +1,13 @@
 import { statSync } from 'node:fs'
 import { Agent, type IncomingMessage, request as send } from 'node:http'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
 import {
   type Conversation,
   type Conversations,
   CONVERSATIONS,
+  type Download,
   type Downloads,
   DOWNLOADS,
   type EventOf,
@@ -17,19 +19,22 @@ import {
   type ReplyOf,
   type RequestOf,
   readLines,
+  RESULT_TRAILER,
   type ResultOf,
   SUBSCRIPTIONS,
   type Upload,
   type Uploads,
   UPLOADS,
 } from '../api/index.ts'
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { canceled, eventsEnded, lost, readProblem, unavailable } from './failure.ts'
 import { StreamBody } from './stream-body.ts'
 
 const LINES_TYPE = 'application/x-ndjson'
 /** Limit of an answer that is not a stream, in bytes: a longer one is a mistake. */
 const MAX_ANSWER_BYTES = 256 << 20
+/** A result may be in a trailer. */
+const MAX_HEADER_BYTES = 1 << 20
 /** The longest line of an answer, which may hold a whole result. A last line without an end is incomplete: the daemon ended while it wrote. */
 const LINE_LIMITS: LineLimits = {
   maxBytes: 256 << 20,
@@ -187,6 +192,26 @@ export class Transport {
     return this.#send(name, DOWNLOADS[name], request, { signal })
   }
 
+  /** Calls an operation that answers with a stream, writes all of it to an output, which it ends, and returns its result. */
+  async downloadTo<Name extends keyof Downloads>(
+    name: Name,
+    request: RequestOf<Downloads[Name]>,
+    output: Writable,
+    signal: AbortSignal | undefined,
+  ): Promise<ResultOf<Downloads[Name]>> {
+    const download = DOWNLOADS[name] as unknown as Download<unknown, ResultOf<Downloads[Name]>>
+    const response = await this.#send(name, download, request, { signal })
+    try {
+      await pipeline(response, output)
+    } catch (error) {
+      if (isErrno(error, 'ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE')) throw this.#failure(name, error, signal)
+      throw toLoamError(error, name, signal)
+    }
+    const { [RESULT_TRAILER]: text } = response.trailers
+    if (download.result === undefined) return undefined as ResultOf<Downloads[Name]>
+    return parse(name, download.result, parseJson(name, decodeURIComponent(text ?? '')))
+  }
+
   /** Yields the events of the daemon until the signal fires or the loop ends. @throws DAEMON_LOST when the daemon ends */
   async *events(
     filter: RequestOf<(typeof SUBSCRIPTIONS)['daemon.events']>,
@@ -237,6 +262,7 @@ export class Transport {
         path: body === undefined ? `${path}${queryOf(request)}` : path,
         agent: this.#agent,
         signal: stop,
+        maxHeaderSize: MAX_HEADER_BYTES,
         headers: {
           host: 'loamd',
           ...(accept === undefined ? {} : { accept }),

@@ -184,6 +184,11 @@ export const SETTINGS = {
     absolutePath,
   ),
   runtime: setting('runc', 'OCI runtime that `loam run` starts.', program),
+  container_log_size: setting(
+    64 * 2 ** 20,
+    'Bytes to keep of the output of a detached process. When there is more, the older half is removed.',
+    count,
+  ),
   size_reservation: setting(
     false,
     'Whether to allocate all bytes of a size limit on the disk when it is set. A file system in a file is used for it then.',

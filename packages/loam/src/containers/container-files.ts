@@ -1,18 +1,23 @@
 import { isAbsolute, resolve } from 'node:path'
 import type { Activity } from '../activity/index.ts'
+import type { Configuration } from '../config/index.ts'
+import type { IngestArea } from '../content/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { parseContainerId } from '../metadata/index.ts'
 import type { Provisioner } from '../provisioner/index.ts'
 import { type CopyContainer, copyFrom, copyTo, findCopyContainer } from './copy-files.ts'
 import type { RuntimePaths } from './oci-runtime.ts'
-import type { CopyOptions } from './requests.ts'
+import type { CopyOptions, PackFilesOptions, UnpackFilesOptions } from './requests.ts'
 import type { CopyReport } from './results.ts'
+import { packFrom, type StreamServices, unpackTo } from './stream-files.ts'
 
 interface FileServices {
   readonly provisioner: Provisioner
   readonly activity: Activity
   readonly layers: Pick<LayerStore, 'trees'>
   readonly cwd: string
+  readonly ingest: () => IngestArea
+  readonly configuration: Pick<Configuration, 'values'>
 }
 
 /** Operations on the files of containers. All may be called concurrently, also by several processes. */
@@ -54,10 +59,45 @@ export class ContainerFiles {
     )
   }
 
+  /**
+   * Writes a file or a directory of a container as one tar to a file; `-` is standard output, and descriptors, pipes and devices are written to. Owners are
+   * those in the container. @throws as `copyFrom`, OUTPUT_EXISTS, OUTPUT_CLOSED
+   */
+  async pack(
+    container: string,
+    path: string,
+    output: string,
+    options: PackFilesOptions = {},
+  ): Promise<CopyReport> {
+    return this.#copy('containers.pack', container, options, async (subject) =>
+      packFrom(this.#streams, subject, [path, output], options),
+    )
+  }
+
+  /**
+   * Unpacks a tar, compressed or not, into a directory of a container: a file, `-` for standard input, or a stream. Owners are those in the tar. Devices,
+   * pipes and sockets are left out. @throws CONTAINER_NOT_FOUND, PATH_NOT_FOUND, USAGE, TAR_INVALID, TAR_UNSAFE, COMPRESSION_INVALID, LAYER_LIMIT
+   */
+  async unpack(
+    container: string,
+    tar: string | AsyncIterable<Uint8Array>,
+    path: string,
+    options: UnpackFilesOptions = {},
+  ): Promise<CopyReport> {
+    return this.#copy('containers.unpack', container, options, async (subject) =>
+      unpackTo(this.#streams, subject, [tar, path], options),
+    )
+  }
+
+  get #streams(): StreamServices {
+    const { layers, ingest, cwd, configuration } = this.#services
+    return { layers, ingest, cwd, maxTarBytes: configuration.values.limit_layer_bytes }
+  }
+
   async #copy(
     operation: string,
     container: string,
-    { signal }: CopyOptions,
+    { signal }: Pick<CopyOptions, 'signal'>,
     act: (subject: CopyContainer) => Promise<CopyReport>,
   ): Promise<CopyReport> {
     const { activity, provisioner } = this.#services

@@ -40,7 +40,8 @@ import type {
 } from './requests.ts'
 import type { ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'
 import { OutputProgress } from './output-progress.ts'
-import { ContainerProcesses, logPath } from './processes.ts'
+import { ContainerProcesses } from './processes.ts'
+import { logPath } from './output-log.ts'
 import { planRun } from './run-plan.ts'
 import {
   openState,
@@ -325,12 +326,14 @@ export class Containers {
   }
 
   async #startDetached(paths: RuntimePaths, id: ContainerId, options: RunImageOptions): Promise<void> {
-    const { root, state } = this.#services.configuration.values
+    const { root, state, container_log_size: logBytes } = this.#services.configuration.values
     const words = ['--quiet', '--root', root, '--state', state, 'destroy', id]
     await startBundle(paths, {
       id,
       log: logPath(this.#services.provisioner, id),
+      logBytes,
       keepsInput: options.keepsInput ?? false,
+      terminal: options.terminal ?? false,
       remove: options.remove === true ? [...loamProgram(), ...words] : undefined,
       start: options.starter?.start,
       signal: options.signal,

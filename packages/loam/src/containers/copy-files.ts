@@ -62,16 +62,21 @@ export async function copyFrom(
   [path, hostPath]: readonly [path: string, hostPath: string],
   { keepsOwners = false, followsLink = false, signal }: CopyOptions,
 ): Promise<CopyReport> {
-  const follows = followsLink || isDirectoryPath(path)
-  const source = openFileInRoot(inContainer(container, path, follows), follows)
-  if (source === undefined)
-    throw notFound(`${container.id}:${path}`, 'there is no such file in the container')
+  const source = openInContainer(container, path, followsLink)
   using _source = closing(source)
   const { isDirectory } = FileStat.of(source)
   const instead = `loam exec ${container.id} cat FILE > TARGET`
   using target = openHostTarget(hostPath, { path, isDirectory, instead })
   const copy = { source, target: target.fd, name: target.name, owner: undefined }
   return await layers.trees.copyTree({ ...copy, keepsOwners: keepsOwners && isRoot() }, signal)
+}
+
+/** Opens a file or a directory of a container as a path (`O_PATH`); also a symlink, unless it is followed. The caller closes it. @throws PATH_NOT_FOUND, USAGE */
+export function openInContainer(container: CopyContainer, path: string, followsLink: boolean): number {
+  const follows = followsLink || isDirectoryPath(path)
+  const found = openFileInRoot(inContainer(container, path, follows), follows)
+  if (found !== undefined) return found
+  throw notFound(`${container.id}:${path}`, 'there is no such file in the container')
 }
 
 /** Copies a file or a directory of this machine into a container. @throws PATH_NOT_FOUND, USAGE, system errors */
@@ -152,8 +157,8 @@ function checkFileTarget(path: string, source: CopySource, isFile: boolean | und
   if (!source.isDirectory && isDirectoryPath(path)) throw notFound(path, 'there is no such directory')
 }
 
-/** The name in a directory that exists; the content alone of `DIRECTORY/.` and of the root. */
-function nameIn({ path, isDirectory }: CopySource): string | undefined {
+/** Returns the name of a copy in a directory that exists; undefined for the content alone: of `DIRECTORY/.` and of the root. */
+export function nameIn({ path, isDirectory }: Pick<CopySource, 'path' | 'isDirectory'>): string | undefined {
   const name = posix.basename(posix.normalize(path))
   const isContent = /(?:^|\/)\.$/.test(path) || name === '' || name === '..'
   return isDirectory && isContent ? undefined : name

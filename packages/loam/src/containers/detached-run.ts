@@ -17,22 +17,35 @@ const IN_SCOPE = `began=$1; shift
 systemd-run --scope --collect --quiet --no-ask-password sh -c "$@" || [ -e "$began" ] || sh -c "$@"`
 /**
  * The monitor: it writes the status to another name first, so that the file is whole when it exists. Descriptor 3 keeps the pipe open, from which the
- * process reads.
+ * process reads. `keep` writes the output to the log, and begins a new one when it is full (output-log.ts); `head` without a buffer, so that `logs` sees
+ * each line at once. While the disk is full, the process waits. Without `stdbuf` the log has no limit.
  */
 const MONITOR = `
 cd "$1" || exit 0
-: >${MONITOR_FILES.began}
-exec >>"$2" 2>&1
-remove=$3 keepsInput=$4
-shift 4
+echo $$ >${MONITOR_FILES.began}
+log=$2 max=$3 remove=$4 keepsInput=$5
+shift 5
 if [ -n "$keepsInput" ]; then mkfifo -m 600 ${MONITOR_FILES.stdin}; exec 3<>${MONITOR_FILES.stdin} <&3; fi
-"$@" 3>&-
-echo $? >exit.new
+run() { "$@" 3>&-; echo $? >exit.new; }
+keep() {
+  umask 077
+  while :; do
+    left=$((max - $(wc -c <"$log")))
+    if [ "$left" -gt 0 ]; then
+      stdbuf -o0 head -c "$left" >>"$log" || { sleep 1; continue; }
+      [ "$(wc -c <"$log")" -ge "$max" ] || return
+    fi
+    ln -f "$log" "$log.1" && : >"$log.new" && mv -f "$log.new" "$log" || sleep 1
+  done
+}
+if command -v stdbuf >/dev/null; then run "$@" 2>&1 | keep 2>/dev/null 3>&-; else run "$@" >>"$log" 2>&1; fi
 mv exit.new ${MONITOR_FILES.exit}
 cd /
 [ -z "$remove" ] || sh -c "$remove" >/dev/null 2>&1
 exit 0
 `
+/** A terminal of its own for a program has the size of the first ones. */
+const TERMINAL_SIZE = 'stty rows 24 columns 80'
 const POLL_MS = 5
 /** Exists where systemd is the first process (sd_booted(3)). */
 const SYSTEMD = '/run/systemd/system'
@@ -42,8 +55,12 @@ export interface DetachedStart {
   readonly id: string
   /** File that the output of the process is appended to. */
   readonly log: string
+  /** Bytes of the log to keep: at least the last half of them, and at most all. */
+  readonly logBytes: number
   /** Whether standard input stays open, without data; otherwise it is empty. */
   readonly keepsInput: boolean
+  /** Whether the process has a terminal, which nothing is typed at. */
+  readonly terminal: boolean
   /** Program that removes the container when the process has ended. Undefined: the container stays. */
   readonly remove: readonly string[] | undefined
   readonly start: RunStarter['start'] | undefined
@@ -53,11 +70,13 @@ export interface DetachedStart {
 /** Starts the process of a bundle, and returns when it runs. It outlives this process. @throws as `runBundle`, CANCELED */
 export async function startBundle(
   paths: RuntimePaths,
-  { id, log, keepsInput, remove, start, signal }: DetachedStart,
+  { id, log, logBytes, keepsInput, terminal, remove, start, signal }: DetachedStart,
 ): Promise<void> {
-  if (findProgram('setsid', searchPath(paths.env)) === undefined) {
-    throw new LoamError('RUNTIME_FAILED', `run ${id} in the background: there is no setsid`, {
-      hint: 'Install util-linux, or run it in the foreground.',
+  const needed = ['setsid', ...(terminal ? ['script'] : [])]
+  const missing = needed.find((name) => findProgram(name, searchPath(paths.env)) === undefined)
+  if (missing !== undefined) {
+    throw new LoamError('RUNTIME_FAILED', `run ${id} in the background: there is no ${missing}`, {
+      hint: 'Install util-linux (on Debian also bsdutils), or run it in the foreground.',
     })
   }
   const bundle = bundlePath(paths, id)
@@ -68,12 +87,17 @@ export async function startBundle(
   createDirectories(join(log, '..'))
   writeFileSync(log, '', { flag: 'a', mode: 0o600 })
   const runtime = runtimeProgram(paths, id, ['--pid-file', at(MONITOR_FILES.pid)])
-  const words = [bundle, log, remove?.map(quote).join(' ') ?? '', keepsInput ? 'yes' : '']
-  const monitor = [MONITOR, 'loam-monitor', ...words, runtime.file, ...runtime.args]
+  const parts = String(Math.ceil(logBytes / 2))
+  const hasInput = keepsInput || terminal ? 'yes' : ''
+  const words = [bundle, log, parts, remove?.map(quote).join(' ') ?? '', hasInput]
+  const call = [runtime.file, ...runtime.args]
+  const line = `${TERMINAL_SIZE}; exec ${call.map(quote).join(' ')}`
+  const program = terminal ? ['script', '-q', '-e', '-f', '-c', line, '/dev/null'] : call
+  const monitor = [MONITOR, 'loam-monitor', ...words, ...program]
   const launch = hasScopes(runtime.env) ? [IN_SCOPE, 'loam', at(MONITOR_FILES.began), ...monitor] : monitor
-  const program = { file: '/bin/sh', args: ['-c', LAUNCH, 'loam', ...launch], env: runtime.env }
+  const launcher = { file: '/bin/sh', args: ['-c', LAUNCH, 'loam', ...launch], env: runtime.env }
   const run = start ?? (async ({ file, args, env }) => runForeground(file, args, { env }))
-  const status = await run(program, { id, keep: true, pidFile: at(MONITOR_FILES.pid) })
+  const status = await run(launcher, { id, keep: true, pidFile: at(MONITOR_FILES.pid) })
   if (status !== 0) throw new LoamError('RUNTIME_FAILED', `run ${id}: its monitor could not be started`)
   while (!existsSync(at(MONITOR_FILES.pid))) {
     const state = readMonitor(bundle)

@@ -16,7 +16,7 @@ import {
   runtimeId,
   type RuntimePaths,
 } from './oci-runtime.ts'
-import type { ExecOptions } from './requests.ts'
+import type { ExecOptions, ProgramStart } from './requests.ts'
 import { inNamespace } from './user-namespace.ts'
 
 /** The status for a starter that was killed: no process is left to read it. */
@@ -33,6 +33,7 @@ export interface ExecContainer {
 
 /** The parts of a bundle's process that are read; the others are passed on. */
 interface BundleProcess {
+  readonly terminal?: boolean
   readonly env: readonly string[]
   readonly cwd: string
   readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids?: readonly number[] }
@@ -57,10 +58,13 @@ export async function execInContainer(
   try {
     writeFileSync(file, JSON.stringify(createProcess(bundle, container, command, options)), { mode: 0o600 })
     const own = ['--process', file, '--pid-file', pidFile]
-    const words = ['--log', log, '--log-format', 'json', 'exec', ...own, runtimeId(id)]
-    const program = runtimeCall(paths, words)
+    const detach = options.detach === true ? ['--detach'] : []
+    const words = ['--log', log, '--log-format', 'json', 'exec', ...detach, ...own, runtimeId(id)]
+    const call = runtimeCall(paths, words)
+    const program = options.detach === true ? withoutStreams(call) : call
     options.onStart?.(id)
-    const start = options.starter?.start ?? (async (call) => runForeground(call.file, call.args, call))
+    const start =
+      options.starter?.start ?? (async ({ file: path, args, env }) => runForeground(path, args, { env }))
     const status = await start(program, { id, keep: true, pidFile })
     const failure = status === 0 || status === undefined ? undefined : readFailure(log)
     if (failure !== undefined) {
@@ -70,6 +74,12 @@ export async function execInContainer(
   } finally {
     for (const path of [file, log, pidFile]) rmSync(path, { force: true })
   }
+}
+
+/** A process in the background must not keep the streams of its starter open. */
+function withoutStreams({ file, args, env }: ProgramStart): ProgramStart {
+  const line = 'exec "$@" </dev/null >/dev/null 2>&1'
+  return { file: '/bin/sh', args: ['-c', line, 'loam', file, ...args], env }
 }
 
 function createProcess(
@@ -121,8 +131,8 @@ function mergeVariables(base: readonly string[], more: readonly string[]): strin
   return [...merged.values()]
 }
 
-/** The bundle was written by Loam. @throws INTERNAL for anything else */
-function readProcessOf(bundle: string, id: string): BundleProcess {
+/** Reads the first process of a bundle, which Loam has written. @throws INTERNAL for anything else */
+export function readProcessOf(bundle: string, id: string): BundleProcess {
   const config = readConfig(bundle)
   if ('process' in config && typeof config.process === 'object' && config.process !== null)
     return config.process as BundleProcess

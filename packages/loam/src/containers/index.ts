@@ -15,6 +15,7 @@ export type {
   DestroyOptions,
   ExecOptions,
   LogOptions,
+  PackFilesOptions,
   StopOptions,
   HostMount,
   MountedVolume,
@@ -26,13 +27,15 @@ export type {
   RunImageOptions,
   RunStarter,
   StartedContainer,
+  UnpackFilesOptions,
   VolumeOptions,
 } from './requests.ts'
-export type {
-  SpawnedProcess,
-  SpawnedStream,
-  SpawnedStreams,
-  SpawnExecOptions,
-  SpawnImageOptions,
+export {
+  type SpawnedProcess,
+  type SpawnedStream,
+  type SpawnedStreams,
+  type SpawnExecOptions,
+  type SpawnImageOptions,
+  spawnProcess,
 } from './spawned-process.ts'
 export type { CopyReport, ProvisionedContainer, ProvisionedImage, ProvisionedVolume } from './results.ts'

@@ -3,9 +3,9 @@
  * runtime, waits for it, and writes the process's exit status:
  *
  *   monitor       written before the monitor starts: `keep`, or `remove` for a container that is removed with its process
- *   began         written by the monitor as soon as it runs
+ *   began         written by the monitor as soon as it runs: its own process ID
  *   process.pid   written by the runtime when the process runs
- *   exit          written by the monitor when the process has ended: its exit status
+ *   exit          written by the monitor when the process has ended and its output is in the log: its exit status
  *   stdin         pipe that nothing is written to, for a process whose standard input stays open
  */
 import { existsSync, readFileSync } from 'node:fs'
@@ -42,6 +42,14 @@ export function readMonitor(bundle: string): MonitorState | undefined {
   return { removes: mark === 'remove', pid: numberIn(join(bundle, MONITOR_FILES.pid)), exitStatus }
 }
 
+/** Returns whether the monitor of a bundle runs: then the process runs, or its output is being written. */
+export function isMonitorAtWork(bundle: string): boolean {
+  const pid = numberIn(join(bundle, MONITOR_FILES.began))
+  if (pid === undefined || existsSync(join(bundle, MONITOR_FILES.exit))) return false
+  // The number may be another process's by now.
+  return read(`/proc/${pid}/cmdline`)?.split('\0').includes(bundle) === true
+}
+
 /** Waits for the last file of a monitor whose process was killed, so that nothing appears in a bundle that is being removed. */
 export async function waitForMonitor(bundle: string): Promise<void> {
   const end = performance.now() + MAX_WAIT_MS
@@ -59,7 +67,7 @@ function read(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8').trim()
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ESRCH')) return undefined
     throw error
   }
 }

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempDisposableSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempDisposableSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { isLoamError } from '../errors/index.ts'
 import { readListedProcess, readProcess } from './process-state.ts'
 
@@ -21,6 +24,27 @@ test('a process that another runtime has started is unknown in a list, and an er
     (error) => isLoamError(error, 'RUNTIME_FAILED') && !error.message.includes('level='),
   )
   assert.equal((await readListedProcess(world.paths, 'web')).status, 'unknown')
+})
+
+test('a detached process has ended when its monitor has written its output and its status, or was killed', async () => {
+  using world = createWorld()
+  const bundle = join(world.paths.state, 'bundles/web')
+  rmSync(join(world.paths.state, 'runtime/web'), { recursive: true })
+  mkdirSync(bundle, { recursive: true })
+  const monitor = spawn('sh', ['-c', 'read x', 'loam-monitor', bundle])
+  const files = { monitor: 'keep', began: `${monitor.pid}\n`, 'process.pid': '1' }
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(bundle, name), text)
+  const stateOf = async () => {
+    const { status, pid, exitStatus } = await readProcess(world.paths, 'web')
+    return [status, pid, exitStatus]
+  }
+  while (!readFileSync(`/proc/${monitor.pid}/cmdline`, 'utf8').includes(bundle)) await setImmediate()
+  assert.deepEqual(await stateOf(), ['running', undefined, undefined])
+  monitor.kill('SIGKILL')
+  await once(monitor, 'exit')
+  assert.deepEqual(await stateOf(), ['exited', undefined, undefined])
+  writeFileSync(join(bundle, 'exit'), '3\n')
+  assert.deepEqual(await stateOf(), ['exited', undefined, 3])
 })
 
 function createWorld() {

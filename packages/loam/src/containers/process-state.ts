@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import { runProgram } from '../linux/index.ts'
-import { readMonitor } from './monitor-files.ts'
+import { isMonitorAtWork, readMonitor } from './monitor-files.ts'
 import {
   bundlePath,
   hasRuntimeState,
@@ -25,7 +25,7 @@ export interface ContainerProcess {
    * its process ran in the foreground and has ended; `unknown`, in lists only: the OCI runtime does not say.
    */
   readonly status: (typeof PROCESS_STATUSES)[number]
-  /** Process ID on this machine; undefined if it does not run. */
+  /** Process ID on this machine; undefined if it does not run, and of a detached process that has ended while its output is still being written. */
   readonly pid: number | undefined
   /** Exit status; undefined if it has not ended, or if the status is not known. */
   readonly exitStatus: number | undefined
@@ -49,6 +49,9 @@ export async function readProcess(paths: RuntimePaths, id: string): Promise<Cont
   if (state !== undefined) return { id, ...state, exitStatus: undefined, isDetached }
   // It may have ended meanwhile, or its monitor is about to start the runtime.
   const now = readMonitor(bundle)
+  // Its output is not complete yet, and its status not known.
+  if (now?.pid !== undefined && now.exitStatus === undefined && isMonitorAtWork(bundle))
+    return { ...ended(), status: 'running' }
   if (now === undefined || now.exitStatus !== undefined || now.pid !== undefined)
     return ended(now?.exitStatus)
   return { ...ended(), status: existsSync(bundle) ? 'created' : 'none' }

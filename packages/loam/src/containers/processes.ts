@@ -1,16 +1,19 @@
-import { closeSync, constants, existsSync, fstatSync, openSync, readSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Activity } from '../activity/index.ts'
-import { isErrno, LoamError, throwIfAborted } from '../errors/index.ts'
+import type { Configuration } from '../config/index.ts'
+import { LoamError, throwIfAborted } from '../errors/index.ts'
 import { runProgram } from '../linux/index.ts'
-import { type ContainerId, parseContainerId } from '../metadata/index.ts'
+import { parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
 import { startBundle } from './detached-run.ts'
-import { execInContainer, readConfig } from './exec.ts'
-import { readMonitor } from './monitor-files.ts'
+import { execInContainer, readConfig, readProcessOf } from './exec.ts'
+import { MONITOR_FILES, readMonitor } from './monitor-files.ts'
 import { bundlePath, messageOfRuntime, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
+import { logPath, readOutput } from './output-log.ts'
 import { type ContainerProcess, readListedProcess, readProcess } from './process-state.ts'
+import { ProcessWatch } from './process-watch.ts'
 import type { ExecOptions, LogOptions, RunStarter, StopOptions } from './requests.ts'
 import { type SpawnedProcess, type SpawnExecOptions, spawnProcess } from './spawned-process.ts'
 import { parseSignal, STOP_SIGNAL } from './signals.ts'
@@ -22,17 +25,14 @@ const KILL_TIMEOUT_MS = 10_000
 const SIGKILL = 9
 /** Processes whose state is asked for at once. */
 const MAX_ASKED = 4
-const CHUNK_BYTES = 64 << 10
+/** How often to look whether a process whose output is followed has ended. */
+const FOLLOW_POLL_MS = 200
 
 interface ProcessServices {
   readonly provisioner: Provisioner
   readonly activity: Activity
+  readonly configuration: Pick<Configuration, 'values'>
   readonly env: Readonly<Record<string, string | undefined>>
-}
-
-/** File of a detached process's output; it is removed with its container. */
-export function logPath(provisioner: Provisioner, id: ContainerId): string {
-  return join(provisioner.folderOf(id), 'output.log')
 }
 
 /** Operations on the processes of containers. All may be called concurrently, also by several processes. */
@@ -98,7 +98,8 @@ export class ContainerProcesses {
     await this.#observe('containers.start', container, async () => {
       const found = this.#get(container, 'start')
       const { id } = found
-      const monitor = readMonitor(bundlePath(this.#paths, id))
+      const bundle = bundlePath(this.#paths, id)
+      const monitor = readMonitor(bundle)
       if (monitor === undefined) {
         throw new LoamError('USAGE', `start ${id}: it has no process to start again`, {
           hint: 'Only containers of `loam run --detach` can be started again, until the machine restarts.',
@@ -110,7 +111,9 @@ export class ContainerProcesses {
       await startBundle(this.#paths, {
         id,
         log: logPath(this.#services.provisioner, id),
-        keepsInput: existsSync(join(bundlePath(this.#paths, id), 'stdin')),
+        logBytes: this.#services.configuration.values.container_log_size,
+        keepsInput: existsSync(join(bundle, MONITOR_FILES.stdin)),
+        terminal: readProcessOf(bundle, id).terminal === true,
         remove: undefined,
         start: starter?.start,
         signal: undefined,
@@ -156,28 +159,13 @@ export class ContainerProcesses {
    */
   async *logs(container: string, { tail, follow, signal }: LogOptions = {}): AsyncIterable<Buffer> {
     const { id } = this.#get(container, 'read the output of')
-    const fd = openLog(logPath(this.#services.provisioner, id), id)
-    try {
-      let position = tail === undefined ? 0 : await startOfTail(fd, tail, signal)
-      for (;;) {
-        // Before the output is read: what was written until the end is read after it.
-        const isOver = follow !== true || !(await this.#isActive(id))
-        for (;;) {
-          const chunk = Buffer.alloc(CHUNK_BYTES)
-          const length = readSync(fd, chunk, 0, chunk.length, position)
-          if (length === 0) break
-          position += length
-          yield chunk.subarray(0, length)
-          // Others are served meanwhile, and signals arrive.
-          await setImmediate()
-          if (signal?.aborted === true) return
-        }
-        if (isOver || signal?.aborted === true) return
-        await sleep(10 * POLL_MS, undefined, { signal }).catch(() => undefined)
-      }
-    } finally {
-      closeSync(fd)
-    }
+    const watch = new ProcessWatch(this.#paths, id)
+    yield* readOutput(logPath(this.#services.provisioner, id), id, {
+      tail,
+      mayGrow: follow === true ? async () => watch.isActive() : undefined,
+      pollMs: FOLLOW_POLL_MS,
+      signal,
+    })
   }
 
   async #observe<Result>(operation: string, id: string, act: () => Promise<Result>): Promise<Result> {
@@ -200,9 +188,10 @@ export class ContainerProcesses {
   }
 
   async #requireRunning(id: string, attempted: string): Promise<void> {
-    const { status, isDetached } = await readProcess(this.#paths, id)
-    if (status === 'running' || status === 'created') return
-    throw new LoamError('CONTAINER_NOT_RUNNING', `${attempted} ${id}: it does not run (${status})`, {
+    const { status, pid, isDetached } = await readProcess(this.#paths, id)
+    if ((status === 'running' && pid !== undefined) || status === 'created') return
+    const now = status === 'running' ? 'exited' : status
+    throw new LoamError('CONTAINER_NOT_RUNNING', `${attempted} ${id}: it does not run (${now})`, {
       hint: isDetached
         ? `Start it again: loam start ${id}`
         : 'Run a process in a new container that stays: loam run --detach IMAGE sleep infinity',
@@ -213,20 +202,15 @@ export class ContainerProcesses {
     const { file, args, env } = runtimeCall(this.#paths, ['kill', runtimeId(id), String(signal)])
     const { status, stderr } = await runProgram(file, args, { env })
     // It may have ended meanwhile.
-    if (status === 0 || !(await this.#isActive(id))) return
+    if (status === 0 || (await readProcess(this.#paths, id)).pid === undefined) return
     throw new LoamError('RUNTIME_FAILED', `send signal ${signal} to ${id}: ${messageOfRuntime(stderr)}`)
-  }
-
-  async #isActive(id: string): Promise<boolean> {
-    const { status } = await readProcess(this.#paths, id)
-    return status !== 'exited' && status !== 'none'
   }
 
   async #waitForEnd(id: string, timeoutMs: number, signal: AbortSignal | undefined): Promise<boolean> {
     const end = performance.now() + timeoutMs
-    for (;;) {
+    for (const watch = new ProcessWatch(this.#paths, id); ; ) {
       throwIfAborted(signal, `stop ${id}`)
-      if (!(await this.#isActive(id))) return true
+      if (!(await watch.isActive())) return true
       if (performance.now() >= end) return false
       await sleep(POLL_MS)
     }
@@ -246,37 +230,4 @@ function stopSignalOf(bundle: string): number {
   const config = readConfig(bundle)
   const notes = 'annotations' in config ? (config.annotations as Readonly<Record<string, string>>) : {}
   return parseSignal(notes[STOP_SIGNAL] ?? 'SIGTERM')
-}
-
-function openLog(path: string, id: string): number {
-  try {
-    return openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW)
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error
-    throw new LoamError('USAGE', `read the output of ${id}: none was kept`, {
-      hint: 'The output of `loam run` is kept with --detach only.',
-      cause: error,
-    })
-  }
-}
-
-/** Returns the position of the last lines, reading backwards. */
-async function startOfTail(fd: number, lines: number, signal: AbortSignal | undefined): Promise<number> {
-  let end = fstatSync(fd).size
-  let missing = lines + 1
-  for (let isLast = true; end > 0; ) {
-    await setImmediate()
-    if (signal?.aborted === true) return end
-    const start = Math.max(0, end - CHUNK_BYTES)
-    const chunk = Buffer.alloc(end - start)
-    const length = readSync(fd, chunk, 0, chunk.length, start)
-    for (let at = length - 1; at >= 0; at -= 1) {
-      if (isLast && chunk[at] !== 0x0a) missing -= 1
-      isLast = false
-      if (chunk[at] === 0x0a) missing -= 1
-      if (missing === 0) return start + at + 1
-    }
-    end = start
-  }
-  return 0
 }

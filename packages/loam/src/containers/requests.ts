@@ -120,6 +120,8 @@ export interface ExecOptions {
   readonly user?: string | undefined
   /** Give the process a terminal; the standard streams must be one. */
   readonly terminal?: boolean | undefined
+  /** Run the process in the background: `exec` returns 0 when it has started, and its output is discarded. */
+  readonly detach?: boolean | undefined
   /** Called right before the process is started. */
   readonly onStart?: ((id: string) => void) | undefined
   /** Starter of the OCI runtime. Undefined: this process. */
@@ -154,6 +156,22 @@ export interface CopyOptions {
   /** Copy what a symlink at the end of the source's path refers to. Undefined: the symlink. */
   readonly followsLink?: boolean | undefined
   /** Cancels the copy; what was copied stays. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How to write files of a container as a tar. */
+export interface PackFilesOptions {
+  /** Pack what a symlink at the end of the path refers to. Undefined: the symlink. */
+  readonly followsLink?: boolean | undefined
+  /** Replace an existing file. */
+  readonly force?: boolean | undefined
+  /** Cancels the call. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** How to unpack a tar into a container. */
+export interface UnpackFilesOptions {
+  /** Cancels the call; what was unpacked stays. */
   readonly signal?: AbortSignal | undefined
 }
 
@@ -194,7 +212,7 @@ export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptio
   readonly keepsInput?: boolean | undefined
   /** Keep the root filesystem afterwards. */
   readonly keep?: boolean | undefined
-  /** Give the process a terminal; the standard streams must be one. */
+  /** Give the process a terminal: the standard streams must be one, except for a detached process, which gets a terminal of its own. */
   readonly terminal?: boolean | undefined
   /** Called when the container's ID is known. */
   readonly onStart?: ((id: string) => void) | undefined

@@ -41,7 +41,7 @@ export interface SpawnImageOptions
 /** How to start a further process in a running container. */
 export interface SpawnExecOptions
   extends SpawnedStreams,
-    Omit<ExecOptions, 'starter' | 'terminal' | 'onStart'> {}
+    Omit<ExecOptions, 'starter' | 'terminal' | 'detach' | 'onStart'> {}
 
 /**
  * A process that runs in a container. Read its output, or pass `ignore`: a process waits while a pipe is full. `await using` ends it at the end of the

@@ -4,45 +4,11 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
-import type {
-  RemoteContainers,
-  RemoteFiles,
-  RemoteImages,
-  RemoteLoam,
-  RemoteProcesses,
-  RemoteSnapshots,
-  RemoteSnapshotter,
-  RemoteStore,
-} from '../client/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import { buildImage, buildTar, writeOciLayout } from './image-builder.ts'
+import type { Check, FrontDoorUnderTest } from './front-door.ts'
+import { checkProcesses } from './front-door-processes.ts'
 import { RegistryServer } from './registry-server.ts'
-
-/** The public operations of a class. */
-type Operations<Class> = Pick<Class, keyof Class>
-
-/** The common parts of `openLoam` and `connectLoam`. */
-export interface FrontDoor
-  extends Pick<RemoteLoam, 'pull' | 'push' | 'provision' | 'run' | 'destroy' | 'export' | 'recover'> {
-  readonly images: Operations<RemoteImages>
-  readonly containers: Omit<Operations<RemoteContainers>, 'processes' | 'files'> & {
-    readonly processes: Operations<RemoteProcesses>
-    readonly files: Operations<RemoteFiles>
-  }
-  readonly snapshots: Omit<Operations<RemoteSnapshots>, 'open'> & {
-    readonly open: () => Operations<RemoteSnapshotter>
-  }
-  readonly store: Omit<Operations<RemoteStore>, 'settings'>
-}
-
-/** A front door under test, of an empty store that works without root. */
-export interface FrontDoorUnderTest extends AsyncDisposable {
-  readonly loam: FrontDoor
-  /** A directory for the files of the test. */
-  readonly folder: string
-  /** An image with a shell; undefined where no container can run. */
-  readonly shellImage?: string
-}
 
 const image = buildImage({
   tars: [
@@ -62,12 +28,11 @@ export function frontDoorConformance(name: string, make: () => Promise<FrontDoor
   checkImages(check)
   checkContainers(check)
   checkRuns(check)
+  checkProcesses(check)
   checkFailures(check)
   checkSnapshots(check)
   checkStore(check)
 }
-
-type Check = (what: string, act: (world: FrontDoorUnderTest) => Promise<void>) => void
 
 function layoutIn(folder: string): string {
   writeOciLayout(join(folder, 'layout'), { x: image })

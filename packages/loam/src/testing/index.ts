@@ -33,4 +33,5 @@ export {
   type SnapshotterContract,
   type SnapshotterUnderTest,
 } from './snapshotter-conformance.ts'
-export { type FrontDoor, frontDoorConformance, type FrontDoorUnderTest } from './front-door-conformance.ts'
+export type { FrontDoor, FrontDoorUnderTest } from './front-door.ts'
+export { frontDoorConformance } from './front-door-conformance.ts'

@@ -4,8 +4,9 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileS
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { gzipSync } from 'node:zlib'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { busyboxEntries, World } from '../support/world.ts'
+import { busyboxEntries, must, World } from '../support/world.ts'
 
 describe('a process of loam run', () => {
   let world: World
@@ -24,7 +25,7 @@ describe('a process of loam run', () => {
   before(() => {
     world = new World()
     const layout = join(world.folder, 'layout')
-    const applets = 'sh cat ls ln id pwd env hostname grep sleep true kill ps'.split(' ')
+    const applets = 'sh cat ls ln id pwd env hostname grep sleep true kill ps tty'.split(' ')
     const tar = buildTar([
       ...busyboxEntries(applets),
       { name: 'etc/' },
@@ -104,6 +105,58 @@ describe('a process of loam run', () => {
     assert.equal(existsSync(join(world.root, 'containers', 'cat')), false)
   })
 
+  test('a process in the background has a terminal with -t, and another one is started beside it with exec -d', async () => {
+    assert.equal(said('run', '-dit', '--name', 'tty', image, 'sh', '-c', 'tty; exec sh'), 'tty\n')
+    await until(() => said('logs', 'tty').startsWith('/dev/'))
+    const line = 'echo in; echo $0 >/tmp/file; exec sleep 1000'
+    assert.equal(said('exec', '-d', 'tty', 'sh', '-c', line, 'back'), '')
+    await until(() => loam('exec', 'tty', 'cat', '/tmp/file').stdout === 'back\n')
+    assert.equal(loam('exec', '-d', 'tty', 'nothing').status, 127)
+    assert.match(loam('exec', '-dt', 'tty', 'sh').stderr, /has no terminal/)
+    assert.equal(said('stop', '--timeout', '0', 'tty'), 'tty\n')
+    assert.equal(said('rm', 'tty'), 'tty\n')
+  })
+
+  test('the output of a process is kept up to its limit, while it is followed', () => {
+    const line = 'i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 4'
+    const limit = ['--container_log_size', '8192']
+    assert.equal(said('run', ...limit, '-d', '--name', 'much', image, 'sh', '-c', line), 'much\n')
+    assert.match(said('logs', '-f', 'much'), /line 1998\nline 1999\n$/)
+    const kept = said('logs', 'much')
+    assert.match(kept, /line 1998\nline 1999\n$/)
+    assert.equal(kept.length <= 8192 && kept.length >= 4096, true, `${kept.length}`)
+    assert.equal(said('logs', '--tail', '2', 'much'), 'line 1998\nline 1999\n')
+    assert.equal(said('ps', '--format', '{{.Status}}'), 'exited (4)\n')
+    assert.equal(said('rm', 'much'), 'much\n')
+  })
+
+  test('files come out of a container as a tar, and a tar goes into it', () => {
+    said('run', '-d', '--name', 'tar', image, 'sleep', '1000')
+    try {
+      const tar = join(world.folder, 'in.tar')
+      const entries = [
+        { name: 'srv/' },
+        { name: 'srv/.wh.file', data: 'x', uid: 7, gid: 8, mode: 0o4755 },
+        { name: 'srv/link', type: 'symlink' as const, linkName: '../../..' },
+      ]
+      writeFileSync(tar, gzipSync(buildTar(entries)))
+      const command = world.args('--quiet', 'cp', '-', 'tar:/tmp').map((word) => `'${word}'`)
+      must('sh', '-c', `'${process.execPath}' ${command.join(' ')} <'${tar}'`)
+      assert.match(said('exec', 'tar', 'ls', '-ln', '/tmp/srv/.wh.file'), /^-rwsr-xr-x\s+1 7\s+8 /)
+      assert.match(loam('exec', 'tar', 'ls', '-l', '/tmp/srv').stdout, /link -> ..\/..\/../)
+      const out = world.args('--quiet', 'cp', 'tar:/tmp/srv', '-').map((word) => `'${word}'`)
+      const listed = must('sh', '-c', `'${process.execPath}' ${out.join(' ')} | tar -tv --numeric-owner`)
+      assert.match(listed, /^drwxr-xr-x 0\/0 .* srv\/\n-rwsr-xr-x 7\/8 .* srv\/.wh.file\nl.* srv\/link -> /)
+      writeFileSync(tar, 'no tar')
+      const bad = world.loamProcess({ input: 'x'.repeat(2000) }, 'cp', '-', 'tar:/tmp')
+      assert.deepEqual([bad.status, /hint|not a tar|checksum/.test(bad.stderr)], [1, true], bad.stderr)
+      const file = world.loamProcess({ input: 'x' }, 'cp', '-', 'tar:/etc/passwd')
+      assert.match(file.stderr, /it is not a directory\nhint: Name the directory/)
+    } finally {
+      said('rm', '-f', 'tar')
+    }
+  })
+
   test('files are copied into and out of a container that redirects its paths to this machine', () => {
     const source = join(world.folder, 'source')
     mkdirSync(join(source, 'sub'), { recursive: true })
@@ -180,11 +233,6 @@ describe('a process of loam run', () => {
   test('a detached process that cannot be started leaves nothing', () => {
     const { status, stderr } = loam('run', '-d', '--name', 'none', image, 'nothing')
     assert.deepEqual([status, /does not contain this program/.test(stderr)], [127, true])
-    const terminal = loam('run', '-dt', image, 'sh')
-    assert.deepEqual(
-      [terminal.status, /-di keeps its standard input open/.test(terminal.stderr)],
-      [125, true],
-    )
     assert.equal(said('ps', '--json').trim(), '[]')
     assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(world.root), false)
   })

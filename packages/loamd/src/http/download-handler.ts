@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { once } from 'node:events'
 import { pipeline } from 'node:stream/promises'
-import { createPipe, type Downloads, DOWNLOADS, MAX_TIMER_MS } from 'loamfs/internal'
+import { createPipe, type Downloads, DOWNLOADS, MAX_TIMER_MS, RESULT_TRAILER } from 'loamfs/internal'
 import { type Context, DOWNLOAD_ACTIONS } from '../operations/index.ts'
 import { type Exchange, type OperationHandler, readRequest } from './operation-handler.ts'
 
@@ -22,7 +22,7 @@ export async function answerDownload(
       context: Context<unknown>,
       request: unknown,
       output: string,
-    ) => Promise<void>
+    ) => Promise<unknown>
     const context = handler.contextOf({ signal, onEvent: () => undefined })
     const { state, fetcher_stall_timeout: stallMs } = context.loam.store.configuration.values
     await send(exchange.outgoing, { state, stallMs, mediaType, signal }, async (output) =>
@@ -43,15 +43,21 @@ interface SendOptions {
 async function send(
   outgoing: ServerResponse,
   { state, stallMs, mediaType, signal }: SendOptions,
-  write: (output: string) => Promise<void>,
+  write: (output: string) => Promise<unknown>,
 ): Promise<void> {
   const { output, writer, closeWriter } = createPipe(state)
   const watch = watchReader(outgoing, stallMs)
   const written = write(`/proc/self/fd/${writer}`).finally(closeWriter)
   try {
     await Promise.race([once(output, 'readable'), written])
-    outgoing.writeHead(200, { 'content-type': mediaType, 'cache-control': 'no-store' })
-    await Promise.all([pipeline(output, outgoing, { end: false, signal }), written])
+    outgoing.writeHead(200, {
+      'content-type': mediaType,
+      'cache-control': 'no-store',
+      trailer: RESULT_TRAILER,
+    })
+    const [, result] = await Promise.all([pipeline(output, outgoing, { end: false, signal }), written])
+    if (result !== undefined)
+      outgoing.addTrailers({ [RESULT_TRAILER]: encodeURIComponent(JSON.stringify(result)) })
     outgoing.end()
   } finally {
     clearInterval(watch)

@@ -1,8 +1,7 @@
-import { isLoamError, LoamError } from 'loamfs'
+import { isLoamError, LoamError, type RunStarter } from 'loamfs'
 import {
   capabilitiesOf,
   type Conversations,
-  type Downloads,
   type EventOf,
   type ReplyOf,
   type RequestOf,
@@ -83,12 +82,14 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
   },
   'containers.recover': async (context, { known, ...request }) =>
     context.loam.containers.recover({ ...toFetchOptions(context, request), known }),
-  'containers.export': async (context, { name, format, output, sizeBytes, force, mode, ...request }) => {
+  'containers.export': async (context, { name, output, ...request }) => {
+    const { format, sizeBytes, latestMs, force, mode, ...rest } = request
     await context.loam.containers.export(await checkPlace(name), {
-      ...toImageOptions(context, request),
+      ...toImageOptions(context, rest),
       format,
       output: await checkFile(output),
       sizeBytes,
+      latestMs,
       force,
       mode,
     })
@@ -96,16 +97,6 @@ export const CONTAINER_ACTIONS: Actions<'containers'> = {
   },
   'containers.unexport': async ({ loam }, { directory, image }) =>
     loam.containers.unexport(directory, { image }),
-}
-
-/** Writes an image or a container to a pipe. */
-export async function downloadContainer(
-  context: Context<unknown>,
-  { name, format, sizeBytes, ...request }: RequestOf<Downloads['containers.download']>,
-  output: string,
-): Promise<void> {
-  const options = { ...toImageOptions(context, request), format, sizeBytes, output }
-  await context.loam.containers.export(await checkPlace(name), options)
 }
 
 type Run = Conversations['containers.run']
@@ -123,21 +114,41 @@ export async function runContainer(
   const status = await context.loam.containers.run(image, {
     ...options,
     ...toImageOptions(context, { platform, imageType, dockerConfig, authFile, insecure, certsDir }),
-    starter: {
-      capabilities: capabilitiesOf(BigInt(`0x${capabilities}`)),
-      start: async ({ file, args, env }, { id }) => {
-        const event = { kind: 'start', id, file, args: [...args], env: { ...env } } as const
-        const reply = await ask(event).catch((error: unknown) => {
-          // A client that is still there said something else than a reply: the container is removed, and the client gets the reason.
-          if (isLoamError(error)) throw error
-          return undefined
-        })
-        if (reply === undefined || 'status' in reply) return reply?.status
-        throw new LoamError('RUNTIME_FAILED', `run ${file}: ${reply.failed}`)
-      },
-    },
+    starter: clientStarter(capabilities, ask),
   })
   return { status }
+}
+
+type Exec = Conversations['containers.exec']
+
+/** Runs a further process, which the client starts. A client that disconnects meanwhile leaves it as it is. */
+export async function execInContainer(
+  { loam }: Context<EventOf<Exec>>,
+  { id, command, capabilities, ...options }: RequestOf<Exec>,
+  ask: (event: EventOf<Exec>) => Promise<ReplyOf<Exec>>,
+): Promise<{ readonly status: number }> {
+  const starter = clientStarter(capabilities, ask)
+  return { status: await loam.containers.processes.exec(id, command, { ...options, starter }) }
+}
+
+/** Returns the starter that has the client start the OCI runtime. */
+function clientStarter(
+  capabilities: string,
+  ask: (event: EventOf<Exec>) => Promise<ReplyOf<Exec>>,
+): RunStarter {
+  return {
+    capabilities: capabilitiesOf(BigInt(`0x${capabilities}`)),
+    start: async ({ file, args, env }, { id, pidFile }) => {
+      const event = { kind: 'start', id, file, args: [...args], env: { ...env }, pidFile } as const
+      const reply = await ask(event).catch((error: unknown) => {
+        // A client that is still there said something else than a reply: the container is removed, and the client gets the reason.
+        if (isLoamError(error)) throw error
+        return undefined
+      })
+      if (reply === undefined || 'status' in reply) return reply?.status
+      throw new LoamError('RUNTIME_FAILED', `run ${file}: ${reply.failed}`)
+    },
+  }
 }
 
 /** Returns the sources of a mount, in the syntax of `--mount`: an image may be among them. */

@@ -1,5 +1,5 @@
 import { LoamError } from 'loamfs'
-import type { EventOf, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
+import type { Downloads, EventOf, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
 import {
   type Actions,
   checkFile,
@@ -129,4 +129,23 @@ export async function uploadImage(
   body: AsyncIterable<Uint8Array>,
 ): Promise<ResultOf<PutStream>> {
   return context.loam.images.put(body, name, { ...toImageOptions(context, request), replace })
+}
+
+/** Imports all images of an archive that a client sends. */
+export async function uploadImages(
+  context: Context<EventOf<Uploads['images.uploadAll']>>,
+  { replace, ...request }: RequestOf<Uploads['images.uploadAll']>,
+  body: AsyncIterable<Uint8Array>,
+): Promise<ResultOf<Uploads['images.uploadAll']>> {
+  return context.loam.images.load(body, { ...toImageOptions(context, request), replace })
+}
+
+/** Writes images to a pipe as one archive. */
+export async function downloadImages(
+  context: Context<unknown>,
+  { images, format, ...request }: RequestOf<Downloads['images.download']>,
+  output: string,
+): Promise<ResultOf<Downloads['images.download']>> {
+  for (const image of images) await checkPlace(image)
+  return context.loam.images.save(images, output, { ...toImageOptions(context, request), format })
 }

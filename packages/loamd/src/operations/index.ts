@@ -8,9 +8,10 @@ import type {
   ResultOf,
   Uploads,
 } from 'loamfs/internal'
-import { CONTAINER_ACTIONS, downloadContainer, runContainer } from './containers.ts'
+import { downloadContainer, downloadLogs, packFiles, unpackFiles } from './container-streams.ts'
+import { CONTAINER_ACTIONS, execInContainer, runContainer } from './containers.ts'
 import type { Action, Context } from './context.ts'
-import { IMAGE_ACTIONS, uploadImage } from './images.ts'
+import { downloadImages, IMAGE_ACTIONS, uploadImage, uploadImages } from './images.ts'
 import { downloadSnapshot, SNAPSHOT_ACTIONS } from './snapshots.ts'
 import { STORE_ACTIONS } from './store.ts'
 import { UI_ACTIONS } from './ui.ts'
@@ -30,11 +31,14 @@ type DownloadAction<Name extends keyof Downloads> = (
   context: Context<unknown>,
   request: RequestOf<Downloads[Name]>,
   output: string,
-) => Promise<void>
+) => Promise<ResultOf<Downloads[Name]>>
 
 /** The action of each operation with a stream, which writes to a pipe. */
 export const DOWNLOAD_ACTIONS: { readonly [Name in keyof Downloads]: DownloadAction<Name> } = {
   'containers.download': downloadContainer,
+  'containers.logs': downloadLogs,
+  'containers.pack': packFiles,
+  'images.download': downloadImages,
   'snapshots.download': downloadSnapshot,
 }
 
@@ -47,6 +51,8 @@ type UploadAction<Name extends keyof Uploads> = (
 /** The action of each operation that takes a stream. */
 export const UPLOAD_ACTIONS: { readonly [Name in keyof Uploads]: UploadAction<Name> } = {
   'images.upload': uploadImage,
+  'images.uploadAll': uploadImages,
+  'containers.unpack': unpackFiles,
 }
 
 type ConversationAction<Name extends keyof Conversations> = (
@@ -59,4 +65,4 @@ type ConversationAction<Name extends keyof Conversations> = (
 /** What each operation does in which the client has a part. */
 export const CONVERSATION_ACTIONS: {
   readonly [Name in keyof Conversations]: ConversationAction<Name>
-} = { 'containers.run': runContainer }
+} = { 'containers.run': runContainer, 'containers.exec': execInContainer }

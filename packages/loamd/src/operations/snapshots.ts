@@ -51,7 +51,7 @@ export async function downloadSnapshot(
   { loam, signal }: Context<unknown>,
   { key }: RequestOf<Downloads['snapshots.download']>,
   output: string,
-): Promise<void> {
+): Promise<undefined> {
   await loam.snapshots.diff(key, output, { signal })
 }
 
