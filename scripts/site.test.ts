@@ -140,9 +140,9 @@ test('the programs accept each command line of the documents', () => {
   const lines = paths.flatMap((path) => commandLinesIn(read(path)).map((each) => ({ path, ...each })))
   assert.ok(lines.length > 150, `there are ${lines.length}`)
   assert.deepEqual(
-    lines.flatMap(({ path, line, words }) => {
-      const refusal = refusalOf(words)
-      return refusal === undefined ? [] : [`${path}:${line}: ${words.join(' ')}: ${refusal}`]
+    lines.flatMap((each) => {
+      const refusal = refusalOf(each)
+      return refusal === undefined ? [] : [`${each.path}:${each.line}: ${each.words.join(' ')}: ${refusal}`]
     }),
     [],
   )
@@ -155,13 +155,15 @@ test('command lines of documents are found in blocks and tables, without output 
     '`loam not in a table`',
   ].join('\n')
   assert.deepEqual(commandLinesIn(text), [
-    { line: 2, words: ['loam', 'provision', '--id', 'web', 'debian:12'] },
-    { line: 4, words: ['loam', 'ps'] },
-    { line: 4, words: ['loam', 'rm', 'a b'] },
-    { line: 7, words: ['loam', 'ps', '-a'] },
+    { line: 2, words: ['loam', 'provision', '--id', 'web', 'debian:12'], isMention: false },
+    { line: 4, words: ['loam', 'ps'], isMention: false },
+    { line: 4, words: ['loam', 'rm', 'a b'], isMention: false },
+    { line: 7, words: ['loam', 'ps', '-a'], isMention: true },
   ])
-  assert.match(refusalOf(['loam', 'pull', '--nosuch', 'x']) ?? '', /nosuch/)
-  assert.match(refusalOf(['loam', 'rmi']) ?? '', /missing|argument/i)
+  assert.match(refusalOf({ words: ['loam', 'pull', '--nosuch', 'x'], isMention: true }) ?? '', /nosuch/)
+  const words = ['loam', 'rmi']
+  assert.match(refusalOf({ words, isMention: false }) ?? '', /missing required argument/)
+  assert.equal(refusalOf({ words, isMention: true }), undefined)
 })
 
 test('the pictures of the site exist', () => {

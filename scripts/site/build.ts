@@ -51,6 +51,15 @@ if (!values.pages) {
   run(process.execPath, vitepress, 'build')
   const typedoc = join(REPOSITORY, 'tools/node_modules/typedoc/bin/typedoc')
   const options = join(REPOSITORY, 'packages/loam/typedoc.json')
-  run(process.execPath, typedoc, '--options', options, '--out', join(OUTPUT, 'library'), '--logLevel', 'Warn')
+  run(
+    process.execPath,
+    typedoc,
+    '--options',
+    options,
+    '--out',
+    join(OUTPUT, 'library'),
+    '--logLevel',
+    'Error',
+  )
   if (values.serve) run(process.execPath, vitepress, 'preview', '--port', positionals[0] ?? '4173')
 }

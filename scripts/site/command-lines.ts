@@ -10,6 +10,8 @@ import { createProgram as createDaemonProgram } from '../../packages/loamd/src/p
 export interface CommandLine {
   readonly line: number
   readonly words: readonly string[]
+  /** Whether it only mentions a command, so that arguments may be left out. */
+  readonly isMention: boolean
 }
 
 const BLOCK = /^(`{3,})(?:sh|console)\n([\s\S]*?)\n\1$/gm
@@ -22,21 +24,27 @@ export function commandLinesIn(text: string): CommandLine[] {
   const lineOf = (offset: number) => text.slice(0, offset).split('\n').length
   const blocks = [...text.matchAll(BLOCK)].flatMap((match) =>
     joinLines(match[2] ?? '').flatMap(({ line, command }) =>
-      programCalls(command).map((words) => ({ line: lineOf(match.index) + 1 + line, words })),
+      programCalls(command).map((words) => ({
+        line: lineOf(match.index) + 1 + line,
+        words,
+        isMention: false,
+      })),
     ),
   )
   const cells = [...text.matchAll(/^\|.*\|$/gm)].flatMap((row) =>
     [...row[0].replaceAll('\\|', '|').matchAll(INLINE)]
       .filter(([, command = '']) => !NOT_A_LINE.test(command.replaceAll(/'[^']*'/g, '')))
-      // Two words are the name of a command.
-      .flatMap(([, command = '']) => programCalls(command).filter((words) => words.length > 2))
-      .map((words) => ({ line: lineOf(row.index), words })),
+      .flatMap(([, command = '']) => programCalls(command))
+      .map((words) => ({ line: lineOf(row.index), words, isMention: true })),
   )
   return [...blocks, ...cells]
 }
 
 /** Returns why the program would refuse a command line; undefined if it would not. */
-export function refusalOf(words: readonly string[]): string | undefined {
+export function refusalOf({
+  words,
+  isMention,
+}: Pick<CommandLine, 'words' | 'isMention'>): string | undefined {
   const [name, ...args] = words
   const isDaemon = name === 'loamd'
   const program = isDaemon ? createDaemonProgram() : createProgram('0', captureHost('/'), () => undefined)
@@ -49,7 +57,8 @@ export function refusalOf(words: readonly string[]): string | undefined {
     return undefined
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return undefined
-    return error instanceof Error ? error.message : String(error)
+    const message = error instanceof Error ? error.message : String(error)
+    return isMention && message.includes('missing required argument') ? undefined : message
   }
 }
 

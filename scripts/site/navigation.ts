@@ -1,3 +1,6 @@
+import { globSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
 // The pages of the site, in the order of its sidebar. A file of the repository has its path; what is generated has `reference/`.
 
 /** A group of the sidebar. */
@@ -9,8 +12,7 @@ export interface Section {
 /** The first page, which is in no group. */
 export const HOME = 'docs/index.md'
 
-/** Pages of the repository by group. Those of the reference that are generated follow the group's own. */
-export const SECTIONS: readonly Section[] = [
+const ORDER: readonly Section[] = [
   {
     title: 'Start',
     pages: [
@@ -52,6 +54,7 @@ export const SECTIONS: readonly Section[] = [
       'docs/containerd.md',
       'docs/csi.md',
       'docs/podman.md',
+      'docs/disks.md',
       'docs/mesos.md',
       'docs/appc.md',
       'examples/README.md',
@@ -86,3 +89,14 @@ export const SECTIONS: readonly Section[] = [
     ],
   },
 ]
+
+const NAMED = new Set([HOME, 'docs/README.md', ...ORDER.flatMap(({ pages }) => pages)])
+/** Documents without a place in the order follow the subjects. */
+const UNNAMED = globSync('docs/*.md', { cwd: fileURLToPath(new URL('../..', import.meta.url)) })
+  .filter((path) => !NAMED.has(path))
+  .toSorted()
+
+/** Pages of the repository by group. Those of the reference that are generated follow the group's own. */
+export const SECTIONS: readonly Section[] = ORDER.map((section) =>
+  section.title === 'Subjects' ? { ...section, pages: [...section.pages, ...UNNAMED] } : section,
+)

@@ -42,6 +42,8 @@ export default {
       }
     },
   },
+  // The index of the search is one file.
+  vite: { build: { chunkSizeWarningLimit: 4096 } },
   themeConfig: {
     logo: '/pictures/mark.svg',
     search: {
