@@ -45,6 +45,7 @@ const ORDER: readonly Section[] = [
       'docs/registries.md',
       'docs/lists.md',
       'docs/inside-images.md',
+      'docs/disks.md',
       'docs/terminal.md',
       'docs/rootless.md',
       'docs/lazy.md',

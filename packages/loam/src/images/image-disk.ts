@@ -103,7 +103,9 @@ async function diskOf(
   signal: AbortSignal | undefined,
 ): Promise<ImageDisk> {
   if (chainId === undefined) {
-    throw new LoamError('USAGE', `describe the disk of ${name}: its image has no layers`)
+    throw new LoamError('USAGE', `describe the disk of ${name}: its image has no layers`, {
+      hint: '`loam export --format erofs` writes an empty disk.',
+    })
   }
   const merged = await store.artifacts.mergedImage(chainId, layers, signal)
   const { path, sizeBytes, devices } = merged
