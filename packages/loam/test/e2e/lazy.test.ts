@@ -146,10 +146,16 @@ describe('partial layers', { timeout: 600_000 }, () => {
     const content = read(join(rootfs, 'etc/config'))
     const exported = world.loamAsync('export', '--format', 'tar', registry.name, world.path('all.tar'))
     const copied = world.loamAsync('provision', '--backend', 'copy', '--id', 'copy', registry.name)
+    let isDescribed = false
+    const described = world.loamAsync('disks', 'lazy').finally(() => {
+      isDescribed = true
+    })
     await sleep(300)
+    assert.equal(isDescribed, false)
     registry.isOpen = true
     assert.equal(await content, 'top')
     ok(await exported)
+    ok(await described)
     const copy = ok(await copied).stdout.trim()
     assert.deepEqual(await world.partialLater(), [])
     assert.deepEqual(listTree(copy), listTree(rootfs))
