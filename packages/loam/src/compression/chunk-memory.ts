@@ -1,10 +1,11 @@
 import { isMarkedAsUntransferable } from 'node:worker_threads'
+import { releaseReceived } from './received-memory.ts'
 
 /**
  * Returns whether the owner of a chunk may release its memory: it is not part of a pool (Node marks those), and no data
  * behind the chunk may still be read. The data before it in the same memory has been read by then.
  */
-export function canGiveAway(chunk: Buffer): boolean {
+function canGiveAway(chunk: Buffer): boolean {
   const { buffer } = chunk
   return (
     buffer instanceof ArrayBuffer &&
@@ -43,5 +44,6 @@ export class ChunkPool {
  * costs some 60 MiB for each layer in progress.
  */
 export function releaseChunk(chunk: Buffer): void {
+  if (releaseReceived(chunk)) return
   if (chunk.length > 0 && canGiveAway(chunk) && chunk.buffer instanceof ArrayBuffer) chunk.buffer.transfer(0)
 }

@@ -1,4 +1,5 @@
-export { ChunkPool, canGiveAway } from './chunk-memory.ts'
+export { ChunkPool, releaseChunk } from './chunk-memory.ts'
+export { readIntoSlabs } from './received-memory.ts'
 export type { Checkpoint, CheckpointSink, WindowSample } from './checkpoints.ts'
 export { CHUNK_BYTES, decompress } from './decompress.ts'
 export type { Packing } from './inflaters.ts'

@@ -3,7 +3,7 @@ import { extname } from 'node:path'
 import type { Worker } from 'node:worker_threads'
 import { cancelable, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { readCounts, SHARED_BYTES } from '../activity/index.ts'
-import { canGiveAway } from '../compression/index.ts'
+import { releaseChunk } from '../compression/index.ts'
 import type { Digest, DigestAlgorithm } from '../image/index.ts'
 import { startThread } from '../linux/index.ts'
 import type { FromWorker, LayerTask, TaskResult, ToWorker } from '../transform/index.ts'
@@ -174,7 +174,8 @@ class TaskRun {
   readonly #options: RunOptions
   readonly #canceled = new SharedArrayBuffer(SHARED_BYTES)
   readonly #over = new AbortController()
-  #gathered: Uint8Array[] = []
+  /** Memory of the next message. */
+  #message: Buffer | undefined
   #gatheredBytes = 0
   /** Bytes that were sent or gathered. */
   #sentBytes = 0
@@ -274,27 +275,32 @@ class TaskRun {
     }
   }
 
-  /** Adds a chunk to the next message, which is sent when it is large enough, or when no more chunks are at hand. */
+  /** Adds a chunk to the next message, which is sent when it is full, or when no more chunks are at hand. */
   #gather(chunk: Buffer): void {
-    if (chunk.length === 0) return
-    if (this.#gathered.length === 0) setImmediate(() => this.#flush())
-    // A socket's memory leaves this thread with its data, instead of waiting here for the garbage collector.
-    this.#gathered.push(canGiveAway(chunk) ? chunk : new Uint8Array(chunk))
-    this.#gatheredBytes += chunk.length
+    for (let at = 0; at < chunk.length; ) {
+      if (this.#gatheredBytes === 0)
+        setImmediate(() => {
+          this.#flush()
+        })
+      this.#message ??= Buffer.allocUnsafeSlow(MESSAGE_BYTES)
+      const bytes = chunk.copy(this.#message, this.#gatheredBytes, at)
+      at += bytes
+      this.#gatheredBytes += bytes
+      if (this.#gatheredBytes === MESSAGE_BYTES) this.#flush()
+    }
     this.#sentBytes += chunk.length
-    if (this.#gatheredBytes >= MESSAGE_BYTES) this.#flush()
+    releaseChunk(chunk)
   }
 
   #flush(): void {
-    const chunks = this.#gathered
-    this.#gathered = []
+    const gathered = this.#message?.subarray(0, this.#gatheredBytes)
     this.#gatheredBytes = 0
     // The thread may have another task by now.
-    if (chunks.length === 0 || this.#isOver) return
-    this.#send(
-      { kind: 'chunks', chunks },
-      chunks.map(({ buffer }) => buffer as ArrayBuffer),
-    )
+    if (gathered === undefined || gathered.length === 0 || this.#isOver) return
+    const isMostly = gathered.length > MESSAGE_BYTES / 2
+    const bytes = isMostly ? gathered : new Uint8Array(gathered)
+    if (isMostly) this.#message = undefined
+    this.#send({ kind: 'chunk', bytes }, [bytes.buffer as ArrayBuffer])
   }
 
   #mustStop(signal: AbortSignal | undefined): boolean {

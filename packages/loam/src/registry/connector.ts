@@ -2,6 +2,7 @@ import { lookup } from 'node:dns'
 import { isIP, isIPv6, type LookupFunction, Socket } from 'node:net'
 import type { SecureContext } from 'node:tls'
 import type { buildConnector } from 'undici'
+import { readIntoSlabs } from '../compression/index.ts'
 import { bareHost, isNearer, type Reach, reachOf } from './addresses.ts'
 import { watchCertificates } from './certificate-validity.ts'
 import { failedAt } from './failures.ts'
@@ -25,7 +26,7 @@ export interface ConnectorOptions {
 export function directConnector(make: ConnectorMaker, options: ConnectorOptions): Connector {
   const { tls, timeoutMs, signal, nearest, onPeer } = options
   const restricted = nearest === 'loopback' ? {} : { lookup: lookupUpTo(nearest) }
-  const connect = endedBy(signal, make({ ...tls, ...restricted, allowH2: false, timeout: timeoutMs }))
+  const connect = endedBy(signal, make({ ...tls, ...restricted, onread: readIntoSlabs(), allowH2: false, timeout: timeoutMs }))
   return (target, callback) => {
     // RFC 6066 allows no addresses as a server name.
     const { servername = '' } = target

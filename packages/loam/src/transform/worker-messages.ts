@@ -4,7 +4,7 @@ import type { TaskResult, LayerTask } from './layer-task.ts'
 /** Messages of the pool to a worker. */
 export type ToWorker =
   | { readonly kind: 'task'; readonly task: LayerTask; readonly canceled: SharedArrayBuffer }
-  | { readonly kind: 'chunks'; readonly chunks: readonly Uint8Array[] }
+  | { readonly kind: 'chunk'; readonly bytes: Uint8Array }
   | { readonly kind: 'end'; readonly error?: PlainError }
 
 /** Messages of a worker to the pool. */

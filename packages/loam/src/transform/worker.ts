@@ -75,9 +75,8 @@ port.on('message', (message: ToWorker) => {
     case 'task':
       void start(message)
       break
-    case 'chunks':
-      for (const { buffer, byteOffset, byteLength } of message.chunks)
-        queue.push(Buffer.from(buffer, byteOffset, byteLength))
+    case 'chunk':
+      queue.push(Buffer.from(message.bytes.buffer, message.bytes.byteOffset, message.bytes.byteLength))
       break
     case 'end':
       queue.push(message.error === undefined ? undefined : LoamError.fromPlain(message.error))
