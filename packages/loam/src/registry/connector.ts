@@ -26,7 +26,10 @@ export interface ConnectorOptions {
 export function directConnector(make: ConnectorMaker, options: ConnectorOptions): Connector {
   const { tls, timeoutMs, signal, nearest, onPeer } = options
   const restricted = nearest === 'loopback' ? {} : { lookup: lookupUpTo(nearest) }
-  const connect = endedBy(signal, make({ ...tls, ...restricted, onread: readIntoSlabs(), allowH2: false, timeout: timeoutMs }))
+  const connect = endedBy(
+    signal,
+    make({ ...tls, ...restricted, onread: readIntoSlabs(), allowH2: false, timeout: timeoutMs }),
+  )
   return (target, callback) => {
     // RFC 6066 allows no addresses as a server name.
     const { servername = '' } = target
