@@ -1,21 +1,25 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { rounds } from '../../test/support/rounds.ts'
 import { releaseChunk } from './chunk-memory.ts'
 import { readIntoSlabs } from './received-memory.ts'
 
+async function send(socket: Socket, pieces: readonly Buffer[]): Promise<void> {
+  for (const piece of pieces) {
+    socket.write(piece)
+    await new Promise(setImmediate)
+  }
+  socket.end()
+}
+
 /** Sends pieces over a socket to a reader that reads into slabs. */
 async function receive(pieces: readonly Buffer[], onChunk: (chunk: Buffer) => void): Promise<void> {
-  const server = createServer(async (socket) => {
-    for (const piece of pieces) {
-      socket.write(piece)
-      await new Promise(setImmediate)
-    }
-    socket.end()
+  const server = createServer((socket) => {
+    void send(socket, pieces)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
