@@ -214,17 +214,26 @@ describe('ingest', () => {
   ])
   const packed = gzipSync(tar)
 
-  const ingest = async (
-    blob: Buffer,
-    change: { digest?: Buffer; sizeBytes?: number; diffId?: Buffer; ratio?: number; tarBytes?: number } = {},
-  ) => {
+  interface Change {
+    readonly digest?: Buffer
+    readonly sizeBytes?: number
+    readonly diffId?: Buffer
+    readonly ratio?: number
+    readonly tarBytes?: number
+    /** Of which the blob is; undefined for the small one above. */
+    readonly of?: Buffer
+    readonly pieceBytes?: number
+  }
+
+  const ingest = async (blob: Buffer, change: Change = {}) => {
+    const { of: content = tar, pieceBytes = 1000 } = change
     const folder = mkdtempSync(join(tmpdir(), 'loam-ingest-'))
     try {
       const tarPath = join(folder, 'layer.tar')
       let entries: number | undefined
       const request = {
         blob: { digest: digestOf(change.digest ?? blob), sizeBytes: change.sizeBytes ?? blob.length },
-        diffId: parseDiffId(digestOf(change.diffId ?? tar)),
+        diffId: parseDiffId(digestOf(change.diffId ?? content)),
         tarPath,
         syncEarly: true,
         lazyIndex: false,
@@ -234,9 +243,9 @@ describe('ingest', () => {
           tarBytes: change.tarBytes ?? 2 ** 40,
         },
       }
-      const { tarBytes } = await ingestLayer(pieces(blob, 1000), request, (tree) => {
+      const { tarBytes } = await ingestLayer(pieces(blob, pieceBytes), request, (tree) => {
         entries = tree.entryCount
-        assert.ok(readFileSync(tarPath).equals(tar), 'the tar is whole when artifacts are derived')
+        assert.ok(readFileSync(tarPath).equals(content), 'the tar is whole when artifacts are derived')
       })
       return { tarBytes, entries }
     } finally {
@@ -267,6 +276,37 @@ describe('ingest', () => {
     await fails(ingest(flipped, { digest: packed }), 'DIGEST_MISMATCH')
     await fails(ingest(flipped), 'COMPRESSION_INVALID')
     await fails(ingest(Buffer.from('no tar at all, but bytes'.repeat(50))), 'TAR_INVALID')
+  })
+
+  test('ingest of a large blob keeps just the tar, and refuses a blob that is cut off or changed, whatever its pieces', async () => {
+    const large = buildTar([
+      { name: 'f', data: randomBytes(1_500_000) },
+      { name: 'g', data: Buffer.alloc(2_000_000, 'a text that can be packed, ') },
+    ])
+    const cases = fc.record({
+      packed: fc.constantFrom(gzipSync(large), zstdCompressSync(large), large),
+      pieceBytes: fc.oneof(
+        fc.integer({ min: 500, max: 300_000 }),
+        fc.integer({ min: (256 << 10) - 2, max: (256 << 10) + 2 }),
+        fc.integer({ min: 1 << 20, max: 4 << 20 }),
+      ),
+      spoiledAt: fc.option(fc.nat(), { nil: undefined }),
+      isCut: fc.boolean(),
+    })
+    await fc.assert(
+      fc.asyncProperty(cases, async ({ packed: whole, pieceBytes, spoiledAt, isCut }) => {
+        const options = { of: large, pieceBytes, digest: whole, sizeBytes: whole.length }
+        if (spoiledAt === undefined) {
+          assert.deepEqual(await ingest(whole, options), { tarBytes: large.length, entries: 2 })
+          return
+        }
+        const at = 10 + (spoiledAt % (whole.length - 10))
+        const spoiled = Buffer.from(isCut ? whole.subarray(0, at) : whole)
+        if (!isCut) spoiled[at] = (spoiled[at] ?? 0) ^ 1
+        await fails(ingest(spoiled, options), isCut ? 'SIZE_MISMATCH' : 'DIGEST_MISMATCH')
+      }),
+      { numRuns: rounds(60, 15) },
+    )
   })
 
   test('ingest stops a decompression bomb while it expands', async () => {
