@@ -1,12 +1,13 @@
 import * as v from 'valibot'
 import type { SnapshotAdoption } from '../app/index.ts'
+import type { FetchedContent } from '../images/index.ts'
 import type {
   SnapshotImportReport,
   SnapshotInfo,
   SnapshotMount,
   SnapshotUsage,
 } from '../snapshotter/index.ts'
-import { imageFields, PullEventSchema } from './fetch.ts'
+import { fetchFields, imageFields, PullEventSchema } from './fetch.ts'
 import { commitFields, PulledImageSchema } from './images.ts'
 import { download, operation } from './operation.ts'
 import { count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
@@ -42,6 +43,21 @@ const ImportReportSchema = matching<SnapshotImportReport>()(
 
 const AdoptionSchema = matching<SnapshotAdoption>()(
   v.object({ digest, layers: count, snapshots: list(v.string()) }),
+)
+
+const FetchedContentSchema = matching<FetchedContent>()(
+  v.object({
+    namespace: v.string(),
+    name: v.string(),
+    digest,
+    blobs: list(
+      v.object({
+        digest,
+        sizeBytes: count,
+        from: v.picklist(['exists', 'store', 'retained', 'source']),
+      }),
+    ),
+  }),
 )
 
 const key = v.strictObject({ key: v.string() })
@@ -152,6 +168,14 @@ export const SNAPSHOTS = {
       'Turn the snapshots that clients have unpacked the layers of an image to into layers of the store.',
     request: v.strictObject({ ...imageFields, image: text }),
     result: AdoptionSchema,
+    event: PullEventSchema,
+  }),
+  'snapshots.fetchContent': operation({
+    method: 'POST',
+    path: '/v1/snapshots/fetch-content',
+    summary: 'Bring the missing blobs of an image of containerd into its content store.',
+    request: v.strictObject({ ...fetchFields, image: text, namespace: v.optional(text) }),
+    result: list(FetchedContentSchema),
     event: PullEventSchema,
   }),
   'snapshots.import': operation({

@@ -5,6 +5,9 @@ import {
   type CommitOptions,
   createRemoteLayers,
   type DiffOptions,
+  fetchContent,
+  type FetchContentOptions,
+  type FetchedContent,
   type ImageOptions,
   type Images,
   type ImageServices,
@@ -14,6 +17,7 @@ import {
   writeDiff,
 } from '../images/index.ts'
 import { chainIds, type Digest } from '../image/index.ts'
+import { ContainerdContent } from '../nodes/index.ts'
 import { observeFetch } from '../stores/index.ts'
 import {
   importSnapshots,
@@ -62,6 +66,9 @@ export interface SnapshotServices
     | 'hasPolicy'
     | 'ingest'
     | 'provisioner'
+    | 'configuration'
+    | 'blobs'
+    | 'retained'
   > {
   readonly makeSnapshotter: (remote?: RemoteLayers) => Snapshotter
 }
@@ -152,6 +159,24 @@ export class Snapshots {
       await snapshotter.cleanup()
       return { digest: stored.record.digest, layers: diffIds.length, snapshots }
     })
+  }
+
+  /**
+   * Brings the missing blobs of an image of containerd into its content store (`containerd_socket`), so that it can export and push the image: those that the
+   * store has or that were retained, and otherwise from the image's source. All are verified. What was written stays on failure.
+   * @throws IMAGE_NOT_FOUND if containerd does not have the image, LAYER_NOT_FOUND, DAEMON_UNAVAILABLE, NO_SPACE, and the errors of registries
+   */
+  async fetchContent(image: string, options: FetchContentOptions = {}): Promise<FetchedContent[]> {
+    const { activity, configuration } = this.#services
+    return observeFetch(
+      { activity, operation: 'snapshots.fetchContent', attributes: { image } },
+      options,
+      async (own) =>
+        cancelable(own.signal, `fetch the content of ${image}`, async () => {
+          using containerd = new ContainerdContent(configuration.values.containerd_socket)
+          return await fetchContent(this.#services, containerd, image, own)
+        }),
+    )
   }
 
   /**

@@ -1,7 +1,14 @@
 import { createWriteStream } from 'node:fs'
 import type { SnapshotAdoption, SnapshotImportOptions, Snapshots } from '../app/index.ts'
 import { isLoamError } from '../errors/index.ts'
-import type { CommitOptions, DiffOptions, ImageOptions, PulledImage } from '../images/index.ts'
+import type {
+  CommitOptions,
+  DiffOptions,
+  FetchContentOptions,
+  FetchedContent,
+  ImageOptions,
+  PulledImage,
+} from '../images/index.ts'
 import type {
   Labels,
   SnapshotCommitOptions,
@@ -11,7 +18,14 @@ import type {
   Snapshotter,
   SnapshotUsage,
 } from '../snapshotter/index.ts'
-import { absolute, absoluteImage, descriptorOf, type RemoteFetchOptions, toImageFields } from './requests.ts'
+import {
+  absolute,
+  absoluteImage,
+  descriptorOf,
+  type RemoteFetchOptions,
+  toFetchFields,
+  toImageFields,
+} from './requests.ts'
 import type { Transport } from './transport.ts'
 
 /** The snapshots of a daemon's store: the operations of `Snapshots`, with the same results and errors. */
@@ -72,6 +86,21 @@ export class RemoteSnapshots implements Omit<Pick<Snapshots, keyof Snapshots>, '
   async adopt(image: string, options: RemoteFetchOptions<ImageOptions> = {}): Promise<SnapshotAdoption> {
     const request = { ...toImageFields(options), image: absoluteImage(image) }
     return this.#transport.call('snapshots.adopt', request, options)
+  }
+
+  /** Brings the missing blobs of an image into the content store of containerd, as `Snapshots.fetchContent`. */
+  async fetchContent(
+    image: string,
+    options: RemoteFetchOptions<FetchContentOptions> = {},
+  ): Promise<FetchedContent[]> {
+    const { namespace } = options
+    return [
+      ...(await this.#transport.call(
+        'snapshots.fetchContent',
+        { ...toFetchFields(options), image, namespace },
+        options,
+      )),
+    ]
   }
 
   /** Copies the snapshots of another snapshotter, as `Snapshots.import`. */

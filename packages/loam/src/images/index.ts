@@ -1,5 +1,11 @@
 export type { PruneImagesOptions } from './garbage-collection.ts'
 export type { DiskMount, ImageDisk } from './image-disk.ts'
+export {
+  fetchContent,
+  type FetchContentOptions,
+  type FetchedBlob,
+  type FetchedContent,
+} from './fetch-content.ts'
 export type { HistoryLayer, HistoryStep, ImageHistory } from './history.ts'
 export { configOfRootfs } from './image-config.ts'
 export { appcManifestOf, describePulled } from './image-list.ts'

@@ -13,8 +13,9 @@ import {
   replaceLayers,
 } from '../image/index.ts'
 import { checkPin, type ImageLayerRecord, type ImageRecord } from '../metadata/index.ts'
+import { isGone } from './blob-supply.ts'
 import type { IndexedImage } from './index-image.ts'
-import { BlobPusher, type BlobRoute, isGone, type PushServices, type PushTarget } from './push-blobs.ts'
+import { BlobPusher, type BlobRoute, type PushServices, type PushTarget } from './push-blobs.ts'
 import type { ImageOptions } from './requests.ts'
 
 /** Maximum depth of nested indexes. */

@@ -49,6 +49,10 @@ export interface ContainerdNode {
   readonly isOnFileSystemOf: (path: string, other: string) => boolean | undefined
 }
 
+/** The blobs of layers that Loam fetches are not in the content store. */
+const NAMES_LAYERS =
+  'containerd names image and layer to Loam; `loam snapshot fetch IMAGE` brings the blobs that exports and pushes need'
+
 /** A node with what follows from it. */
 interface Context extends ContainerdNode {
   readonly release: Release
@@ -150,7 +154,7 @@ function checkExports({ proxy, release, setup, settings, loam }: Context): NodeF
   if (proxy === undefined || !takesAnnotationsByExport(release)) return []
   const what = 'annotations'
   if (proxy.exports['enable_remote_snapshot_annotations'] === 'true') {
-    return [{ status: 'right', what, message: 'containerd names image and layer to Loam' }]
+    return [{ status: 'right', what, message: NAMES_LAYERS }]
   }
   const message = 'containerd does not name image and layer to Loam, so that it unpacks all layers itself'
   return [{ status: 'missing', what, message, write: proxyPluginText(setup, release) }]
@@ -233,7 +237,7 @@ function checkCriAnnotations({ settings, release, setup }: Context): NodeFinding
     return [{ status: 'note', what, message }]
   }
   if (areAnnotationsDisabled === false) {
-    return [{ status: 'right', what, message: 'CRI names image and layer to Loam' }]
+    return [{ status: 'right', what, message: NAMES_LAYERS }]
   }
   const message = 'CRI does not name image and layer to Loam, so that containerd unpacks all layers itself'
   return [{ status: 'missing', what, message, write: criText(setup, release) }]

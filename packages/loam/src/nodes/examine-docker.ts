@@ -63,11 +63,15 @@ function checkRunning(running: RunningDocker | string, socket: string): NodeFind
   return [
     { status: 'right', what, message: `${version} answers at ${socket}` },
     driver === SNAPSHOTTER_NAME && isSnapshotter
-      ? { status: 'right', what, message: `it uses the snapshotter ${driver}` }
+      ? { status: 'right', what, message: usesLoam(driver) }
       : { status: 'wrong', what, message: `the Docker that runs uses ${driver}`, run },
     ...(isOwn ? [ownContainerd(containerd)] : []),
     ...(parseRelease(version).major >= FETCHES_ALL ? [fetchesAll(version)] : []),
   ]
+}
+
+function usesLoam(driver: string): string {
+  return `it uses the snapshotter ${driver}; before \`docker save\` and pushes of commits run \`loam snapshot fetch IMAGE\`, unless Loam is a differ`
 }
 
 function ownContainerd(address: string): NodeFinding {

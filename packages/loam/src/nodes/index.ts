@@ -4,6 +4,11 @@ export {
   IMAGE_SERVICE_SOCKET,
   SNAPSHOTTER_SOCKET,
 } from './containerd-config.ts'
+export {
+  type ContainerdCall,
+  ContainerdContent,
+  type ContainerdImage,
+} from './containerd-content.ts'
 export { dockerConfig } from './docker-config.ts'
 export { type ClientExamination, examineClient } from './examine-client.ts'
 export { examineContainerd } from './examine-containerd.ts'

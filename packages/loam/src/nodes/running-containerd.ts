@@ -1,8 +1,8 @@
 // Asks a running containerd about itself, by two of its services (api/services/version/v1/version.proto and
 // api/services/introspection/v1/introspection.proto; the numbers below are those of the fields).
-import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
 import { isErrno } from '../errors/index.ts'
 import { callGrpc } from './grpc-call.ts'
+import { readEntry, readFields } from './protobuf.ts'
 
 /** A plugin that containerd knows. */
 export interface LoadedPlugin {
@@ -34,19 +34,6 @@ export async function askContainerd(socket: string): Promise<RunningContainerd |
     if (isErrno(error, 'ECONNREFUSED')) return 'nothing listens there'
     if (isErrno(error, 'EACCES')) return 'permission denied'
     return error instanceof Error ? error.message : String(error)
-  }
-}
-
-type Fields = Readonly<Record<number, (reader: BinaryReader) => void>>
-
-/** Reads the fields of a message, and skips those that are not named. */
-function readFields(bytes: Uint8Array, fields: Fields): void {
-  const reader = new BinaryReader(bytes)
-  while (reader.pos < reader.len) {
-    const [number, type] = reader.tag()
-    const read = fields[number]
-    if (read === undefined || type !== WireType.LengthDelimited) reader.skip(type, number)
-    else read(reader)
   }
 }
 
@@ -92,17 +79,4 @@ function readPlugin(bytes: Uint8Array): LoadedPlugin {
     },
   })
   return { ...plugin, exports, capabilities }
-}
-
-function readEntry(bytes: Uint8Array): [string, string] {
-  const entry: [string, string] = ['', '']
-  readFields(bytes, {
-    1: (reader) => {
-      entry[0] = reader.string()
-    },
-    2: (reader) => {
-      entry[1] = reader.string()
-    },
-  })
-  return entry
 }

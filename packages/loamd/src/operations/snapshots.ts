@@ -1,6 +1,13 @@
 import type { Loam, Snapshotter } from 'loamfs'
 import type { Downloads, RequestOf } from 'loamfs/internal'
-import { type Actions, checkFile, checkPlace, type Context, toImageOptions } from './context.ts'
+import {
+  type Actions,
+  checkFile,
+  checkPlace,
+  type Context,
+  toFetchOptions,
+  toImageOptions,
+} from './context.ts'
 
 const snapshotters = new WeakMap<Loam, Snapshotter>()
 
@@ -43,6 +50,8 @@ export const SNAPSHOT_ACTIONS: Actions<'snapshots'> = {
     }),
   'snapshots.adopt': async (context, { image, ...request }) =>
     context.loam.snapshots.adopt(await checkPlace(image), toImageOptions(context, request)),
+  'snapshots.fetchContent': async (context, { image, namespace, ...request }) =>
+    context.loam.snapshots.fetchContent(image, { ...toFetchOptions(context, request), namespace }),
   'snapshots.import': async ({ loam, signal }, { directory }) => loam.snapshots.import(directory, { signal }),
 }
 

@@ -9,11 +9,12 @@ import { parse as parseToml } from 'smol-toml'
 import { hostPlatform } from '../../../loam/src/linux/index.ts'
 import { tableIn } from '../../../loam/src/nodes/containerd-files.ts'
 import { CRI_IMAGES, CRI_OLD, readContainerdSettings } from '../../../loam/src/nodes/containerd-settings.ts'
+import type { FetchedContent } from '../../../loam/src/index.ts'
 import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { containerdConfig, type NodeFinding, type NodeReport } from '../../../loam/src/nodes/index.ts'
 import { CONTAINERD_1, CONTAINERD_2, type ContainerdRelease } from '../support/containerd-release.ts'
 import { Cri } from '../support/cri.ts'
-import { DaemonWorld, ok, pushImage, until } from '../support/world.ts'
+import { DaemonWorld, must, ok, pushImage, until } from '../support/world.ts'
 
 const LOAM = ['--snapshotter', 'loam'] as const
 const IDLE = ['/bin/sh', '-c', 'sleep 1000']
@@ -140,6 +141,29 @@ function testRelease(release: ContainerdRelease): void {
     assert.equal(statSync(path).dev, statSync(world.root).dev)
     await cri.removeContainer(id)
     await cri.removePod(pod)
+    await cri.removeImage(image)
+  })
+
+  test('containerd exports what Loam has fetched once loam snapshot fetch has brought the blobs', async () => {
+    await cri.pull(image)
+    const archive = world.path('exported.tar')
+    const fetch = (...words: readonly string[]) =>
+      world.loam('--json', '--containerd-socket', world.containerdSocket, 'snapshot', 'fetch', ...words)
+    assert.notEqual(world.ctrIn('k8s.io', 'images', 'export', archive, image).status, 0)
+    const none = fetch('--namespace', 'none', image)
+    assert.match(none.stderr, /IMAGE_NOT_FOUND/)
+    const [fetched] = JSON.parse(ok(fetch(image)).stdout) as FetchedContent[]
+    const [config, ...layers] = fetched?.blobs ?? []
+    assert.deepEqual([config?.from, layers.map(({ from }) => from)], ['exists', ['source', 'source']])
+    assert.match(pods('images', 'check', `name==${image}`), /complete \(3\/3\)/)
+    pods('images', 'export', archive, image)
+    assert.equal(must('tar', '-tf', archive).match(/blobs\/sha256\/./g)?.length, 4)
+    // Its garbage collection runs when an image is removed.
+    pods('images', 'tag', image, 'other.example/tiny:1')
+    pods('images', 'rm', '--sync', 'other.example/tiny:1')
+    assert.match(pods('images', 'check', `name==${image}`), /complete \(3\/3\)/)
+    const again = JSON.parse(ok(fetch(image)).stdout) as FetchedContent[]
+    assert.deepEqual(new Set(again[0]?.blobs.map(({ from }) => from)), new Set(['exists']))
     await cri.removeImage(image)
   })
 

@@ -142,6 +142,25 @@ describe('Docker 28 with snapshots of Loam', { skip: WITHOUT_NEWEST }, () => {
     assert.equal(runs('--rm', target, '/bin/cat', '/etc/built'), 'built')
   })
 
+  test('Docker saves an image and pushes a commit of it once loam snapshot fetch has brought the blobs', () => {
+    does('pull', '--quiet', image)
+    runs('--name', 'changed', image, '/bin/sh', '-c', 'echo changed > /etc/new')
+    const target = `${world.registryHost}/committed:2`
+    does('commit', 'changed', target)
+    // The image is in no registry: its lower layers are those of the other.
+    const places = ['--containerd-socket', world.containerdSocket] as const
+    ok(world.loam(...places, 'snapshot', 'fetch', '--namespace', MOBY, target))
+    const archive = world.path('fetched.tar')
+    does('save', '--output', archive, image)
+    const entries = must('tar', '-tf', archive).match(/blobs\/sha256\/[0-9a-f]{64}/g)
+    assert.ok((entries?.length ?? 0) >= 4)
+    does('push', '--quiet', target)
+    does('rm', '--force', 'changed')
+    does('rmi', '--force', image, target)
+    does('load', '--quiet', '--input', archive)
+    assert.equal(runs('--rm', image, '/bin/cat', '/etc/hello'), 'tiny:1')
+  })
+
   test('containers of Docker run on while loamd is killed, and it pulls again afterwards', async () => {
     does('pull', '--quiet', image)
     runs('--detach', '--name', 'long', image, '/bin/sh', '-c', 'sleep 1000')

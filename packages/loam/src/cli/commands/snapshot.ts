@@ -3,11 +3,14 @@ import { imageIn } from '../../images/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import {
+  addFetchOptions,
   addPullOptions,
+  type FetchFlags,
   type NamingFlags,
   type PullFlags,
   repeated,
   replaceOption,
+  toFetchOptions,
   toImageOptions,
 } from '../image-options.ts'
 import { modeOption } from '../output-mode.ts'
@@ -28,6 +31,7 @@ export function addSnapshot(program: Command, host: Host): void {
   addDiff(snapshot, host)
   addCommit(snapshot, host)
   addAdopt(snapshot, host)
+  addFetch(snapshot, host)
   addImport(snapshot, host)
 }
 
@@ -202,6 +206,35 @@ function addAdopt(parent: Command, host: Host): void {
         const options = { ...toImageOptions(flags), signal, onEvent: progress.onEvent }
         const adoption = await loam.snapshots.adopt(image, options)
         output.result({ ...adoption, notes: progress.notes }, () => [...adoption.snapshots])
+      })
+    })
+}
+
+function addFetch(parent: Command, host: Host): void {
+  addFetchOptions(addGlobalOptions(parent.command('fetch <image>')))
+    .description(
+      'bring the missing blobs of an image of containerd into its content store, for ctr export, push and docker save',
+    )
+    .option('--namespace <name>', 'namespace of containerd; without it, all that have the image')
+    .addHelpText(
+      'after',
+      `
+  loam snapshot fetch debian:12
+  loam snapshot fetch --namespace moby debian:12 && docker save --output debian.tar debian:12`,
+    )
+    .action(async (image: string, flags: FetchFlags & GlobalOptions & { readonly namespace?: string }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
+        const { onEvent } = new PullProgress(output)
+        const options = { ...toFetchOptions(flags), namespace: flags.namespace, signal, onEvent }
+        const images = await loam.snapshots.fetchContent(image, options)
+        output.result(images, () =>
+          formatTable(
+            ['NAMESPACE', 'BLOB', 'SIZE', 'FROM'],
+            images.flatMap(({ namespace, blobs }) =>
+              blobs.map(({ digest, sizeBytes, from }) => [namespace, digest, formatBytes(sizeBytes), from]),
+            ),
+          ),
+        )
       })
     })
 }
