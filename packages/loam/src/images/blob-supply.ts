@@ -11,7 +11,7 @@ import type { ImageOptions } from './requests.ts'
 import type { ImageServices } from './services.ts'
 
 /** Where a blob came from: the store, the retained blobs, or a source. */
-export type BlobOrigin = 'store' | 'retained' | 'source'
+type BlobOrigin = 'store' | 'retained' | 'source'
 
 /** What is known about a blob. */
 export interface WantedBlob {

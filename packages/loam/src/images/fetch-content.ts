@@ -11,7 +11,7 @@ import {
 } from '../image/index.ts'
 import type { ContainerdCall, ContainerdContent, ContainerdImage } from '../nodes/index.ts'
 import { counting, isForeign } from '../exports/index.ts'
-import { type BlobOrigin, BlobSupply } from './blob-supply.ts'
+import { BlobSupply } from './blob-supply.ts'
 import { layerIn } from './layer-labels.ts'
 import type { FetchOptions } from './requests.ts'
 import type { ImageServices } from './services.ts'
@@ -38,7 +38,7 @@ export interface FetchedBlob {
   /** Its size. */
   readonly sizeBytes: number
   /** Where it came from: `exists` if containerd had it, the store, the retained blobs, or its source. */
-  readonly from: 'exists' | BlobOrigin
+  readonly from: 'exists' | 'store' | 'retained' | 'source'
 }
 
 /** An image of a namespace of containerd whose blobs are all in its content store. */
