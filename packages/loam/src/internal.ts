@@ -55,6 +55,7 @@ export {
   createPipe,
   endWithoutHandlers,
   findListener,
+  type FileRights,
   hostPlatform,
   isRoot,
   listenOnUnixSocket,
@@ -69,6 +70,7 @@ export {
   unlinkIfThere,
   unmountAllLater,
   writeWhenPossible,
+  withFileRights,
 } from './linux/index.ts'
 export { LEFT_OPERATION, leftByError, tellLeft } from './images/index.ts'
 export { writablePaths } from './backends/index.ts'

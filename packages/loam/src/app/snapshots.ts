@@ -17,6 +17,7 @@ import {
   writeDiff,
 } from '../images/index.ts'
 import { chainIds, type Digest } from '../image/index.ts'
+import { requireOwnRights } from '../linux/index.ts'
 import { ContainerdContent } from '../nodes/index.ts'
 import { observeFetch } from '../stores/index.ts'
 import {
@@ -185,9 +186,11 @@ export class Snapshots {
    */
   async import(directory: string, { signal }: SnapshotImportOptions = {}): Promise<SnapshotImportReport> {
     return this.#services.activity.observe('snapshots.import', { directory }, async () =>
-      cancelable(signal, `import ${directory}`, async () =>
-        importSnapshots(this.open(), this.#services, resolve(this.#services.cwd, directory), signal),
-      ),
+      cancelable(signal, `import ${directory}`, async () => {
+        const path = resolve(this.#services.cwd, directory)
+        requireOwnRights(path)
+        return importSnapshots(this.open(), this.#services, path, signal)
+      }),
     )
   }
 }

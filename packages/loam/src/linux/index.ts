@@ -133,6 +133,7 @@ export {
 export { withUserNamespace } from './user-namespace.ts'
 export { canConnect, findListener } from './can-connect.ts'
 export { listenOnUnixSocket, sendDatagram } from './unix-socket.ts'
+export { asCaller, type FileRights, requireOwnRights, withFileRights } from './file-rights.ts'
 export { peerGroups, peerUser } from './peer.ts'
 export {
   findProgram,
@@ -167,7 +168,7 @@ export {
   type Rootless,
 } from './rootless.ts'
 export { UnattachedMount } from './unattached-mount.ts'
-export { kindOf, openRegular, readRegular } from './regular-file.ts'
+export { kindOf, openInput, openRegular, readInput, readRegular } from './regular-file.ts'
 export { TrustedDirectory } from './trusted-directory.ts'
 export { createDirectories } from './create-directory.ts'
 export { createFolders, removeFolders } from './folders.ts'

@@ -34,6 +34,9 @@ const SYS_MOUNT_SETATTR = 442
 const SYS_QUOTACTL_FD = 443
 const SYS_STATMOUNT = 457
 // Older, and a number of its own on x86_64; musl has no wrapper for it.
+const SYS_SETGROUPS = process.arch === 'x64' ? 116 : 159
+const SYS_SETFSUID = process.arch === 'x64' ? 122 : 151
+const SYS_SETFSGID = process.arch === 'x64' ? 123 : 152
 const SYS_RENAMEAT2 = process.arch === 'x64' ? 316 : 276
 
 export interface Libc {
@@ -67,6 +70,10 @@ export interface Libc {
   readonly getrlimit: (resource: number, limits: Buffer) => number
   readonly setrlimit: (resource: number, limits: Buffer) => number
   readonly clockGettime: (clock: number, time: Buffer) => number
+  /** Of this thread alone: the calls of the C library would change all threads. */
+  readonly setgroups: (count: number, groups: Buffer) => number
+  readonly setfsuid: (userId: number) => number
+  readonly setfsgid: (groupId: number) => number
   readonly openat: (dirFd: number, path: Path, flags: number, mode: number) => number
   readonly openat2: (dirFd: number, path: Path, how: Buffer, size: number) => number
   readonly mkdirat: (dirFd: number, path: Path, mode: number) => number
@@ -179,6 +186,7 @@ function bind(): Libc {
   return {
     ...bindSockets(call),
     ...bindEvents(call),
+    ...bindIds(syscall),
     openat: call('openat', `int openat(int d, ${P}p, int flags, uint32_t mode)`),
     openat2: syscall('openat2', SYS_OPENAT2, `long d, ${P}p, ${P}how, size_t size`),
     mkdirat: call('mkdirat', `int mkdirat(int d, ${P}p, uint32_t mode)`),
@@ -253,6 +261,16 @@ function bindSockets(call: Call): Pick<Libc, 'socket' | 'bind' | 'listen' | 'sen
     bind: call('bind', `int bind(int fd, ${P}a, uint32_t size)`),
     listen: call('listen', 'int listen(int fd, int backlog)'),
     sendto: call('sendto', `long sendto(int fd, ${P}b, size_t n, int flags, ${P}a, uint32_t size)`),
+  }
+}
+
+function bindIds(
+  syscall: (name: string, number: number, parameters: string) => (...args: readonly unknown[]) => number,
+): Pick<Libc, 'setgroups' | 'setfsuid' | 'setfsgid'> {
+  return {
+    setgroups: syscall('setgroups', SYS_SETGROUPS, 'long count, const void *groups'),
+    setfsuid: syscall('setfsuid', SYS_SETFSUID, 'long id'),
+    setfsgid: syscall('setfsgid', SYS_SETFSGID, 'long id'),
   }
 }
 

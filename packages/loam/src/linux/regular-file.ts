@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
 import { O_PATH } from './libc.ts'
+import { asCaller } from './file-rights.ts'
 import { reopenRegular } from './open-beneath.ts'
 
 /** Major 1, minor 3 (Linux's devices.txt). */
@@ -42,6 +43,16 @@ export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'S
   } finally {
     closeSync(fd)
   }
+}
+
+/** Opens a file that a caller names, as `openRegular`, with the rights of that caller. */
+export function openInput(path: string): number {
+  return asCaller(path, () => openRegular(path))
+}
+
+/** Reads a file that a caller names, as `readRegular`, with the rights of that caller. */
+export function readInput(path: string, maxBytes: number): Buffer {
+  return asCaller(path, () => readRegular(path, maxBytes))
 }
 
 function notRegular(path: string, stats: Stats, code: ErrorCode): LoamError {

@@ -2,7 +2,7 @@ import { closeSync, existsSync, lstatSync, readSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { checkDocumentSize, type DocumentKind, type DocumentLimits, limitOf } from '../image/index.ts'
-import { kindOf, openRegular, readRegular } from '../linux/index.ts'
+import { kindOf, openInput, readInput } from '../linux/index.ts'
 import { streamFile } from './blob-file.ts'
 import type { OpenBlobOptions } from './image-source.ts'
 import { scanTarFile } from './tar-scan.ts'
@@ -47,7 +47,7 @@ export function folderFiles(folder: string, limits: DocumentLimits): ArchiveFile
       if (size === undefined) return undefined
       const limit = limitOf(kind, limits)
       checkDocumentSize(`read ${path(name)}`, size, limit)
-      return readRegular(path(name), limit.maxBytes)
+      return readInput(path(name), limit.maxBytes)
     },
     findFolder: (name) => {
       const isFolder = lstatSync(path(name), { throwIfNoEntry: false })?.isDirectory() ?? false
@@ -137,7 +137,7 @@ function readRange(path: string, member: ArchiveMember): Buffer {
   // Documents are small.
   const whole = Buffer.alloc(member.sizeBytes)
   let done = 0
-  const fd = openRegular(path)
+  const fd = openInput(path)
   try {
     while (done < whole.length) {
       const read = readSync(fd, whole, done, whole.length - done, member.offset + done)

@@ -9,7 +9,7 @@ import {
   splitDigest,
   startDigest,
 } from '../image/index.ts'
-import { openRegular } from '../linux/index.ts'
+import { openInput } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
 import type { OpenBlobOptions } from './image-source.ts'
@@ -33,7 +33,7 @@ export async function* streamFile(
   range: { readonly start?: number | undefined; readonly end?: number } = {},
 ): AsyncGenerator<Buffer> {
   try {
-    const fd = openRegular(path)
+    const fd = openInput(path)
     const options = {
       start: range.start ?? 0,
       end: range.end ?? Infinity,

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { type DiffId, MEDIA_TYPES } from '../image/index.ts'
-import type { IdMapping } from '../linux/index.ts'
+import { type IdMapping, requireOwnRights } from '../linux/index.ts'
 import { streamFile } from './blob-file.ts'
 import type { ConvertedLayer } from './converted.ts'
 
@@ -28,6 +28,7 @@ export async function folderLayer(
   packer: FolderPacker,
   options: FolderLayerOptions,
 ): Promise<ConvertedLayer & { readonly diffId: DiffId }> {
+  requireOwnRights(folder)
   const path = packer.newPath()
   await packer.pack(folder, path, options)
   const diffId = await packer.hash(path, options.signal)

@@ -26,7 +26,7 @@ import {
   type DiffId,
   formatConfig,
 } from '../image/index.ts'
-import { readRegular } from '../linux/index.ts'
+import { readInput } from '../linux/index.ts'
 import { registryLocation } from '../policy/index.ts'
 import { MAX_LAYERS } from '../tree/index.ts'
 import { type FolderPacker, folderLayer } from './folder-layer.ts'
@@ -51,7 +51,7 @@ export interface MesosDockerImage {
 export function listMesosDockerImages(storeDir: string): MesosDockerImage[] {
   const path = join(storeDir, 'storedImages')
   if (!existsSync(path)) return []
-  const bytes = readRegular(path, MAX_STORED_IMAGES_BYTES)
+  const bytes = readInput(path, MAX_STORED_IMAGES_BYTES)
   // A power cut left it empty; Mesos reads that as no images.
   if (bytes.length === 0) return []
   if (bytes.length < 4) throw invalid(path, 'it is cut off')
@@ -212,7 +212,7 @@ function readConfig(layersDir: string, digest: Digest, limits: DocumentLimits): 
   if (stats === undefined || !stats.isFile()) throw invalid(path, 'the config is missing')
   const limit = limitOf('config', limits)
   checkDocumentSize(`read ${path}`, stats.size, limit)
-  const bytes = readRegular(path, limit.maxBytes)
+  const bytes = readInput(path, limit.maxBytes)
   if (digestOf(bytes) !== digest)
     throw new LoamError('DIGEST_MISMATCH', `verify ${path}: it has another digest`)
   return bytes
@@ -229,7 +229,7 @@ function configOfTop(layersDir: string, layerIds: readonly string[], diffIds: re
   if (top === undefined) throw invalid(layersDir, 'an image has no layer')
   const path = join(layersDir, top, 'json')
   try {
-    return configOfV1(parseV1Json(readRegular(path, MAX_V1_JSON_BYTES), path), diffIds)
+    return configOfV1(parseV1Json(readInput(path, MAX_V1_JSON_BYTES), path), diffIds)
   } catch (error) {
     throw toLoamError(error, `read ${path}`)
   }

@@ -2,7 +2,7 @@ import { closeSync, existsSync, readSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
-import { openRegular } from '../linux/index.ts'
+import { openInput } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
 import { distinctLocations, fileLocation, type ImageLocation, registryLocation } from '../policy/index.ts'
@@ -302,7 +302,7 @@ function isPipe(path: string): boolean {
 
 function isPacked(path: string): boolean {
   const head = Buffer.alloc(6)
-  const fd = openRegular(path)
+  const fd = openInput(path)
   try {
     readSync(fd, head)
   } finally {

@@ -3,7 +3,7 @@ import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrno, LoamError, throwIfAborted } from '../errors/index.ts'
 import { SequentialWriter } from '../content/index.ts'
-import { kindOf } from '../linux/index.ts'
+import { asCaller, kindOf } from '../linux/index.ts'
 import { overLimit } from '../tree/index.ts'
 
 /** Names standard input. */
@@ -148,7 +148,7 @@ async function* readDescriptor(
 
 /** Reads a named pipe, and waits for a writer first: a pipe without one reads as ended. */
 async function* readNamedPipe(path: string, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const fd = asCaller(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK))
   try {
     const chunk = Buffer.alloc(CHUNK_BYTES)
     let hasWriter = false

@@ -3,7 +3,7 @@
  */
 import { closeSync, readSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
-import { openRegular } from '../linux/index.ts'
+import { openInput } from '../linux/index.ts'
 import {
   formatTarHeader,
   type TarEntry,
@@ -20,7 +20,7 @@ export async function* copyTar(
   tarPath: string,
   change: (entry: TarEntry) => TarEntryInput | undefined,
 ): AsyncGenerator<Buffer> {
-  const fd = openRegular(tarPath)
+  const fd = openInput(tarPath)
   try {
     for (const entry of readEntries(fd)) {
       const changed = change(entry)

@@ -1,5 +1,11 @@
 import type { Loam } from 'loamfs'
-import { currentRequest, loadCommandLine, toLoamError, withRequest } from 'loamfs/internal'
+import {
+  currentRequest,
+  type FileRights as Rights,
+  loadCommandLine,
+  toLoamError,
+  withRequest,
+} from 'loamfs/internal'
 import type { CommandConnection } from '../http/server.ts'
 import type { Log } from '../log.ts'
 import type { DaemonState } from '../operations/context.ts'
@@ -7,7 +13,7 @@ import { readRequestContext, REQUEST_ID } from '../request-context.ts'
 import { CallerHost } from './caller-host.ts'
 import { Channel } from './channel.ts'
 import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
-import { findOtherRights, ownRights, type Rights, rightsOfPeer } from './peer.ts'
+import { findOtherRights, ownRights, rightsOfPeer, withRightsOf } from './peer.ts'
 import { findOwnVariable, findProcessVariable, identify } from './surroundings.ts'
 
 /** Time limit for the client's request. */
@@ -75,7 +81,7 @@ export class CommandService {
   }
 
   async #run(request: CommandRequest, host: CallerHost, channel: Channel, rights: Rights): Promise<void> {
-    const { log, version, requests } = this.#options
+    const { loam, log, version, requests } = this.#options
     const startMs = performance.now()
     const { requestId: id } = currentRequest()
     requests.set(host, { id, operation: 'command', startedAtMs: Date.now() })
@@ -86,7 +92,7 @@ export class CommandService {
         return
       }
       const { runCommandLine } = await loadCommandLine()
-      const status = await runCommandLine(request.args, version, host)
+      const status = await withRightsOf(rights, loam, async () => runCommandLine(request.args, version, host))
       channel.end({ exit: status })
       log.debug('ran a command', { status, durationMs: performance.now() - startMs })
     } catch (error) {

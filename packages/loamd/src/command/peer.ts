@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
-import { peerGroups, peerUser } from 'loamfs/internal'
+import type { Loam } from 'loamfs'
+import { type FileRights as Rights, peerGroups, peerUser, withFileRights } from 'loamfs/internal'
 import type { CommandRequest, SelfReason } from './messages.ts'
 
 /** Commands whose outcome belongs to the user who runs them: a process, and files that are written or removed. */
@@ -8,17 +9,21 @@ const OF_CALLER = [
   ...['export', 'unexport', 'save', 'copy', 'index'],
 ]
 
-/** User and groups of a process. */
-export interface Rights {
-  readonly userId: number
-  /** The first one is that of files which it creates. */
-  readonly groupIds: readonly number[]
-}
-
 /** Returns the rights of the process at the other end of a connection; undefined if the kernel does not know them. */
 export function rightsOfPeer(socket: Socket): Rights | undefined {
   const userId = peerUser(socket)
   return userId === undefined ? undefined : { userId, groupIds: peerGroups(socket) }
+}
+
+/** Does work for a client: the files that it names are read with its rights, and the store with those of the daemon. */
+export async function withRightsOf<Result>(
+  rights: Rights | undefined,
+  loam: Loam,
+  act: () => Promise<Result>,
+): Promise<Result> {
+  if (rights === undefined) return act()
+  const { root, state } = loam.store.configuration.values
+  return withFileRights(rights, [root, state], act)
 }
 
 /** Returns the rights of this process. */

@@ -1,10 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Activity, type Loam, LoamError } from 'loamfs'
-import { currentRequest, type Operation, type OperationName, OPERATIONS } from 'loamfs/internal'
+import {
+  currentRequest,
+  type FileRights,
+  type Operation,
+  type OperationName,
+  OPERATIONS,
+} from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import type { Exposition } from '../metrics/exposition.ts'
 import { ACTIONS, type Context, type DaemonState, type PageAccess } from '../operations/index.ts'
 import { MAX_REQUESTS } from './limits.ts'
+import { rightsOfPeer, withRightsOf } from '../command/peer.ts'
 import { jsonValue, Lines, LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE, toProblem } from './problem.ts'
 import { readBody, readQuery } from './request.ts'
@@ -44,7 +51,11 @@ export class OperationHandler {
       const definition: Operation<object> = OPERATIONS[name] as Operation<object>
       const request = await readRequest(definition, exchange)
       await this.respond(name, exchange, async (onEvent) =>
-        this.#run(name, definition, request, { signal, onEvent }),
+        this.#run(
+          name,
+          { definition, request, userId: rightsOf(exchange.incoming)?.userId },
+          { signal, onEvent },
+        ),
       )
     })
   }
@@ -79,14 +90,14 @@ export class OperationHandler {
   /** Gives a request a signal that fires when its client disconnects, a limit, and an answer if it fails. */
   async begin(
     name: string,
-    { outgoing }: Exchange,
+    { incoming, outgoing }: Exchange,
     act: (signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     const stop = new AbortController()
     outgoing.once('close', () => {
       if (!outgoing.writableFinished) stop.abort()
     })
-    const { log, daemon } = this.#services
+    const { loam, log, daemon } = this.#services
     const { requests } = daemon
     const { requestId: id } = currentRequest()
     const startMs = performance.now()
@@ -95,7 +106,7 @@ export class OperationHandler {
       if (requests.size > MAX_REQUESTS) {
         throw new LoamError('STORE_BUSY', `${name}: ${MAX_REQUESTS} requests are in progress`)
       }
-      await act(stop.signal)
+      await withRightsOf(rightsOf(incoming), loam, async () => act(stop.signal))
       log.debug(name, { status: outgoing.statusCode, durationMs: performance.now() - startMs })
     } catch (error) {
       const problem = this.#note(name, error)
@@ -108,15 +119,23 @@ export class OperationHandler {
 
   async #run(
     name: OperationName,
-    { isShared }: Operation<object>,
-    request: object,
+    {
+      definition,
+      request,
+      userId,
+    }: {
+      readonly definition: Operation<object>
+      readonly request: object
+      readonly userId: number | undefined
+    },
     options: Pick<Context<unknown>, 'signal' | 'onEvent'>,
   ): Promise<unknown> {
     // Each request was read by the schema of its own action.
     const act = ACTIONS[name] as (context: Context<unknown>, request: object) => Promise<unknown>
     const work = async (run: typeof options) => act(this.contextOf(run), request)
-    if (isShared?.(request) !== true) return work(options)
-    return this.#runs.join(`${name} ${JSON.stringify(request)}`, options, work)
+    if (definition.isShared?.(request) !== true) return work(options)
+    // Each user has rights to files of its own.
+    return this.#runs.join(`${name} ${userId} ${JSON.stringify(request)}`, options, work)
   }
 
   /** Adds the context that each operation gets. */
@@ -131,6 +150,11 @@ export class OperationHandler {
     this.#services.log[code === 'INTERNAL' ? 'error' : 'debug'](name, { status, code, error: detail })
     return problem
   }
+}
+
+/** Clients of the web page have no user. */
+function rightsOf({ socket }: IncomingMessage): FileRights | undefined {
+  return socket.remoteAddress === undefined ? rightsOfPeer(socket) : undefined
 }
 
 /** Reads the request of an operation. @throws USAGE, HttpError */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { spawn, spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -86,6 +86,60 @@ test('a member of socket_group uses the daemon with the defaults of its own user
     assert.equal(codeOf(own), 'DAEMON_UNAVAILABLE')
     assert.match(own.stderr, /it belongs to another user/)
   }
+})
+
+test('a member of socket_group brings nothing into the store that it may not read itself', async () => {
+  await using world = new DaemonWorld()
+  openWorld(world)
+  await world.startDaemon('--socket-group', `${GROUP}`)
+  const { state, root } = world
+  const [, layout = ''] = /^oci:([^:]+)/.exec(layoutOf(world, image)) ?? []
+  const home = world.path('home')
+  const archive = (name: string, mode: number, owner: number) => {
+    const path = join(home, name)
+    const packed = spawnSync('tar', ['-C', layout, '-cf', path, '.'])
+    assert.equal(packed.status, 0)
+    chmodSync(path, mode)
+    chownSync(path, owner, owner)
+    return path
+  }
+  const secret = archive('secret.tar', 0o600, 0)
+  const link = join(home, 'link.tar')
+  symlinkSync(secret, link)
+  const hidden = world.path('home', 'hidden')
+  cpSync(layout, hidden, { recursive: true })
+  chmodSync(join(hidden, 'blobs'), 0o700)
+  const own = archive('own.tar', 0o600, USER)
+  const ofGroup = archive('group.tar', 0o640, 0)
+  chownSync(ofGroup, 0, GROUP)
+  const daemonsOwn = ['--root', root, '--state', state, '--daemon', 'require', '--json']
+  const tries = [
+    ['put', secret, 'made.example/app:1'],
+    ['put', link, 'made.example/app:1'],
+    ['load', '--input', secret],
+    ['pull', `oci-archive:${secret}`],
+    ['pull', `oci:${hidden}`],
+  ]
+  for (const words of tries) {
+    const refused = loamAs(world, [GROUP], ...daemonsOwn, ...words)
+    assert.match(refused.stderr, /EACCES/, words.join(' '))
+    assert.notEqual(refused.status, 0)
+  }
+  // The same over the API.
+  const body = JSON.stringify({ address: secret, name: 'made.example/app:1' })
+  const script = `require('node:http').request({ socketPath: process.argv[1], path: '/v1/images/put', method: 'POST',
+    headers: { 'content-type': 'application/json' } }, (answer) => answer.pipe(process.stdout)).end(process.argv[2])`
+  const node = [process.execPath, '-e', script, join(state, 'loamd.sock'), body]
+  const [file = '', ...words] = as([GROUP], ...node)
+  const answered = spawnSync(file, words, { cwd: '/', env: envOf(world), encoding: 'utf8' })
+  assert.match(answered.stdout, /EACCES/, answered.stderr)
+  const listed = () => JSON.parse(loamAs(world, [GROUP], ...daemonsOwn, 'images').stdout)
+  assert.deepEqual(listed(), [])
+  for (const path of [own, ofGroup]) {
+    const put = loamAs(world, [GROUP], ...daemonsOwn, 'put', path, 'made.example/app:1')
+    assert.equal(put.status, 0, put.stderr)
+  }
+  assert.equal(listed().length, 1)
 })
 
 test('a user in other groups than its daemon runs commands by itself', async () => {

@@ -7,7 +7,7 @@ import { closeSync, existsSync, readdirSync, readSync } from 'node:fs'
 import { dirname, isAbsolute, join } from 'node:path'
 import { isErrno, LoamError, throwIfAborted, toLoamError } from '../../errors/index.ts'
 import { type AppcName, compareAppcVersions, isAppcLatest } from '../../image/index.ts'
-import { openRegular } from '../../linux/index.ts'
+import { openInput } from '../../linux/index.ts'
 import { fetchFile, type RemoteFileOptions } from '../remote-file.ts'
 
 const MAX_PAGE_BYTES = 1 << 20
@@ -115,7 +115,7 @@ async function fetchAci(
 
 function readHead(path: string): string {
   const head = Buffer.alloc(HEAD_BYTES)
-  const fd = openRegular(path)
+  const fd = openInput(path)
   try {
     return head.toString('latin1', 0, readSync(fd, head))
   } finally {

@@ -13,7 +13,7 @@ import {
   readAppcManifest,
   suitsAppcName,
 } from '../../image/index.ts'
-import { readRegular } from '../../linux/index.ts'
+import { readInput } from '../../linux/index.ts'
 
 /** An image as Mesos keeps it. */
 export interface MesosAppcImage {
@@ -73,7 +73,7 @@ function readImage(folder: string, id: string, maxBytes: number): MesosAppcImage
   const stats = lstatSync(manifestPath)
   if (!stats.isFile()) throw invalid('its manifest is not a file')
   checkDocumentSize(`read ${manifestPath}`, stats.size, { kind: 'manifest', maxBytes })
-  const manifestText = readRegular(manifestPath, maxBytes).toString('utf8')
+  const manifestText = readInput(manifestPath, maxBytes).toString('utf8')
   const { manifest } = readAppcManifest(Buffer.from(manifestText), manifestPath)
   return { id, manifest, manifestText, rootfs }
 }
