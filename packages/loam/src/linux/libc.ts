@@ -238,12 +238,7 @@ function bind(): Libc {
     moveMount: syscall('move_mount', SYS_MOVE_MOUNT, `long a, ${P}from, long b, ${P}to, long flags`),
     quotactlFd: syscall('quotactl_fd', SYS_QUOTACTL_FD, 'long fd, long command, long id, void *data'),
     statmount: syscall('statmount', SYS_STATMOUNT, `${P}request, void *out, size_t size, long flags`),
-    openTree: syscall('open_tree', SYS_OPEN_TREE, `long d, ${P}p, long flags`),
-    mountSetattr: syscall(
-      'mount_setattr',
-      SYS_MOUNT_SETATTR,
-      `long d, ${P}p, long flags, ${P}attributes, size_t size`,
-    ),
+    ...bindTrees(syscall),
   }
 }
 
@@ -264,9 +259,25 @@ function bindSockets(call: Call): Pick<Libc, 'socket' | 'bind' | 'listen' | 'sen
   }
 }
 
-function bindIds(
-  syscall: (name: string, number: number, parameters: string) => (...args: readonly unknown[]) => number,
-): Pick<Libc, 'setgroups' | 'setfsuid' | 'setfsgid'> {
+type Syscall = (
+  name: string,
+  number: number,
+  parameters: string,
+) => (...args: readonly unknown[]) => number
+
+function bindTrees(syscall: Syscall): Pick<Libc, 'openTree' | 'mountSetattr'> {
+  const P = 'const void *'
+  return {
+    openTree: syscall('open_tree', SYS_OPEN_TREE, `long d, ${P}p, long flags`),
+    mountSetattr: syscall(
+      'mount_setattr',
+      SYS_MOUNT_SETATTR,
+      `long d, ${P}p, long flags, ${P}attributes, size_t size`,
+    ),
+  }
+}
+
+function bindIds(syscall: Syscall): Pick<Libc, 'setgroups' | 'setfsuid' | 'setfsgid'> {
   return {
     setgroups: syscall('setgroups', SYS_SETGROUPS, 'long count, const void *groups'),
     setfsuid: syscall('setfsuid', SYS_SETFSUID, 'long id'),
