@@ -234,7 +234,7 @@ export class Containers {
         const { subPath } = volume
         const place = path === undefined ? {} : { volumePath: path }
         const part = subPath === undefined ? {} : { volumeSubPath: subPath }
-        const own = { ...options, ...place, ...part, isUsedHere: true }
+        const own = { mayBeArtifact: true, ...options, ...place, ...part, isUsedHere: true }
         return this.#provision(
           id,
           volume.image,

@@ -84,6 +84,7 @@ export {
   compressionOf,
   familyOf,
   isBundleType,
+  isConfigType,
   isForeignLayerType,
   isLayerType,
   isIndexType,

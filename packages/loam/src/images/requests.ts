@@ -25,6 +25,8 @@ export interface ImageOptions extends FetchOptions {
   readonly platform?: Platform | undefined
   /** The type of image that a bare name refers to. Undefined: a Docker image. */
   readonly imageType?: NamedType | undefined
+  /** Accept an OCI artifact of a registry, too: an image of its files, by their `org.opencontainers.image.title`. Undefined: volumes do, and nothing else. */
+  readonly mayBeArtifact?: boolean | undefined
 }
 
 /** Options of every operation that can leave the data of layers for later. */

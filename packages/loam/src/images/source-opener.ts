@@ -279,6 +279,7 @@ export class SourceOpener {
       dockerEndpoints: this.#dockerEndpoints,
       defaultRegistry: this.defaultRegistry,
       cwd,
+      mayBeArtifact: options.mayBeArtifact,
       signal: options.signal,
       prefixes: values.appc_simple_discovery_uri_prefix,
       platform: options.platform ?? hostPlatform(),

@@ -35,6 +35,8 @@ export interface OpenSourceOptions extends AppcSourceOptions {
   readonly defaultRegistry: string
   /** Directory that relative paths start from; '' for that of this process. */
   readonly cwd: string
+  /** Whether an artifact in a registry is an image of its files. */
+  readonly mayBeArtifact?: boolean | undefined
   /** Cancels the work of opening: fetching a file, decompressing it. */
   readonly signal?: AbortSignal | undefined
 }
@@ -190,7 +192,8 @@ function openReference(reference: ImageReference, options: OpenSourceOptions): I
       endpoint.kind === 'registry'
         ? {
             where: endpoint.registry,
-            open: async () => registrySource(inRegistry(reference, endpoint.registry), client, newPath),
+            open: async () =>
+              registrySource(inRegistry(reference, endpoint.registry), client, newPath, options),
           }
         : {
             where: endpoint.folder,
@@ -199,7 +202,7 @@ function openReference(reference: ImageReference, options: OpenSourceOptions): I
   )
   const [only, other] = endpoints
   return only?.kind === 'registry' && only.registry === reference.registry && other === undefined
-    ? registrySource(reference, client, newPath)
+    ? registrySource(reference, client, newPath, options)
     : firstSource(
         formatReference(reference),
         { locations: [registryLocation(reference)], pin: reference.digest },

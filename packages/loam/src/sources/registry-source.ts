@@ -2,22 +2,24 @@ import { registryLocation } from '../policy/index.ts'
 import { formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
 import type { BlobRange, RegistryClient } from '../registry/index.ts'
 import type { ImageSource, OpenBlobOptions } from './image-source.ts'
-import { convertedSource } from './converted.ts'
+import { convertArtifact, filesOfArtifact } from './artifact-image.ts'
+import { type ConvertedImage, convertedSource } from './converted.ts'
 import { registryLazyArtifacts } from './lazy-artifacts.ts'
 import { explainMissing } from './missing-image.ts'
 import { findReferrers } from './referrers.ts'
 import { convertSchema1 } from './schema1-image.ts'
 import { findSignatures } from './signatures.ts'
 
-/** Creates a source of an image in a registry. The caller keeps ownership of the client. */
+/** Creates a source of an image in a registry, or with `mayBeArtifact` also of an artifact. The caller keeps ownership of the client. */
 export function registrySource(
   reference: ImageReference,
   client: RegistryClient,
   newPath: () => string,
+  { mayBeArtifact = false }: { readonly mayBeArtifact?: boolean | undefined } = {},
 ): ImageSource {
   const name = formatReference(reference)
   const asked = { locations: [registryLocation(reference)], pin: reference.digest }
-  /** The image that a schema 1 manifest was converted into. */
+  /** The image that a schema 1 manifest or an artifact was converted into. */
   let converted: ImageSource | undefined
   return {
     name,
@@ -32,17 +34,23 @@ export function registrySource(
         .catch(async (error: unknown) => {
           throw await explainMissing(error, reference, client, signal)
         })
-      if (!isSchema1(bytes, contentType)) return { bytes, mediaType: contentType, digest }
       const what = `manifest ${digest} of ${name}`
-      converted = convertedSource({
-        name,
-        asked,
-        isRemote: true,
-        convert: async (given) => convertSchema1(bytes, what, { reference, client, newPath, signal: given }),
-      })
-      const document = await converted.resolve(signal)
-      const pinNote = `the registry has a schema 1 manifest, which Loam converts to ${document.digest}`
-      return { ...document, pinNote }
+      const from = { reference, client, newPath }
+      const convertTo = async (kind: string, convert: (given: typeof signal) => Promise<ConvertedImage>) => {
+        converted = convertedSource({ name, asked, isRemote: true, convert })
+        const document = await converted.resolve(signal)
+        const pinNote = `the registry has ${kind}, which Loam converts to ${document.digest}`
+        return { ...document, pinNote }
+      }
+      if (isSchema1(bytes, contentType))
+        return convertTo('a schema 1 manifest', async (given) =>
+          convertSchema1(bytes, what, { ...from, signal: given }),
+        )
+      const files = mayBeArtifact ? filesOfArtifact(bytes, what) : undefined
+      if (files === undefined) return { bytes, mediaType: contentType, digest }
+      return convertTo('an artifact', async (given) =>
+        convertArtifact(files, what, { ...from, signal: given }),
+      )
     },
     getDocument: async (descriptor, limit, signal) => {
       if (converted !== undefined) return converted.getDocument(descriptor, limit, signal)

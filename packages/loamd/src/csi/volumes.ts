@@ -76,11 +76,27 @@ export class CsiVolumes implements AsyncDisposable {
       await clearTarget(target)
       await this.#provision(id, request, target, signal)
     } catch (error) {
-      // A clean-up that fails must not hide why the volume failed; unpublishing tries again.
-      await removeTarget(target).catch(() => undefined)
-      throw error
+      throw await this.#removeAfter(error, target)
     }
     this.#known.set(keyOf(target), id)
+  }
+
+  /**
+   * Removes the target of a volume that failed, and returns the error to report. While something is left, the error is one after which the orchestrator
+   * publishes or unpublishes again: after any other one the kubelet takes it that nothing is there.
+   */
+  async #removeAfter(failure: unknown, target: Target): Promise<unknown> {
+    try {
+      await removeTarget(target)
+      return failure
+    } catch (error) {
+      const why = toLoamError(failure, 'publish a volume')
+      const left = toLoamError(error, `remove ${target.absolute}`).message
+      return new LoamError('VOLUME_BUSY', `${why.message}; the target is not removed yet: ${left}`, {
+        cause: failure,
+        hint: why.hint,
+      })
+    }
   }
 
   /** Returns whether a volume is mounted; one that is not any more is mounted again with its changes. @throws VOLUME_BUSY */

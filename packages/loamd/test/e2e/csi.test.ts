@@ -355,7 +355,59 @@ describe('the CSI driver', () => {
     assert.deepEqual([existsSync(targetOf('bad')), containers()], [false, []])
   })
 
-  test('an artifact that is not an image is INVALID_ARGUMENT, an image that does not exist NOT_FOUND, and nothing is left', async () => {
+  test('an artifact is a volume of its files by their titles, and a name that leads out of it is INVALID_ARGUMENT', async () => {
+    const titled = (title: string | undefined, data: string, more: Record<string, string> = {}) => {
+      const bytes = Buffer.from(data)
+      const blob = { digest: digestOf(bytes) }
+      registry.setBlob(blob.digest, bytes)
+      const named = title === undefined ? {} : { 'org.opencontainers.image.title': title }
+      const annotations = { ...named, ...more }
+      return { mediaType: 'application/octet-stream', digest: blob.digest, size: bytes.length, annotations }
+    }
+    const push = (tag: string, layers: readonly ReturnType<typeof titled>[]) => {
+      const config = { ...titled(undefined, '{}'), mediaType: 'application/vnd.oci.empty.v1+json' }
+      const mediaType = 'application/vnd.oci.image.manifest.v1+json'
+      const artifactType = 'application/vnd.example.model'
+      const document = { schemaVersion: 2, mediaType, artifactType, config, layers }
+      const bytes = Buffer.from(JSON.stringify(document))
+      registry.addManifest('model', tag, { digest: digestOf(bytes), bytes }, mediaType)
+      return { image: `${registry.host}/model:${tag}` }
+    }
+    const unnamed = titled(undefined, 'no name')
+    const files = [titled('weights.bin', 'weights'), titled('conf/model.json', '{"layers": 1}'), unnamed]
+    const volume = request('model', push('1', files))
+    await publish(volume)
+    assert.equal(read(volume, 'weights.bin'), 'weights')
+    assert.equal(read(volume, 'conf/model.json'), '{"layers": 1}')
+    assert.equal(read(volume, unnamed.digest.replace(':', '-')), 'no name')
+    await unpublish(volume)
+    for (const title of ['../up', '/etc/passwd', 'a/.wh.b'])
+      await failsWith(
+        publish(request('none', push('bad', [titled(title, 'x')]))),
+        status.INVALID_ARGUMENT,
+        /relative path/,
+      )
+    assert.deepEqual([existsSync(targetOf('none')), containers()], [false, []])
+  })
+
+  test('a failed volume whose target cannot be removed is ABORTED, after which the kubelet calls again', async () => {
+    const volume = request('left', { image: `${registry.host}/absent:1` })
+    const foreign = join(volume.targetPath, 'foreign')
+    registry.intercept = () => {
+      if (existsSync(volume.targetPath)) writeFileSync(foreign, '')
+      return false
+    }
+    try {
+      await failsWith(publish(volume), status.ABORTED, /absent.*not removed yet.*ENOTEMPTY/)
+    } finally {
+      registry.intercept = () => false
+    }
+    await rm(foreign)
+    await failsWith(publish(volume), status.NOT_FOUND)
+    assert.deepEqual([existsSync(volume.targetPath), containers()], [false, []])
+  })
+
+  test('an artifact without files is INVALID_ARGUMENT, an image that does not exist NOT_FOUND, and nothing is left', async () => {
     const config = {
       mediaType: 'application/vnd.cncf.helm.config.v1+json',
       digest: tiny.config.digest,
