@@ -208,6 +208,7 @@ export type {
 } from './transform/index.ts'
 export type { LeftOutXattrs } from './tree/index.ts'
 export type { LayerProgress, PrunedLayer } from './layers/index.ts'
+export type { PartialLayerInfo } from './lazy/index.ts'
 export type {
   ContainerUsage,
   FsckOptions,

@@ -8,6 +8,7 @@ import { ContainerdClient } from './containerd-client.ts'
 import { createCsiServer } from './csi/csi-server.ts'
 import { CsiVolumes } from './csi/volumes.ts'
 import { type Door, Doors } from './doors.ts'
+import { logDenied } from './denied-indexes.ts'
 import { createGrpcServer } from './grpc-server.ts'
 import { createHttpServer } from './http/server.ts'
 import { createImageService } from './image-service/image-service.ts'
@@ -113,6 +114,7 @@ export class Daemon implements AsyncDisposable {
     })
     const metrics = new Metrics()
     open.defer(loam.activity.subscribe(metrics.observe))
+    open.defer(loam.activity.subscribe(logDenied(log)))
     const { registry } = metrics
     const exposition = new Exposition(metrics, new StoreFigures({ loam, log, registry }))
     const { metrics_address: metricsAddress } = values

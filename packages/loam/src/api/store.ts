@@ -1,6 +1,7 @@
 import * as v from 'valibot'
 import type { HostReport } from '../app/index.ts'
 import type { FsckReport, StoreUsage } from '../maintenance/index.ts'
+import type { PartialLayerInfo } from '../lazy/index.ts'
 import type { NodeReport } from '../nodes/index.ts'
 import { fetchFields } from './fetch.ts'
 import { operation } from './operation.ts'
@@ -32,6 +33,20 @@ const UsageSchema = matching<StoreUsage>()(
     retainedBytes: count,
     totalBytes: count,
   }),
+)
+
+const PartialLayersSchema = matching<readonly PartialLayerInfo[]>()(
+  list(
+    v.object({
+      diffId,
+      presentBytes: count,
+      totalBytes: count,
+      waitingReads: count,
+      failure: orUndefined(v.string()),
+      images: list(digest),
+      containers: list(v.string()),
+    }),
+  ),
 )
 
 const FsckReportSchema = matching<FsckReport>()(
@@ -144,6 +159,21 @@ export const STORE = {
     request: v.strictObject({}),
     result: UsageSchema,
     isShared: () => true,
+  }),
+  'store.partialLayers': operation({
+    method: 'GET',
+    path: '/v1/partial-layers',
+    summary: 'List the layers whose data is not all here, with how much is, and why the rest does not come.',
+    request: v.strictObject({}),
+    result: PartialLayersSchema,
+    isShared: () => true,
+  }),
+  'store.allowIndex': operation({
+    method: 'POST',
+    path: '/v1/lazy-indexes/allow',
+    summary: 'Use a denied lazy index again. Returns whether it was denied.',
+    request: v.strictObject({ indexDigest: v.string() }),
+    result: v.boolean(),
   }),
   'store.fsck': operation({
     method: 'POST',

@@ -14,6 +14,8 @@ import {
 import { hostPlatform } from '../linux/index.ts'
 import type { ClientExamination, NodeReport } from '../nodes/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
+import { describePartialLayers, HandlerClient, type PartialLayerInfo } from '../lazy/index.ts'
+import { type Digest, parseDigest } from '../image/index.ts'
 import { reportHost } from './host-report.ts'
 import type { HostReport } from './results.ts'
 import type { StoreServices } from './wiring.ts'
@@ -87,6 +89,30 @@ export class StoreCare {
     const refetch = createRefetch(this.#services, options)
     const parts = { paths, metadata, blobs, layers, retained, isStanding, isBusy, ...refetch }
     return cancelable(options.signal, 'check the store', async () => checkStore(parts, options))
+  }
+
+  /**
+   * Lists the layers whose data is not all here, with how much is, and why the rest does not come. @throws LAZY_UNAVAILABLE
+   */
+  async partialLayers(): Promise<readonly PartialLayerInfo[]> {
+    const { metadata, configuration } = this.#services
+    if (metadata.layers.partials().length === 0) return []
+    const handler = new HandlerClient(configuration.values.state, async () => undefined)
+    return describePartialLayers(this.#services, await handler.status())
+  }
+
+  /**
+   * Uses a lazy index again that was denied, since its layer had another diffID than it says. Layers that containers show are filled and verified once
+   * more; if the index is wrong, it is denied again. Returns whether it was denied. @throws DIGEST_INVALID, LAZY_UNAVAILABLE, CANCELED
+   */
+  async allowIndex(indexDigest: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<boolean> {
+    const { metadata, layers, activity } = this.#services
+    const digest: Digest = parseDigest(indexDigest)
+    return activity.observe('store.allowIndex', { index: digest }, async () => {
+      const wasDenied = await metadata.lazy.allowIndex(digest)
+      if (wasDenied) await layers.partial.resume(options.signal)
+      return wasDenied
+    })
   }
 
   /** Reports which backends work on this machine, and why the others do not. */

@@ -10,16 +10,15 @@ import {
   StackMounts,
 } from '../backends/index.ts'
 import {
-  LazyIndexDirectory,
   BlobStore,
   IngestArea,
   RetainedBlobs,
   type StorePaths,
   StoreReserve,
 } from '../content/index.ts'
-import { LayerStore, type LazyParts } from '../layers/index.ts'
-import { HandlerClient, keepProbe, probeLazy, startHandler, whyNoReads } from '../lazy/index.ts'
-import { readLazyIndex } from '../lazy-index/index.ts'
+import { DirectoryInThread, LayerStore, type LazyParts } from '../layers/index.ts'
+import { HandlerClient, keepProbe, probeLazy, startHandler, tellDenied, whyNoReads } from '../lazy/index.ts'
+import { readIndexedBlob } from '../lazy-index/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { AdditionalStores } from '../exports/index.ts'
@@ -168,11 +167,13 @@ export class Wiring implements AsyncDisposable {
     const blobs = new BlobStore(paths, imageLimits)
     const retained = createRetainedBlobs(paths, values)
     const { lazy_index: makesIndexes, lazy_index_dir: shared } = configuration.values
+    const directory =
+      shared === undefined ? undefined : new DirectoryInThread(shared, workers)
     const layers = new LayerStore({
       ...{ paths, metadata, workers, writers, ingest, limits, bootId, retained },
       lazyIndex: makesIndexes !== 'off',
-      indexDirectory: shared === undefined ? undefined : new LazyIndexDirectory(shared),
-      lazy: createLazyParts({ configuration, env, cwd }, ingest),
+      indexDirectory: directory,
+      lazy: createLazyParts({ configuration, env, cwd }, ingest, activity),
     })
     this.readContents = async (diffIds, directory, signal) => {
       const files = diffIds.map((diffId) => layers.artifacts.filesOf(diffId, undefined))
@@ -187,7 +188,7 @@ export class Wiring implements AsyncDisposable {
     const enforcer = read === undefined ? undefined : new PolicyEnforcer(read.policy, metadata)
     this.hasPolicy = enforcer !== undefined
     this.#policyFingerprint = read?.fingerprint
-    const indexes = indexFinder(values, { enforcer, metadata, limits })
+    const indexes = indexFinder(values.lazy_trust, { directory, enforcer, metadata })
     this.indexAfterPull = new IndexAfterPull({ configuration, activity, metadata, blobs, layers, retained })
     const { begin: onPulled } = this.indexAfterPull
     const makeStore = (naming: ImageNaming) =>
@@ -321,10 +322,15 @@ export class Wiring implements AsyncDisposable {
 }
 
 /** The handler of partial layers is started with what the first caller has that needs it. */
-function createLazyParts({ configuration, env, cwd }: Caller, ingest: () => IngestArea): LazyParts {
+function createLazyParts(
+  { configuration, env, cwd }: Caller,
+  ingest: () => IngestArea,
+  activity: Activity,
+): LazyParts {
   const { values, userId } = configuration
+  const start = async () => startHandler({ values, userId, env, cwd })
   return {
-    filler: new HandlerClient(values.state, async () => startHandler({ values, userId, env, cwd })),
+    filler: new HandlerClient(values.state, start, (denied) => void tellDenied(activity, denied)),
     whyNever: whyNoReads,
     whyNot: keepProbe(async () => probeLazy(ingest().newPath('lazy'))),
   }
@@ -343,20 +349,19 @@ function imageLimitsOf(values: SharedSettings) {
 
 /** Returns the search for lazy indexes that the settings trust, and what they say of those that were found before. */
 function indexFinder(
-  { lazy_trust: trust, lazy_index_dir: directory }: SharedSettings,
-  parts: {
+  trust: LazyIndexRules['trust'],
+  parts: Pick<LazyIndexRules, 'directory'> & {
     readonly enforcer: PolicyEnforcer | undefined
     readonly metadata: MetadataStore
-    readonly limits: LayerLimits
   },
 ): Pick<ImageStoreOptions, 'findIndexes' | 'trustsStill'> {
-  const { enforcer, metadata, limits } = parts
+  const { directory, enforcer, metadata } = parts
   const rules: LazyIndexRules = {
     trust,
     directory,
     enforcer,
     denialOf: (index) => metadata.layers.denialOf(index),
-    readIndex: (bytes) => readLazyIndex(bytes, limits),
+    readIndex: readIndexedBlob,
   }
   return {
     findIndexes: async (source, image, request) => findLazyIndexes(source, image, rules, request),

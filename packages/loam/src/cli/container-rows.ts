@@ -1,8 +1,10 @@
 import { LoamError } from '../errors/index.ts'
 import { type ContainerProcess, PROCESS_STATUSES } from '../containers/index.ts'
+import type { PartialLayerInfo } from '../lazy/index.ts'
 import type { ContainerInfo, RootfsInfo } from '../provisioner/index.ts'
 import { formatAge, shortDigest } from './format.ts'
 import type { ListDefinition, ListField } from './lists.ts'
+import { dataField } from './missing-data.ts'
 
 /** A row of `loam ps`: a root filesystem of a container, or a container without one. */
 export interface ContainerRow {
@@ -10,17 +12,23 @@ export interface ContainerRow {
   readonly rootfs: RootfsInfo | undefined
   /** Undefined: its state is not known. */
   readonly process: ContainerProcess | undefined
+  /** Layers of the root filesystem whose data is not all here. */
+  readonly partials: readonly PartialLayerInfo[]
 }
 
 /** Returns a row for each root filesystem. */
 export function containerRows(
   containers: readonly ContainerInfo[],
   processes: readonly ContainerProcess[],
+  partialLayers: readonly PartialLayerInfo[] = [],
 ): ContainerRow[] {
   return containers.flatMap((container): ContainerRow[] => {
     const process = processes.find(({ id }) => id === container.id)
-    if (container.rootfses.length === 0) return [{ container, rootfs: undefined, process }]
-    return container.rootfses.map((rootfs) => ({ container, rootfs, process }))
+    if (container.rootfses.length === 0) return [{ container, rootfs: undefined, process, partials: [] }]
+    return container.rootfses.map((rootfs) => {
+      const partials = partialLayers.filter(({ diffId }) => rootfs.layers.includes(diffId))
+      return { container, rootfs, process, partials }
+    })
   })
 }
 
@@ -98,7 +106,7 @@ export function containerList(rows: readonly ContainerRow[]): ListDefinition<Con
   }
   const isInName = ({ container }: ContainerRow, value: string) => container.id.includes(value)
   return {
-    fields: FIELDS,
+    fields: [...FIELDS, dataField(rows)],
     idOf: ({ container }) => container.id,
     filters: {
       id: ({ container }, value) => container.id.startsWith(value),

@@ -1,8 +1,10 @@
 import { isLoamError, LoamError, visible } from '../errors/index.ts'
 import { parseReference } from '../image/index.ts'
 import type { ListedImage } from '../images/index.ts'
+import type { PartialLayerInfo } from '../lazy/index.ts'
 import { formatAge, formatBytes, shortDigest } from './format.ts'
 import type { ListDefinition } from './lists.ts'
+import { dataField } from './missing-data.ts'
 
 /** A row of `loam images`: an image under one of its names. */
 export interface ImageRow {
@@ -11,19 +13,25 @@ export interface ImageRow {
   readonly name: string | undefined
   readonly repository: string
   readonly tag: string
+  /** Its layers whose data is not all here. */
+  readonly partials: readonly PartialLayerInfo[]
 }
 
 const NONE = '<none>'
 
 /** Returns a row for each name of each image, the latest pulled first. */
-export function imageRows(images: readonly ListedImage[]): ImageRow[] {
+export function imageRows(
+  images: readonly ListedImage[],
+  partialLayers: readonly PartialLayerInfo[] = [],
+): ImageRow[] {
   return images
     .toSorted((a, b) => b.pulledAtMs - a.pulledAtMs)
-    .flatMap((image): ImageRow[] =>
-      image.names.length === 0
-        ? [{ image, name: undefined, repository: NONE, tag: NONE }]
-        : image.names.map((name) => ({ image, name, ...splitName(name) })),
-    )
+    .flatMap((image): ImageRow[] => {
+      const partials = partialLayers.filter((layer) => layer.images.includes(image.digest))
+      return image.names.length === 0
+        ? [{ image, name: undefined, repository: NONE, tag: NONE, partials }]
+        : image.names.map((name) => ({ image, name, ...splitName(name), partials }))
+    })
 }
 
 /** Splits a name of a registry into its repository and its tag; another name is a repository as a whole. */
@@ -89,7 +97,7 @@ export function imageList(rows: readonly ImageRow[]): ListDefinition<ImageRow> {
     throw new LoamError('USAGE', `read --filter ${key}: there is no image ${word}`)
   }
   return {
-    fields: FIELDS,
+    fields: [...FIELDS, dataField(rows)],
     idOf: ({ image }, isFull) => (isFull ? image.digest : shortDigest(image.digest)),
     filters: {
       reference: isNamed,

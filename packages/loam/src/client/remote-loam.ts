@@ -4,6 +4,7 @@ import type { OPERATIONS, RequestOf, ResultOf, SUBSCRIPTIONS } from '../api/inde
 import type { HostReport, StoreCare } from '../app/index.ts'
 import type { FetchOptions } from '../images/index.ts'
 import type { FsckOptions, FsckReport, StoreUsage } from '../maintenance/index.ts'
+import type { PartialLayerInfo } from '../lazy/index.ts'
 import type { ClientExamination, NodeReport } from '../nodes/index.ts'
 import { RemoteContainers } from './remote-containers.ts'
 import { RemoteImages } from './remote-images.ts'
@@ -123,6 +124,16 @@ export class RemoteStore implements Omit<Pick<StoreCare, keyof StoreCare>, 'conf
   /** Measures the disk usage of images, layers and containers, in bytes. */
   async usage(): Promise<StoreUsage> {
     return this.#transport.call('store.usage', {})
+  }
+
+  /** Lists the layers whose data is not all here, as `StoreCare.partialLayers`. */
+  async partialLayers(): Promise<readonly PartialLayerInfo[]> {
+    return this.#transport.call('store.partialLayers', {})
+  }
+
+  /** Uses a lazy index again that was denied, as `StoreCare.allowIndex`. */
+  async allowIndex(indexDigest: string, { signal }: Parameters<StoreCare['allowIndex']>[1] = {}): Promise<boolean> {
+    return this.#transport.call('store.allowIndex', { indexDigest }, { signal })
   }
 
   /** Verifies everything in the store, as `StoreCare.fsck`. */

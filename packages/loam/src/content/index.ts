@@ -1,7 +1,7 @@
 export { BlobStore } from './blob-store.ts'
 export { IngestArea, type Sweep, sweepUnfinished } from './ingest-area.ts'
 export { leaseOrMake, type LeaseOptions } from './lease.ts'
-export { LazyIndexDirectory } from './lazy-index-directory.ts'
+export { LazyIndexDirectory, type SharedIndex, type SharedIndexes } from './lazy-index-directory.ts'
 export { blobPath, layerPath, lockPath, stackPath, type StorePaths } from './store-paths.ts'
 export { PartialBlob, sweepPartials } from './partial-blob.ts'
 export { type BlobRetention, type HeldBlob, RetainedBlobs, sweepRetained } from './retained-blobs.ts'

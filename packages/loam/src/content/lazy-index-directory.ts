@@ -13,11 +13,25 @@ const UNFINISHED_MAX_AGE_MS = 24 * 3_600_000
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 const OTHERS_WRITE = 0o022
 
+/** A lazy index that was found, with its digest. */
+export interface SharedIndex {
+  readonly digest: Digest
+  readonly bytes: Buffer
+}
+
+/** Lazy indexes that machines share. */
+export interface SharedIndexes {
+  /** Where they are, for messages. */
+  readonly path: string
+  /** Gets the index of a layer blob; undefined if there is none. @throws STORE_UNSAFE, DOCUMENT_TOO_LARGE, system errors */
+  readonly find: (blob: Digest, maxBytes: number) => Promise<SharedIndex | undefined>
+}
+
 /**
  * The directory of `lazy_index_dir`, which several stores and machines may share: a file `<digest of the layer blob>.lazy-index` for each layer.
  * Only root and this user may be able to write to it and to its files.
  */
-export class LazyIndexDirectory {
+export class LazyIndexDirectory implements SharedIndexes {
   readonly path: string
 
   constructor(path: string) {
@@ -28,7 +42,7 @@ export class LazyIndexDirectory {
    * Reads the index of a layer blob and returns it with its digest; undefined if there is none. @throws STORE_UNSAFE if others may write to it,
    * DOCUMENT_TOO_LARGE, system errors
    */
-  async find(blob: Digest, maxBytes: number): Promise<{ digest: Digest; bytes: Buffer } | undefined> {
+  async find(blob: Digest, maxBytes: number): Promise<SharedIndex | undefined> {
     const name = `${blob}${SUFFIX}`
     try {
       using directory = TrustedDirectory.find(this.path)

@@ -14,6 +14,7 @@ export {
   SPAN_HERE,
   type SpanState,
 } from './span-map.ts'
+export { DirectoryInThread } from './shared-indexes.ts'
 export type { TreeSource } from './tree-source.ts'
 export type { UnknownLayer } from './layer-fetch.ts'
 export type { WantedLayer } from './wanted-layer.ts'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { traced, tracedStream } from '../activity/index.ts'
 import {
   type IngestArea,
-  type LazyIndexDirectory,
+  type SharedIndexes,
   layerPath,
   PartialBlob,
   type RetainedBlobs,
@@ -42,7 +42,7 @@ export interface LayerFetchOptions {
   readonly lazyIndex?: boolean
   /** Fetches large layers whose blobs have a lazy index. */
   readonly spans: SpanFetch
-  readonly indexDirectory?: LazyIndexDirectory | undefined
+  readonly indexDirectory?: SharedIndexes | undefined
 }
 
 /** Options of one fetch. */

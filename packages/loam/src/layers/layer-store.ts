@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { traced } from '../activity/index.ts'
 import {
   type IngestArea,
-  type LazyIndexDirectory,
+  type SharedIndexes,
   layerPath,
   lockPath,
   Removals,
@@ -48,7 +48,7 @@ export interface LayerStoreOptions {
   /** Make the lazy indexes of layers that are fetched from registries. */
   readonly lazyIndex?: boolean
   /** Lazy indexes that machines share; they make the fetch of large layers faster. */
-  readonly indexDirectory?: LazyIndexDirectory | undefined
+  readonly indexDirectory?: SharedIndexes | undefined
   /** How large layers are fetched by their lazy indexes. Undefined: by the threads of `workers`. */
   readonly spans?: SpanFetch
 }

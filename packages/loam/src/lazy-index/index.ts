@@ -1,5 +1,5 @@
 export { LazyIndexMaker } from './index-maker.ts'
-export { readLazyIndex } from './read-index.ts'
+export { readIndexedBlob, readLazyIndex } from './read-index.ts'
 export { type ChunkedLayer, chunkedRange, indexOfChunked, parseChunkedLayer } from './zstd-chunked.ts'
 export { isSkeletonOf, readSkeleton, type SkeletonPiece } from './skeleton.ts'
 export { spanOf } from './span.ts'

@@ -16,7 +16,7 @@ import {
   unpack,
   unpackUpTo,
 } from './format.ts'
-import type { LazyIndex, SpanTable } from './types.ts'
+import type { IndexedBlob, LazyIndex, SpanTable } from './types.ts'
 
 const EMPTY = Buffer.alloc(0)
 const RATIO_FREE_BYTES = 16 << 20
@@ -30,11 +30,7 @@ const MAX_WHOLE_SKELETON_BYTES = 1 << 30
 export function readLazyIndex(bytes: Buffer, limits: LayerLimits): LazyIndex {
   const { head, start } = readHead(bytes)
   const { tarBytes, compression, access, sections } = head
-  const of = {
-    blob: { digest: parsed(() => parseDigest(head.blob.digest)), sizeBytes: head.blob.sizeBytes },
-    diffId: parsed(() => parseDiffId(head.diffId)),
-    tarBytes,
-  }
+  const of = describe(head)
   checkSizes(head, limits)
   const end = start + sections.skeleton + sections.points + sections.windows
   if (end !== bytes.length) throw invalidIndex(`it has ${bytes.length} bytes instead of ${end}`)
@@ -51,6 +47,19 @@ export function readLazyIndex(bytes: Buffer, limits: LayerLimits): LazyIndex {
     window,
     skeletonPieces,
     skeleton: () => wholeSkeleton(packedSkeleton),
+  }
+}
+
+/** Reads what a lazy index says it is the index of, and nothing else of it. @throws LAZY_INDEX_INVALID */
+export function readIndexedBlob(bytes: Buffer): IndexedBlob {
+  return describe(readHead(bytes).head)
+}
+
+function describe({ blob, diffId, tarBytes }: HeadJson): IndexedBlob {
+  return {
+    blob: { digest: parsed(() => parseDigest(blob.digest)), sizeBytes: blob.sizeBytes },
+    diffId: parsed(() => parseDiffId(diffId)),
+    tarBytes,
   }
 }
 

@@ -10,6 +10,7 @@ import {
   type LazyAnswer,
   type LazyRequest,
   type LazyStatus,
+  type DeniedLayer,
   parseLazyAnswer,
   splitLines,
 } from './protocol.ts'
@@ -38,11 +39,17 @@ export class HandlerClient implements LayerFiller {
   #hold: Socket | undefined
   #isPreparing = false
   #isReleased = false
+  readonly #onDenied: (denied: DeniedLayer) => void
 
-  /** `start` starts a handler, or does nothing if one runs. */
-  constructor(state: string, start: () => Promise<void>) {
+  /** `start` starts a handler, or does nothing if one runs. `onDenied` is told of layers whose lazy index is wrong, while the handler is held. */
+  constructor(
+    state: string,
+    start: () => Promise<void>,
+    onDenied: (denied: DeniedLayer) => void = () => undefined,
+  ) {
     this.#paths = lazyPaths(state)
     this.#start = start
+    this.#onDenied = onDenied
   }
 
   async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<void> {
@@ -86,9 +93,25 @@ export class HandlerClient implements LayerFiller {
         if (existsSync(this.#paths.folder)) this.prepare()
       }, HOLD_AGAIN_MS).unref()
     })
-    socket.resume()
+    void this.#listen(socket)
     socket.write(`${JSON.stringify(request)}\n`)
     this.#hold = socket
+  }
+
+  /** Passes on the events of the handler, until the connection ends. */
+  async #listen(socket: Socket): Promise<void> {
+    let text = ''
+    try {
+      for await (const chunk of socket.setEncoding('utf8')) {
+        const { lines, rest } = splitLines(text + String(chunk))
+        text = rest
+        for (const answer of lines.map(parseLazyAnswer))
+          if (answer.kind === 'denied') this.#onDenied(answer.denied)
+      }
+    } catch {
+      // The handler was killed, or is one of another version.
+      socket.destroy()
+    }
   }
 
   async complete(diffId: DiffId, options: CompleteOptions = {}): Promise<void> {

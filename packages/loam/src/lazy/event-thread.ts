@@ -4,7 +4,8 @@
  */
 import { closeSync, fstatSync } from 'node:fs'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { ALLOW_READ, answerRead } from '../linux/index.ts'
+import { isErrno } from '../errors/index.ts'
+import { ALLOW_READ, answerRead, type ReadEvent } from '../linux/index.ts'
 import { Journal } from './journal.ts'
 import {
   COUNTER,
@@ -16,19 +17,23 @@ import {
 } from './shared-reads.ts'
 
 const { group, journal: path, firstTurn, slots, shared, layers: layersPort } = workerData as EventThreadData
+/** Until it tries again when there are no descriptors. */
+const SHORTAGE_MS = 10
+
 const port = parentPort
 const { counters, usedSlots, heldNumbers } = shared
 const journal = new Journal(path)
 const layers = new Map<number, SharedLayer>()
+const pause = new Int32Array(new SharedArrayBuffer(4))
 let layersVersion = 0
 let slot = 0
 
 for (let turn = firstTurn; ; turn += 1) {
   slot = freeSlot(slot)
-  const event = journal.read(slot, turn, group)
+  const event = nextEvent(turn)
   if (event === undefined) continue
   Atomics.add(counters, COUNTER.events, 1)
-  const { fd, offset, count } = event
+  const { fd, pid, offset, count } = event
   // A lost event (FAN_NOFD) has nobody who waits.
   if (fd < 0) {
     journal.clear(slot)
@@ -37,7 +42,19 @@ for (let turn = firstTurn; ; turn += 1) {
   const inode = fstatSync(fd).ino
   journal.setInode(slot, inode)
   if (isHere(inode, offset, count) && Atomics.load(heldNumbers, fd) === 0) allow(fd)
-  else passOn({ slot, turn, fd, inode, offset, count })
+  else passOn({ slot, turn, fd, inode, pid, offset, count })
+}
+
+/** Without a descriptor for an event the kernel itself refuses that read; the next ones may have better luck. */
+function nextEvent(turn: number): ReadEvent | undefined {
+  try {
+    return journal.read(slot, turn, group)
+  } catch (error) {
+    if (!isErrno(error, 'EMFILE', 'ENFILE', 'ENOMEM')) throw error
+    Atomics.add(counters, COUNTER.refused, 1)
+    Atomics.wait(pause, 0, 0, SHORTAGE_MS)
+    return undefined
+  }
 }
 
 /** Waits until the main thread has answered one of its reads, when all slots are used. */

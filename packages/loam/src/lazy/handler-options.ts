@@ -5,6 +5,7 @@ import type { ImageSource } from '../sources/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import type { DescriptorKeeper } from './descriptor-keeper.ts'
 import type { LazyPaths } from './lazy-paths.ts'
+import type { DeniedLayer } from './protocol.ts'
 
 export interface HandlerOptions {
   readonly paths: StorePaths
@@ -24,6 +25,8 @@ export interface HandlerOptions {
   ) => Promise<T>
   /** Unmounts what shows these layers, whose reads waited for nobody for a while. Returns the mount points. */
   readonly unmountPoisoned: (diffIds: readonly DiffId[]) => readonly string[]
+  /** Called when the index of a layer has turned out to be wrong. */
+  readonly onDenied: (denied: DeniedLayer) => void
   /** Called when a layer is not served any more. */
   readonly onIdle: () => void
 }

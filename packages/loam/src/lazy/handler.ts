@@ -193,7 +193,7 @@ export class LazyHandler {
       try {
         for (const diffId of diffIds) {
           const known = this.#entries.get(diffId)
-          if (known !== undefined) this.#beginAgain(known.layer)
+          if (known !== undefined) this.#beginAgain(known)
           const layer = known === undefined ? this.#begin(diffId) : undefined
           if (layer !== undefined) opened.push(layer)
         }
@@ -214,9 +214,21 @@ export class LazyHandler {
   }
 
   /** Another container starts. */
-  #beginAgain(layer: ServedLayer): void {
+  #beginAgain(entry: Entry): void {
+    this.#readmit(entry)
+    const { layer } = entry
     this.#filler.expect(layer, this.#profileOf(layer))
     this.#profiles.arm(layer)
+  }
+
+  /** The denial of its index was lifted: what is here is verified once more, and its reads wait again. */
+  #readmit(entry: Entry): void {
+    const { layer, wrong } = entry
+    const isDenied = this.#options.metadata.layers.denialOf(layer.source.indexDigest) !== undefined
+    if (wrong?.code !== 'LAYER_DAMAGED' || isDenied) return
+    claimAll(layer)
+    Object.assign(entry, { wrong: undefined, verifying: undefined, isCheckedAgain: false })
+    this.#fill(layer)
   }
 
   #begin(diffId: DiffId): ServedLayer | undefined {
@@ -330,7 +342,7 @@ export class LazyHandler {
 
   /** Returns what it does. */
   status(): LazyStatus {
-    const { waiting, counts } = this.#answers
+    const { waiting, counts, waits } = this.#answers
     const { bytesOnDemand, bytesAhead, refusedReads } = this.#filler
     return {
       pid: process.pid,
@@ -343,6 +355,7 @@ export class LazyHandler {
       })),
       poisoned: [...this.#poisoned],
       ...counts,
+      waits: waits.all,
       failedReads: refusedReads,
       bytesOnDemand,
       bytesAhead,
@@ -451,7 +464,7 @@ export class LazyHandler {
     entry.wrong = failure
     for (const span of layer.present.keys()) Atomics.store(layer.present, span, 0)
     await this.#filler.remove(layer)
-    await denyIndex(layer, failure, why, this.#options.metadata)
+    this.#options.onDenied(await denyIndex(layer, failure, why, this.#options.metadata))
     for (const { done } of entry.completions) done.reject(failure)
   }
 

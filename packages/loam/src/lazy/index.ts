@@ -1,4 +1,7 @@
 export { HandlerClient } from './client.ts'
+export { DENY_OPERATION, tellDenied } from './denied-event.ts'
 export { type HandlerCaller, loamProgram, startHandler } from './start-handler.ts'
-export type { LazyStatus } from './protocol.ts'
+export { describePartialLayers, type PartialLayerInfo } from './partial-layers.ts'
+export type { DeniedLayer, LazyStatus } from './protocol.ts'
+export { WAIT_BOUNDS } from './wait-times.ts'
 export { keepProbe, probeLazy, whyNoReads } from './probe.ts'

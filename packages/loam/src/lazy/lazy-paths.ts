@@ -12,6 +12,8 @@ export interface LazyPaths {
   readonly holder: string
   /** Reads that wait for an answer. */
   readonly journal: string
+  /** There while the handler rests after a failure. */
+  readonly rest: string
   /** What the handler has to report: as lines. */
   readonly log: string
 }
@@ -26,6 +28,7 @@ export function lazyPaths(state: string): LazyPaths {
     configuration: join(folder, 'configuration.json'),
     holder: join(folder, 'holder.json'),
     journal: join(folder, 'journal'),
+    rest: join(folder, 'rest'),
     log: join(folder, 'log'),
   }
 }

@@ -27,7 +27,7 @@ import { DescriptorKeeper } from './descriptor-keeper.ts'
 import { LazyHandler } from './handler.ts'
 import { type LazyPaths, lazyPaths } from './lazy-paths.ts'
 import { unmountPoisoned } from './poisoned-mounts.ts'
-import type { LazyAnswer, LazyRequest } from './protocol.ts'
+import type { DeniedLayer, LazyAnswer, LazyRequest } from './protocol.ts'
 import { MAX_DESCRIPTORS } from './shared-reads.ts'
 import { type HandlerConfiguration, INLINE_CREDENTIALS } from './start-handler.ts'
 import { report } from './report.ts'
@@ -36,6 +36,8 @@ import { report } from './report.ts'
 const IDLE_MS = 2_000
 /** How long a handler that ends may hold its lock. */
 const LOCK_LIMIT_MS = 10_000
+
+type SendAnswer = (answer: LazyAnswer) => void
 
 /** Runs the handler of the store whose state directory is given; ends the process. Never throws. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -66,6 +68,10 @@ async function run(paths: LazyPaths): Promise<void> {
   const sources = new BlobSources(createSources({ values, userId, cwd, store, metadata }), metadata)
   const keeper = new DescriptorKeeper(paths, searchPath(process.env))
   const idle = new IdleWait()
+  const listeners = new Set<SendAnswer>()
+  const onDenied = (denied: DeniedLayer) => {
+    for (const send of listeners) send({ kind: 'denied', denied })
+  }
   const handler = await LazyHandler.start({
     paths: store,
     lazyPaths: paths,
@@ -77,13 +83,14 @@ async function run(paths: LazyPaths): Promise<void> {
     descriptorLimit,
     withSource: async (source, tries, act) => sources.with(source, tries, act),
     unmountPoisoned,
+    onDenied,
     onIdle: () => {
       idle.look()
     },
   })
   const server = await ControlServer.listen(
     paths.socket,
-    async (request, options) => answer(handler, request, options),
+    async (request, options) => answer(handler, request, { ...options, listeners }),
     () => {
       idle.look()
     },
@@ -108,7 +115,11 @@ async function lockUnlessServed(paths: LazyPaths): Promise<FileLock | undefined>
 async function answer(
   handler: LazyHandler,
   request: LazyRequest,
-  { signal, send }: { readonly signal: AbortSignal; readonly send: (answer: LazyAnswer) => void },
+  {
+    signal,
+    send,
+    listeners,
+  }: { readonly signal: AbortSignal; readonly send: SendAnswer; readonly listeners: Set<SendAnswer> },
 ): Promise<LazyAnswer> {
   switch (request.op) {
     case 'serve':
@@ -127,7 +138,9 @@ async function answer(
     case 'status':
       return { kind: 'status', status: handler.status() }
     case 'hold':
+      listeners.add(send)
       if (!signal.aborted) await once(signal, 'abort')
+      listeners.delete(send)
       break
   }
   return { kind: 'done' }

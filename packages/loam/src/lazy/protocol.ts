@@ -12,7 +12,7 @@ const REQUEST = v.variant('op', [
   v.strictObject({ op: v.literal('complete'), diffIds }),
   v.strictObject({ op: v.literal('forget'), diffIds }),
   v.strictObject({ op: v.literal('status') }),
-  /** Keeps the handler running until the connection is closed. */
+  /** Keeps the handler running until the connection is closed, and gets its events. */
   v.strictObject({ op: v.literal('hold') }),
 ])
 
@@ -32,15 +32,30 @@ const STATUS = v.strictObject({
   poisoned: v.array(v.string()),
   events: COUNT,
   misses: COUNT,
+  /** Reads that the kernel has refused, because the process had no descriptor for them. */
+  refused: COUNT,
+  /** Reads that have waited, by the classes of `WAIT_BOUNDS`; the last count is of those above. */
+  waits: v.strictObject({ counts: v.array(COUNT), sumSeconds: COUNT }),
   failedReads: COUNT,
   bytesOnDemand: COUNT,
   bytesAhead: COUNT,
   rssBytes: COUNT,
 })
+/** A layer whose lazy index has turned out to be wrong. */
+const DENIED = v.strictObject({
+  diffId: v.string(),
+  indexDigest: v.string(),
+  reason: v.string(),
+  /** Containers and snapshots that show the layer. */
+  containers: v.array(v.string()),
+  snapshots: v.array(v.string()),
+})
 const ANSWER = v.variant('kind', [
   v.strictObject({ kind: v.literal('progress'), presentBytes: COUNT, totalBytes: COUNT }),
   v.strictObject({ kind: v.literal('done') }),
   v.strictObject({ kind: v.literal('status'), status: STATUS }),
+  /** To those that hold the handler. */
+  v.strictObject({ kind: v.literal('denied'), denied: DENIED }),
   v.strictObject({ kind: v.literal('failed'), code: v.string(), message: v.string() }),
 ])
 
@@ -49,6 +64,7 @@ export type LazyRequest =
   | { readonly op: 'status' | 'hold' }
 
 export type LazyStatus = Readonly<v.InferOutput<typeof STATUS>>
+export type DeniedLayer = Readonly<v.InferOutput<typeof DENIED>>
 export type LazyAnswer = Readonly<v.InferOutput<typeof ANSWER>>
 
 /** Longest line of either side: a thousand layers in a request. */

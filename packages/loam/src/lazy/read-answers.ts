@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs'
 import { extname } from 'node:path'
 import { MessageChannel } from 'node:worker_threads'
-import { answerRead, FAIL_READ, type ReadAnswer, startThread } from '../linux/index.ts'
+import { answerRead, FAIL_READ, isAlive, type ReadAnswer, startThread } from '../linux/index.ts'
 import { Journal, JOURNAL_SLOTS, type JournalEntry } from './journal.ts'
 import {
   COUNTER,
@@ -13,6 +13,7 @@ import {
   type SharedLayer,
 } from './shared-reads.ts'
 import { type NeededSpans, type WaitingRead, WaitingReads } from './waiting-reads.ts'
+import { WaitTimes } from './wait-times.ts'
 import { report } from './report.ts'
 
 /** The same in a checkout, where each module is a file, and in the package, where the thread is beside the bundle. */
@@ -21,6 +22,8 @@ const THREAD_FILE = extname(import.meta.url) === '.ts' ? './event-thread.ts' : '
 /** Left for layers, connections and the database. */
 const OTHER_DESCRIPTORS = 512
 const MIN_SLOTS = 64
+/** How long a read waits at least until its process is looked for, and how often. */
+const LOOK_FOR_DEAD_MS = 1000
 
 /** What a read needs; an answer if that is known at once. */
 export type ReadNeeds = readonly NeededSpans[] | ReadAnswer
@@ -43,6 +46,8 @@ export class ReadAnswers {
   readonly #journal: Journal
   readonly #shared = createSharedReads()
   readonly #layers = new MessageChannel()
+  /** How long reads have waited. */
+  readonly waits = new WaitTimes()
   #lastTurn = 0
 
   constructor(options: ReadAnswersOptions) {
@@ -52,12 +57,27 @@ export class ReadAnswers {
       this.#give(read, answer)
     })
     this.#layers.port1.unref()
+    setInterval(() => this.#releaseDead(), LOOK_FOR_DEAD_MS).unref()
   }
 
-  /** Number of events so far, and of those that had to wait. */
-  get counts(): { readonly events: number; readonly misses: number } {
-    const { counters } = this.#shared
-    return { events: Atomics.load(counters, COUNTER.events), misses: Atomics.load(counters, COUNTER.misses) }
+  /** Number of events so far, of those that had to wait, and of those that the kernel has refused for want of a descriptor. */
+  get counts(): { readonly events: number; readonly misses: number; readonly refused: number } {
+    const [events, misses, refused] = (['events', 'misses', 'refused'] as const).map((name) =>
+      Atomics.load(this.#shared.counters, COUNTER[name]),
+    ) as [number, number, number]
+    return { events, misses, refused }
+  }
+
+  /** A process that was killed waits no more, but its read keeps its slot and its descriptor until it is answered. */
+  #releaseDead(): void {
+    const before = performance.now() - LOOK_FOR_DEAD_MS
+    const isDead = new Map<number, boolean>()
+    this.waiting.refuseIf(({ pid, atMs }) => {
+      if (pid <= 0 || atMs > before) return false
+      const known = isDead.get(pid) ?? !isAlive(pid)
+      isDead.set(pid, known)
+      return known
+    })
   }
 
   /**
@@ -92,7 +112,8 @@ export class ReadAnswers {
 
   #takeOverRead(fd: number, { slot, inode, event }: JournalEntry): void {
     Atomics.store(this.#shared.usedSlots, slot, 1)
-    this.#enter({ slot, fd, isOrphan: true }, inode, event.offset, event.count)
+    const { pid, offset, count } = event
+    this.#enter({ slot, fd, pid, atMs: performance.now(), isOrphan: true }, inode, offset, count)
   }
 
   /** Without a journal it is not known what the reads wait for. */
@@ -116,8 +137,8 @@ export class ReadAnswers {
       trackUnmanagedFds: false,
       resourceLimits: { maxYoungGenerationSizeMb: 2 },
     })
-    worker.on('message', ({ slot, fd, inode, offset, count }: MissedRead) => {
-      this.#enter({ slot, fd, isOrphan: false }, inode, offset, count)
+    worker.on('message', ({ slot, fd, inode, pid, offset, count }: MissedRead) => {
+      this.#enter({ slot, fd, pid, atMs: performance.now(), isOrphan: false }, inode, offset, count)
     })
     // Reads wait for ever without it. The next process answers them.
     worker.once('error', (error) => {
@@ -135,7 +156,8 @@ export class ReadAnswers {
     })
   }
 
-  #give({ slot, fd, isOrphan }: WaitingRead, answer: ReadAnswer): void {
+  #give({ slot, fd, atMs, isOrphan }: WaitingRead, answer: ReadAnswer): void {
+    this.waits.add(performance.now() - atMs)
     const { counters, usedSlots, heldNumbers } = this.#shared
     this.#journal.setAnswer(slot, answer)
     answerRead(this.#options.group, fd, answer)

@@ -6,7 +6,7 @@ const ONE: Slots = { demand: 1, ahead: 1 }
 
 function withLayers(slots: Slots, ...counts: readonly number[]): Scheduler {
   const scheduler = new Scheduler(slots)
-  for (const [index, count] of counts.entries()) scheduler.addLayer('abc'[index] ?? '', new Uint8Array(count))
+  for (const [index, count] of counts.entries()) scheduler.addLayer('abc'[index] ?? '', 'host', new Uint8Array(count))
   return scheduler
 }
 
@@ -85,7 +85,7 @@ test('what is fetched ahead uses no slot of demand, and demand none of these', (
   assert.equal(show(run), 'demand a 50-51')
   scheduler.want('a', 60)
   assert.equal(show(scheduler.next(true)), 'nothing', 'its slot is in use')
-  scheduler.end({ reason: 'demand' })
+  scheduler.end({ reason: 'demand', host: 'host' })
   assert.equal(show(scheduler.next(true)), 'demand a 60-61')
 })
 
@@ -139,7 +139,7 @@ test('nothing of a paused layer is fetched, and what was wanted meanwhile is fet
 
 test('a layer is planned without the spans that are here, and not at all once it is removed', () => {
   const scheduler = new Scheduler(ONE)
-  scheduler.addLayer('a', Uint8Array.of(1, 0, 1, 0))
+  scheduler.addLayer('a', 'host', Uint8Array.of(1, 0, 1, 0))
   scheduler.want('a', 0)
   assert.deepEqual(runs(scheduler, 1), ['background a 1-2'])
   scheduler.removeLayer('a')
@@ -150,8 +150,21 @@ test('a layer is planned without the spans that are here, and not at all once it
 
 test('all open spans of a layer can be taken for one run in the order of the stream', () => {
   const scheduler = new Scheduler(ONE)
-  scheduler.addLayer('a', Uint8Array.of(0, 1, 0))
+  scheduler.addLayer('a', 'host', Uint8Array.of(0, 1, 0))
   scheduler.want('a', 2)
   assert.deepEqual(scheduler.takeAll('a'), [0, 2])
   assert.deepEqual(runs(scheduler, 1), ['nothing'])
+})
+
+test('runs of a host that does not answer take no slots of another host', () => {
+  const scheduler = new Scheduler(ONE)
+  scheduler.addLayer('a', 'silent', new Uint8Array(4))
+  scheduler.addLayer('b', 'other', new Uint8Array(4))
+  scheduler.want('a', 0)
+  scheduler.want('a', 2)
+  assert.equal(show(scheduler.next(true)), 'demand a 0-1')
+  assert.equal(show(scheduler.next(true)), 'background a 1-4')
+  scheduler.want('b', 1)
+  assert.equal(show(scheduler.next(true)), 'demand b 1-2')
+  assert.equal(show(scheduler.next(true)), 'background b 2-4')
 })

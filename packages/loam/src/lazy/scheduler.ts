@@ -4,7 +4,8 @@
  *               gets twice as many spans as before, up to MAX_RUN
  *   profile     spans that were read first when the layer was cold before; layers take turns
  *   background  forward from the last demand, then around; layers that somebody waits for as a whole before the others
- * Demand has slots of its own, so that what is fetched ahead never delays it by more than its share of the line.
+ * Demand has slots of its own, so that what is fetched ahead never delays it by more than its share of the line. Each host has slots of its own, so
+ * that one that does not answer delays no layer of another.
  */
 
 /** Most spans of one request. */
@@ -13,6 +14,8 @@ const MAX_RUN = 8
 /** Adjacent spans of one layer, which one request fetches. */
 export interface Run {
   readonly layer: string
+  /** Where its data comes from. */
+  readonly host: string
   /** The first span, and the one after the last. */
   readonly from: number
   readonly to: number
@@ -21,7 +24,7 @@ export interface Run {
   readonly isJump: boolean
 }
 
-/** Most runs at once. */
+/** Most runs at once from one host. */
 export interface Slots {
   readonly demand: number
   /** Of profiles and the background. */
@@ -34,6 +37,7 @@ const TAKEN = 1
 
 interface LayerPlan {
   readonly layer: string
+  readonly host: string
   readonly states: Uint8Array
   /** Spans that readers wait for and no run has taken, with their turns, oldest first. */
   readonly wanted: Map<number, number>
@@ -53,18 +57,18 @@ export class Scheduler {
   readonly #slots: Slots
   #turn = 0
   #cursor: { readonly layer: string; readonly span: number } | undefined
-  readonly #running = { demand: 0, ahead: 0 }
+  readonly #running = new Map<string, Record<keyof Slots, number>>()
 
   constructor(slots: Slots) {
     this.#slots = slots
   }
 
-  /** Adds a layer; `present` is 1 for the spans that are here. */
-  addLayer(layer: string, present: Uint8Array): void {
+  /** Adds a layer whose data comes from a host; `present` is 1 for the spans that are here. */
+  addLayer(layer: string, host: string, present: Uint8Array): void {
     const states = present.map((state) => (state === 1 ? TAKEN : OPEN))
     const open = states.reduce((count, state) => count - state, states.length)
     const empty = { wanted: new Map<number, number>(), expected: new Set<number>() }
-    const plan = { layer, states, open, ...empty, next: -1, ahead: 1, isPaused: false, priority: 0 }
+    const plan = { layer, host, states, open, ...empty, next: -1, ahead: 1, isPaused: false, priority: 0 }
     this.#plans.set(layer, plan)
   }
 
@@ -101,21 +105,24 @@ export class Scheduler {
 
   /** Returns the next run, whose slot is used until `end`; undefined if there is nothing to do or no slot for it. Without `mayFetchAhead` on demand only. */
   next(mayFetchAhead: boolean): Run | undefined {
-    const demand = this.#hasSlot('demand') ? this.#nextDemand() : undefined
-    const run = demand ?? (mayFetchAhead && this.#hasSlot('ahead') ? this.#nextAhead() : undefined)
-    const kind = run === undefined ? undefined : kindOf(run)
-    if (kind !== undefined) this.#running[kind] += 1
+    const run = this.#nextDemand() ?? (mayFetchAhead ? this.#nextAhead() : undefined)
+    if (run !== undefined) this.#runningOf(run.host)[kindOf(run)] += 1
     return run
   }
 
-  #hasSlot(kind: keyof Slots): boolean {
-    return this.#running[kind] < this.#slots[kind]
+  #hasSlot(kind: keyof Slots, { host, isPaused }: LayerPlan): boolean {
+    return !isPaused && this.#runningOf(host)[kind] < this.#slots[kind]
+  }
+
+  #runningOf(host: string): Record<keyof Slots, number> {
+    const running = this.#running.get(host) ?? { demand: 0, ahead: 0 }
+    this.#running.set(host, running)
+    return running
   }
 
   /** Frees the slot of a run. */
-  end(run: Pick<Run, 'reason'>): void {
-    const kind = kindOf(run)
-    this.#running[kind] -= 1
+  end(run: Pick<Run, 'reason' | 'host'>): void {
+    this.#runningOf(run.host)[kindOf(run)] -= 1
   }
 
   /** Gives back a span that a run has taken and not brought. A reader that waits for it has to want it again. */
@@ -152,7 +159,7 @@ export class Scheduler {
     let oldestTurn = Number.POSITIVE_INFINITY
     for (const plan of this.#plans.values()) {
       const [turn = Number.POSITIVE_INFINITY] = plan.wanted.values()
-      if (plan.isPaused || turn >= oldestTurn) continue
+      if (turn >= oldestTurn || !this.#hasSlot('demand', plan)) continue
       oldest = plan
       oldestTurn = turn
     }
@@ -164,7 +171,9 @@ export class Scheduler {
   }
 
   #nextOfProfile(): Run | undefined {
-    const plan = [...this.#plans.values()].find((each) => !each.isPaused && each.expected.size > 0)
+    const plan = [...this.#plans.values()].find(
+      (each) => each.expected.size > 0 && this.#hasSlot('ahead', each),
+    )
     if (plan === undefined) return undefined
     const [from = 0] = plan.expected
     const run = takeRun(plan, from, (span) => plan.expected.has(span))
@@ -186,7 +195,9 @@ export class Scheduler {
 
   /** The plan with the highest priority; among these that of the last run, and otherwise the first. */
   #backgroundPlan(): LayerPlan | undefined {
-    const fillable = [...this.#plans.values()].filter(({ open, isPaused }) => open > 0 && !isPaused)
+    const fillable = [...this.#plans.values()].filter(
+      (each) => each.open > 0 && this.#hasSlot('ahead', each),
+    )
     const highest = Math.max(...fillable.map(({ priority }) => priority))
     const first = fillable.filter(({ priority }) => priority === highest)
     return first.find(({ layer }) => layer === this.#cursor?.layer) ?? first[0]
@@ -207,7 +218,7 @@ function takeRun(
     take(plan, to)
     to += 1
   }
-  return { layer: plan.layer, from, to }
+  return { layer: plan.layer, host: plan.host, from, to }
 }
 
 function take(plan: LayerPlan, span: number): void {

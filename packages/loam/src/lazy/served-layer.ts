@@ -16,6 +16,8 @@ import type { NeededSpans } from './waiting-reads.ts'
 export interface ServedLayer {
   readonly diffId: DiffId
   readonly source: LazySource
+  /** Where its data comes from first: the host of a registry, or the kind of another source. */
+  readonly host: string
   readonly inode: number
   /** Descriptor of the tar from before its mark: reads and writes through it wait for nobody. */
   readonly tarFd: number
@@ -75,6 +77,7 @@ export function openServedLayer(
     const layer = {
       diffId,
       source,
+      host: source.reference.split('/', 1)[0] ?? '',
       inode: ino,
       tarFd: fd,
       mapFd,

@@ -16,6 +16,8 @@ export const COUNTER = {
   released: 1,
   events: 2,
   misses: 3,
+  /** Reads that the kernel has refused, because there was no descriptor for them. */
+  refused: 4,
 } as const
 
 export interface SharedReads {
@@ -42,6 +44,8 @@ export interface MissedRead {
   readonly turn: number
   readonly fd: number
   readonly inode: number
+  /** The process that reads; 0: not known. */
+  readonly pid: number
   readonly offset: number
   readonly count: number
 }

@@ -12,7 +12,7 @@ import type { SpanJob, SpanOutcome } from './span-jobs.ts'
 import type { WaitingRead, WaitingReads } from './waiting-reads.ts'
 import { report } from './report.ts'
 
-/** Requests at once. */
+/** Requests at once to one host. */
 const SLOTS = { demand: 4, ahead: 2 }
 /** How long nothing is fetched ahead while what a reader has jumped to is fetched, at most: the line should be free for it. */
 const DURING_JUMP_MS = 200
@@ -104,7 +104,7 @@ export class SpanFiller {
       runs: new Set(),
     }
     this.#layers.set(layer.diffId, filling)
-    this.#scheduler.addLayer(layer.diffId, layer.present)
+    this.#scheduler.addLayer(layer.diffId, layer.host, layer.present)
     this.#scheduler.expect(layer.diffId, expected)
     if (filling.isInOrder) this.#fillInOrder(filling)
     else this.#pump()

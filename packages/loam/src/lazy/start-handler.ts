@@ -5,6 +5,7 @@ import type { Settings } from '../config/index.ts'
 import {
   createDirectories,
   executableWords,
+  isResting,
   ownExecutable,
   plainEnvironment,
   startDetached,
@@ -53,10 +54,11 @@ export type HandlerConfiguration = Pick<HandlerCaller, 'values' | 'userId' | 'cw
 
 /**
  * Starts a handler for the store of a caller, with the caller's settings, environment and directory. It outlives the caller; a second one ends
- * at once. Returns before it serves. @throws PROGRAM_FAILED, system errors
+ * at once, and none is started while one rests after a failure. Returns before it serves. @throws PROGRAM_FAILED, system errors
  */
 export async function startHandler({ values, userId, env, cwd }: HandlerCaller): Promise<void> {
   const paths = lazyPaths(values.state)
+  if (isResting(paths.rest)) return
   createDirectories(paths.folder)
   const isInline = values.docker_config?.trimStart().startsWith('{') === true
   const kept = isInline ? { ...values, docker_config: undefined } : values
@@ -73,6 +75,7 @@ export async function startHandler({ values, userId, env, cwd }: HandlerCaller):
       ...(isInline ? { [INLINE_CREDENTIALS]: values.docker_config ?? '' } : {}),
     },
     log: paths.log,
+    restFile: paths.rest,
   })
 }
 

@@ -12,6 +12,10 @@ export interface WaitingRead {
   readonly slot: number
   /** Number of the descriptor, by which it is answered. */
   readonly fd: number
+  /** The process that reads; 0: not known. */
+  readonly pid: number
+  /** When it was taken from the kernel, by `performance.now()`. */
+  readonly atMs: number
   /** Whether an earlier process has taken it from the kernel: then its descriptor is not open here. */
   readonly isOrphan: boolean
   /** What it needs; of several layers if the earlier process did not know which file it is of. */

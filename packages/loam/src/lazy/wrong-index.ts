@@ -1,5 +1,6 @@
 import { LoamError } from '../errors/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
+import type { DeniedLayer } from './protocol.ts'
 import { report } from './report.ts'
 import type { ServedLayer } from './served-layer.ts'
 
@@ -11,15 +12,18 @@ export function wrongIndex({ diffId, source }: ServedLayer, why: string): LoamEr
   )
 }
 
-/** Denies the index of a layer from now on, and reports the containers that show the layer. */
+/** Denies the index of a layer from now on, and reports who shows the layer. */
 export async function denyIndex(
   { diffId, source }: ServedLayer,
   failure: LoamError,
-  why: string,
+  reason: string,
   metadata: MetadataStore,
-): Promise<void> {
-  await metadata.layers.denyIndex(source.indexDigest, why)
-  const users = metadata.containers.rootfses().filter(({ layers }) => layers.includes(diffId))
-  const names = [...new Set(users.map(({ containerId }) => containerId))]
-  report(`${failure.message}; containers that show it: ${names.length === 0 ? 'none' : names.join(', ')}`)
+): Promise<DeniedLayer> {
+  const { indexDigest } = source
+  await metadata.layers.denyIndex(indexDigest, reason)
+  const containers = metadata.containers.usersOfLayer(diffId)
+  const snapshots = metadata.lazy.snapshotsOf(diffId)
+  const users = [...containers, ...snapshots.map((key) => `snapshot ${key}`)]
+  report(`${failure.message}; shown by: ${users.length === 0 ? 'nothing' : users.join(', ')}`)
+  return { diffId, indexDigest, reason, containers, snapshots }
 }

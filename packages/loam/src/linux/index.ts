@@ -45,9 +45,9 @@ export {
   takeHeld,
 } from './descriptor-holder.ts'
 export { limitDescriptors } from './descriptor-limit.ts'
-export { startDetached } from './detached-program.ts'
+export { isResting, startDetached } from './detached-program.ts'
 export { MappedFile } from './mapped-file.ts'
-export { findStartTime, type ProcessIdentity } from './pidfd.ts'
+export { findStartTime, isAlive, type ProcessIdentity } from './pidfd.ts'
 export {
   examineFileSystem,
   type FileSystemInfo,

@@ -11,11 +11,22 @@ export interface ProcessIdentity {
 
 /** Returns when a process was started, in ticks since the boot (proc_pid_stat(5), field 22); undefined if it has ended. */
 export function findStartTime(pid: number): number | undefined {
+  const fields = readState(pid)
+  return fields === undefined || fields[0] === 'Z' ? undefined : Number(fields[19])
+}
+
+/** Returns whether a process has a thread that runs or waits. The first thread of a process may end before the others. */
+export function isAlive(pid: number): boolean {
+  const fields = readState(pid)
+  return fields !== undefined && (fields[0] !== 'Z' || Number(fields[17]) > 1)
+}
+
+/** Returns the fields of a process from its state on (proc_pid_stat(5), field 3); undefined if it has ended and was waited for. */
+function readState(pid: number): string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
     // The name of the program, in parentheses, may contain anything.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields[0] === 'Z' ? undefined : Number(fields[19])
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ESRCH')) return undefined
     throw error

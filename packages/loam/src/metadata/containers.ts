@@ -224,6 +224,13 @@ export class ContainerTable {
       .map((row) => text(row, 'container_id'))
   }
 
+  /** Lists the ids of containers with a root filesystem that has a layer. */
+  usersOfLayer(diffId: DiffId): string[] {
+    return this.#database
+      .all('SELECT DISTINCT container_id FROM rootfs_layers JOIN rootfses USING (uuid) WHERE diff_id = ?', diffId)
+      .map((row) => text(row, 'container_id'))
+  }
+
   #toRootfs(row: Row): RootfsRecord {
     const uuid = text(row, 'uuid')
     return {

@@ -18,7 +18,7 @@ export interface LayerProfile {
   readonly spans: readonly number[]
 }
 
-/** What is known about images and layers for lazy pulls. Rows are removed with their images and layers; denials stay. */
+/** What is known about images and layers for lazy pulls. Rows are removed with their images and layers; denials stay until they are lifted. */
 export class LazyTable {
   readonly #database: Database
 
@@ -67,6 +67,27 @@ export class LazyTable {
     if (row === undefined) return undefined
     const spans = text(row, 'spans').split(' ').map(Number)
     return { indexDigest: parseDigest(row['index_digest']), spans: spans.filter(Number.isSafeInteger) }
+  }
+
+  /** Uses a denied lazy index again. Returns false if it was not denied. */
+  async allowIndex(indexDigest: Digest): Promise<boolean> {
+    return this.#database.durableTransaction(() => {
+      const isDenied = this.#database.get('SELECT 1 FROM denied_indexes WHERE index_digest = ?', indexDigest)
+      this.#database.run('DELETE FROM denied_indexes WHERE index_digest = ?', indexDigest)
+      return isDenied !== undefined
+    })
+  }
+
+  /** Lists the keys of the snapshots that show a layer and are not committed. */
+  snapshotsOf(diffId: DiffId): string[] {
+    const rows = this.#database.all(
+      `WITH RECURSIVE above (id) AS (
+         SELECT id FROM snapshots WHERE diff_id = ?1 OR applied_diff_id = ?1
+         UNION SELECT s.id FROM snapshots s JOIN above ON s.parent_id = above.id)
+       SELECT key FROM snapshots WHERE kind <> 'committed' AND id IN (SELECT id FROM above) ORDER BY key`,
+      diffId,
+    )
+    return rows.map((row) => text(row, 'key'))
   }
 
   /** Lists the lazy indexes that are not used again. */

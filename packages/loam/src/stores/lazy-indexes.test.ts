@@ -336,7 +336,7 @@ describe('the search for lazy indexes', () => {
     denied.set(indexes[1]!.digest, 'its layer has another diffID')
     assertNone(await find(), /was denied: its layer has another diffID/)
     await new LazyIndexDirectory(join(folder, 'd')).write(layers[0]!.blobDigest, indexes[0]!.bytes)
-    assertNone(await find({ directory: join(folder, 'd') }), /was denied/)
+    assertNone(await find({ directory: new LazyIndexDirectory(join(folder, 'd')) }), /was denied/)
   })
 
   test('a registry that does not answer the request for an artifact is a reason to pull eagerly, not an error', async () => {
@@ -357,51 +357,50 @@ describe('the search for lazy indexes', () => {
   })
 
   test('indexes of a directory that only its owner can change are trusted before any request is made', async () => {
-    const directory = join(folder, 'shared')
-    const files = new LazyIndexDirectory(directory)
+    const shared = join(folder, 'shared')
+    const directory = new LazyIndexDirectory(shared)
     publish(artifactOf())
     await assertFound(await find({ directory }), 'repository')
     assert.deepEqual(readdirSync(folder).includes('shared'), false, 'reading creates nothing')
-    for (const [index, layer] of layers.entries()) await files.write(layer.blobDigest, indexes[index]!.bytes)
+    for (const [index, layer] of layers.entries()) await directory.write(layer.blobDigest, indexes[index]!.bytes)
     assert.deepEqual(
-      readdirSync(directory).toSorted(),
+      readdirSync(shared).toSorted(),
       layers.map(({ blobDigest }) => `${blobDigest}.lazy-index`).toSorted(),
     )
     server.requests.length = 0
     await assertFound(await find({ trust: 'own', directory }), 'own')
+    assert.deepEqual(server.requests, [])
     assertNone(await find({ trust: 'pinned', directory }), /so that .*shared did not count/)
     assertNone(await find({ trust: 'own', directory }, subject.digest), /artifactType|config|subject/)
-    server.requests.length = 0
-    assert.deepEqual(server.requests, [])
   })
 
   test('a directory of indexes, or a file in it, that others may write to is refused', async () => {
-    const directory = join(folder, 'shared')
-    const files = new LazyIndexDirectory(directory)
-    for (const [index, layer] of layers.entries()) await files.write(layer.blobDigest, indexes[index]!.bytes)
+    const shared = join(folder, 'shared')
+    const directory = new LazyIndexDirectory(shared)
+    for (const [index, layer] of layers.entries()) await directory.write(layer.blobDigest, indexes[index]!.bytes)
     const rules = { trust: 'own', directory } as const
-    const path = join(directory, `${layers[0]!.blobDigest}.lazy-index`)
-    chmodSync(directory, 0o777)
+    const path = join(shared, `${layers[0]!.blobDigest}.lazy-index`)
+    chmodSync(shared, 0o777)
     assertNone(await find(rules), /others may write to it/)
-    await assert.rejects(files.write(layers[0]!.blobDigest, indexes[0]!.bytes), /others may write to it/)
-    chmodSync(directory, 0o700)
+    await assert.rejects(directory.write(layers[0]!.blobDigest, indexes[0]!.bytes), /others may write to it/)
+    chmodSync(shared, 0o700)
     chmodSync(path, 0o622)
     assertNone(await find(rules), /others may write to it/)
     chmodSync(path, 0o600)
-    renameSync(path, join(directory, 'elsewhere'))
+    renameSync(path, join(shared, 'elsewhere'))
     symlinkSync('elsewhere', path)
     assertNone(await find(rules), /it is a symlink/)
   })
 
   test('a file of the directory that is not the index of its layer is not used', async () => {
-    const directory = join(folder, 'shared')
-    const files = new LazyIndexDirectory(directory)
-    await files.write(layers[0]!.blobDigest, indexes[1]!.bytes)
+    const shared = join(folder, 'shared')
+    const directory = new LazyIndexDirectory(shared)
+    await directory.write(layers[0]!.blobDigest, indexes[1]!.bytes)
     assertNone(await find({ trust: 'own', directory }), /it is for the blob/)
-    await files.write(layers[0]!.blobDigest, indexes[0]!.bytes)
+    await directory.write(layers[0]!.blobDigest, indexes[0]!.bytes)
     const result = await find({ trust: 'own', directory })
     assert.ok(result.kind === 'found')
-    writeFileSync(join(directory, `${layers[0]!.blobDigest}.lazy-index`), indexes[1]!.bytes)
+    writeFileSync(join(shared, `${layers[0]!.blobDigest}.lazy-index`), indexes[1]!.bytes)
     await assert.rejects(result.indexes.get(layers[0]!.diffId)!.bytes(), /was changed or removed/)
   })
 

@@ -1,4 +1,4 @@
-import { LazyIndexDirectory } from '../content/index.ts'
+import type { SharedIndexes } from '../content/index.ts'
 import { isLoamError, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import {
   type DiffId,
@@ -34,7 +34,7 @@ const MAX_REASONS = 4
 /** A profile is a few hundred bytes, and no mount waits longer for it. */
 const PROFILE_MS = 1000
 
-/** What an index says about itself; the same as `readLazyIndex` returns. */
+/** What an index says about itself. */
 interface IndexHead {
   readonly blob: { readonly digest: Digest; readonly sizeBytes: number }
   readonly diffId: DiffId
@@ -44,12 +44,12 @@ interface IndexHead {
 export interface LazyIndexRules {
   readonly trust: LazyTrust
   /** Undefined: no directory. */
-  readonly directory: string | undefined
+  readonly directory: SharedIndexes | undefined
   /** Undefined: no signature policy. */
   readonly enforcer: Pick<PolicyEnforcer, 'requiresSignature' | 'checkAsked' | 'admit'> | undefined
   /** Returns why an index must not be used again. */
   readonly denialOf: (index: Digest) => string | undefined
-  /** Parses an index. @throws LAZY_INDEX_INVALID */
+  /** Reads what an index says about itself; who uses it reads the rest. @throws LAZY_INDEX_INVALID */
   readonly readIndex: (bytes: Buffer) => IndexHead
 }
 
@@ -167,22 +167,21 @@ class Search {
     const { directory } = this.#rules
     // A request that names an artifact means no other index.
     if (directory === undefined || !this.#allows('own') || this.#request.pin !== undefined) return found
-    const files = new LazyIndexDirectory(directory)
     for (const layer of await this.#image.layers) {
       try {
-        const index = await this.#findFile(files, layer)
+        const index = await this.#findFile(directory, layer)
         if (index !== undefined) found.set(layer.diffId, index)
       } catch (error) {
-        this.#reasons.push(toLoamError(error, `look in ${directory}`).message)
+        this.#reasons.push(toLoamError(error, `look in ${directory.path}`).message)
         // The next file would be refused for the same reason.
         if (isLoamError(error, 'STORE_UNSAFE')) break
       }
     }
-    if (found.size === 0) this.#reasons.push(`${directory} has no index of its layers`)
+    if (found.size === 0) this.#reasons.push(`${directory.path} has no index of its layers`)
     return found
   }
 
-  async #findFile(files: LazyIndexDirectory, layer: ImageLayerRecord): Promise<FoundLazyIndex | undefined> {
+  async #findFile(files: SharedIndexes, layer: ImageLayerRecord): Promise<FoundLazyIndex | undefined> {
     const maxBytes = maxIndexBytes(layer)
     const file = await files.find(layer.blobDigest, maxBytes)
     if (file === undefined || this.#isDenied(file.digest)) return undefined
@@ -240,7 +239,7 @@ class Search {
     const { trust, directory } = this.#rules
     const unused = [
       ...(this.#request.pin === undefined || this.#allows('pinned') ? [] : ['the digest of the request']),
-      ...(directory === undefined || this.#allows('own') ? [] : [directory]),
+      ...(directory === undefined || this.#allows('own') ? [] : [directory.path]),
     ]
     const ignored = unused.length === 0 ? '' : `, so that ${unused.join(' and ')} did not count`
     return `lazy_trust is ${trust}${ignored}, and no signature policy requires signatures for its location`

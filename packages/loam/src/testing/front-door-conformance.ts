@@ -324,6 +324,8 @@ function checkStore(check: Check): void {
         usage.images.map((each) => each.digest),
         [digest],
       )
+      assert.deepEqual(await loam.store.partialLayers(), [])
+      assert.equal(await loam.store.allowIndex(digest), false)
       const checked: string[] = []
       const report = await loam.store.fsck({ repair: true, onCheck: (what) => checked.push(what) })
       assert.deepEqual([report.problems, report.checked.layers], [[], 2])

@@ -1,5 +1,5 @@
 // The tasks of a worker, and their results.
-import type { DerivedKind } from '../content/index.ts'
+import type { DerivedKind, SharedIndex } from '../content/index.ts'
 import type { DiffId, Digest, DigestAlgorithm } from '../image/index.ts'
 import type { BlobAccess, ChunkedLayer, IndexedBlob } from '../lazy-index/index.ts'
 import type { FileOwner, IdMapping, OutputTarget } from '../linux/index.ts'
@@ -89,6 +89,13 @@ export type LayerTask =
       readonly indexPath: string
       readonly metaPath: string
       readonly limits: LayerLimits
+    }
+  | {
+      /** Reads the lazy index of a blob in a directory that machines share. */
+      readonly kind: 'shared-index'
+      readonly directory: string
+      readonly blob: Digest
+      readonly maxBytes: number
     }
   | {
       /** Creates `target`, a folder or an image, as an artifact of these layers, base first. */
@@ -262,7 +269,9 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' | 'asse
   ? IngestResult
   : T extends { kind: 'lazy-index' }
     ? boolean
-    : T extends { kind: 'skeleton' }
+    : T extends { kind: 'shared-index' }
+      ? SharedIndex | undefined
+      : T extends { kind: 'skeleton' }
       ? DescribedLayer
       : T extends { kind: 'check-spans' }
         ? CheckedSpans

@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import { LazyIndexDirectory } from '../content/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { diskUsage, syncFileSystem } from '../linux/index.ts'
 import {
@@ -68,6 +69,8 @@ export async function runTask(
       return makeLazyIndex(task, source)
     case 'chunked-index':
       return makeChunkedIndex(task, source)
+    case 'shared-index':
+      return new LazyIndexDirectory(task.directory).find(task.blob, task.maxBytes)
     case 'skeleton':
       return describeLayer(task, trees)
     case 'measure':

@@ -143,7 +143,12 @@ describe('partial layers', { timeout: 600_000 }, () => {
         [false, 'own'],
       ],
     )
+    for (const args of [['images'], ['ps'], ['layers', registry.name]])
+      assert.match(ok(await world.loamAsync(...args)).stdout, /DATA[^]* missing/, args[0])
     const content = read(join(rootfs, 'etc/config'))
+    const isStarved = async () => / starved/.test(ok(await world.loamAsync('ps')).stdout)
+    while (!(await isStarved())) await sleep(50)
+    assert.match(ok(await world.loamAsync('df')).stderr, /the data of layer \w+ does not come: .*503/)
     const exported = world.loamAsync('export', '--format', 'tar', registry.name, world.path('all.tar'))
     const copied = world.loamAsync('provision', '--backend', 'copy', '--id', 'copy', registry.name)
     let isDescribed = false
@@ -159,6 +164,7 @@ describe('partial layers', { timeout: 600_000 }, () => {
     const copy = ok(await copied).stdout.trim()
     assert.deepEqual(await world.partialLater(), [])
     assert.deepEqual(listTree(copy), listTree(rootfs))
+    assert.doesNotMatch(ok(await world.loamAsync('images')).stdout, /DATA/)
   })
 
   test('after a reboot the handler serves the layers before they are mounted again, and their spans are verified', async () => {

@@ -1,20 +1,19 @@
 // What readers of partial layers see while a registry, a disk or the processes behind them fail: never a wrong byte.
 import assert from 'node:assert/strict'
 import type { ServerResponse } from 'node:http'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
 import { layerPath } from '../../src/content/index.ts'
-import { digestOf, storedReference } from '../../src/image/index.ts'
-import { JOURNAL_SLOTS } from '../../src/lazy/journal.ts'
+import { storedReference } from '../../src/image/index.ts'
 import { openSpanMap, recordSpan, SPAN_HERE } from '../../src/layers/span-map.ts'
 import { isMountPoint } from '../../src/linux/index.ts'
 import type { Interceptor } from '../../src/testing/index.ts'
 import { LazyStore, type LazyStoreOptions } from '../support/lazy-store.ts'
-import { gather, must, World } from '../support/world.ts'
+import { must, World } from '../support/world.ts'
 
 const RIGHT = { wrong: [], failed: [] }
 const SMALL: LazyStoreOptions = { files: 12, layers: 1, spanBytes: 64 << 10 }
@@ -207,12 +206,32 @@ test('a lazy index that has lied about the bytes is denied when the layer is com
   await assert.rejects(store.client.complete(store.diffId), { code: 'LAYER_DAMAGED' })
   const { indexDigest } = store.metadata.layers.partialSource(store.diffId) ?? {}
   assert.ok(indexDigest !== undefined && store.metadata.layers.denialOf(indexDigest) !== undefined)
+  while (store.denied.length === 0) await sleep(20)
+  const { diffId } = store
+  assert.deepEqual(
+    store.denied.map((denied) => ({ ...denied, reason: denied.reason.replace(/sha256:\w+/, 'DIGEST') })),
+    [{ diffId, indexDigest, reason: 'the tar has the digest DIGEST', containers: [], snapshots: [] }],
+  )
   assert.equal(store.metadata.layers.find(store.diffId)?.data, 'partial')
   const { failed } = store.compare(await store.read())
   assert.equal(failed.length, store.sums.size)
   // Also after a restart.
   process.kill((await store.status()).pid, 'SIGKILL')
   assert.equal(store.compare(await store.read()).failed.length, store.sums.size)
+})
+
+test('a layer whose index is allowed again is verified once more, and its reads wait again', async () => {
+  await using store = await LazyStore.create(SMALL)
+  const { indexDigest } = store.metadata.layers.partialSource(store.diffId) ?? {}
+  assert.ok(indexDigest !== undefined)
+  await store.metadata.layers.denyIndex(indexDigest, 'by mistake')
+  await store.show()
+  assert.equal(store.compare(await store.read()).failed.length, store.sums.size)
+  assert.equal(await store.metadata.lazy.allowIndex(indexDigest), true)
+  assert.equal(await store.metadata.lazy.allowIndex(indexDigest), false)
+  await store.client.serve(store.diffIds)
+  assert.deepEqual(store.compare(await store.read()), RIGHT)
+  await store.client.complete(store.diffId)
 })
 
 test('a mount whose reads nobody has let wait is found, unmounted and told', async () => {
@@ -286,55 +305,3 @@ test('what another boot has left in a tar is hashed before it is used', async ()
   assert.ok(fetched.length > 0)
   for (const start of fetched) assert.ok(Number(start) >= (blobStarts[count >> 1] ?? 0), start)
 })
-
-test('thousands of reads wait, more than the handler takes at once, and all are right in the end', async () => {
-  await using store = await LazyStore.create(SMALL)
-  let isSilent = true
-  const held: (() => void)[] = []
-  interceptBlobs(store, (request, response) => {
-    if (isSilent)
-      held.push(() => {
-        store.registry.answer(request, response)
-      })
-    return isSilent
-  })
-  await store.client.serve(store.diffIds)
-  const tar = gunzipSync(store.image.layers[0]?.bytes ?? Buffer.alloc(0))
-  const readers = Array.from({ length: 2 }, async () => readMany(store.tarPath(store.diffId), tar.length))
-  while (((await store.status()).layers[0]?.waiting ?? 0) < JOURNAL_SLOTS) await sleep(50)
-  isSilent = false
-  for (const answer of held) answer()
-  const expected = digestOf(Buffer.concat(placesIn(tar.length).map((at) => tar.subarray(at, at + 16))))
-  for (const digest of await Promise.all(readers)) assert.equal(digest, expected)
-})
-
-const READS = 700
-
-function placesIn(bytes: number): number[] {
-  return Array.from({ length: READS }, (_, index) => Math.floor((index * (bytes - 16)) / READS))
-}
-
-/** Reads 16 bytes at many places of a file at once, in another process, and returns the digest of all. */
-async function readMany(path: string, bytes: number): Promise<string> {
-  const script = `
-    const fs = require('node:fs')
-    const places = ${JSON.stringify(placesIn(bytes))}
-    const fd = fs.openSync(${JSON.stringify(path)})
-    const read = (at) => new Promise((resolve, reject) => {
-      fs.read(fd, Buffer.alloc(16), 0, 16, at, (error, _count, data) => (error ? reject(error) : resolve(data)))
-    })
-    Promise.all(places.map(read)).then((parts) => {
-      console.log('sha256:' + require('node:crypto').hash('sha256', Buffer.concat(parts)))
-    })`
-  const child = spawn(process.execPath, ['-e', script], {
-    env: { ...process.env, UV_THREADPOOL_SIZE: String(READS) },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const stdout = gather(child.stdout)
-  const { promise, resolve } = Promise.withResolvers<void>()
-  child.once('close', () => {
-    resolve()
-  })
-  await promise
-  return stdout().trim()
-}

@@ -20,7 +20,7 @@ import { layerPath, openStoreRoot, type StorePaths } from '../../src/content/ind
 import { digestOf, type DiffId, parseDiffId } from '../../src/image/index.ts'
 import { newArtifactRecord, readDeviceTags } from '../../src/layers/index.ts'
 import { createSpanMap } from '../../src/layers/span-map.ts'
-import { HandlerClient, type LazyStatus, startHandler } from '../../src/lazy/index.ts'
+import { type DeniedLayer, HandlerClient, type LazyStatus, startHandler } from '../../src/lazy/index.ts'
 import { type LazyIndex, LazyIndexMaker, readLazyIndex, readSkeleton } from '../../src/lazy-index/index.ts'
 import { endHolder, findHolders, mountErofs, readBootId, unmountAll } from '../../src/linux/index.ts'
 import { type MetadataStore, openMetadata } from '../../src/metadata/index.ts'
@@ -82,6 +82,7 @@ interface LazyStoreFields {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly client: HandlerClient
+  readonly denied: readonly DeniedLayer[]
   readonly state: string
 }
 
@@ -96,10 +97,12 @@ export class LazyStore implements AsyncDisposable {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly client: HandlerClient
+  /** Layers whose lazy index was found to be wrong. */
+  readonly denied: readonly DeniedLayer[]
   readonly state: string
 
   private constructor(fields: LazyStoreFields) {
-    const { folder, registry, image, diffIds, sums, mount, paths, metadata, client, state } = fields
+    const { folder, registry, image, diffIds, sums, mount, paths, metadata, client, denied, state } = fields
     this.folder = folder
     this.registry = registry
     this.image = image
@@ -109,6 +112,7 @@ export class LazyStore implements AsyncDisposable {
     this.paths = paths
     this.metadata = metadata
     this.client = client
+    this.denied = denied
     this.state = state
   }
 
@@ -131,7 +135,9 @@ export class LazyStore implements AsyncDisposable {
     const paths = openStoreRoot(values.root)
     const metadata = await openMetadata(paths, undefined)
     const env = { PATH: process.env['PATH'], HOME: folder }
-    const client = new HandlerClient(state, async () => startHandler({ values, userId: 0, env, cwd: folder }))
+    const denied: DeniedLayer[] = []
+    const start = async () => startHandler({ values, userId: 0, env, cwd: folder })
+    const client = new HandlerClient(state, start, (layer) => denied.push(layer))
     const store = new LazyStore({
       folder,
       registry,
@@ -142,6 +148,7 @@ export class LazyStore implements AsyncDisposable {
       paths,
       metadata,
       client,
+      denied,
       state,
     })
     mkdirSync(store.mount)
@@ -223,10 +230,17 @@ export class LazyStore implements AsyncDisposable {
     mountErofs({ image, devices, target: this.mount, by: 'file' })
   }
 
-  /** Reads files in another process, in a random order, and returns their sums; an error of a file is its text. */
-  async read(names: readonly string[] = [...this.sums.keys()]): Promise<ReadSums> {
+  /**
+   * Reads files in another process, in a random order, and returns their sums; an error of a file is its text. The process is started by the words of
+   * `by`.
+   */
+  async read(
+    names: readonly string[] = [...this.sums.keys()],
+    by: readonly string[] = ['env'],
+  ): Promise<ReadSums> {
     const order = names.toSorted(() => Math.random() - 0.5)
-    const child = spawn('sha256sum', ['--', ...order], { cwd: this.mount })
+    const [program = '', ...words] = by
+    const child = spawn(program, [...words, 'sha256sum', '--', ...order], { cwd: this.mount })
     const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
     const { promise, resolve } = Promise.withResolvers<void>()
     child.once('close', () => {

@@ -14,14 +14,7 @@ export class LazyWorld extends World {
 
   /** Ends the handler with the shell that starts it again, and what keeps its descriptors: afterwards no read waits, as in the next boot. */
   endHandlers(): void {
-    const isHandler = (pid: string) => {
-      const words = commandOf(pid)
-      return words.includes('lazyd') && words.includes(this.state)
-    }
-    // A shell may have started another one meanwhile.
-    for (let pids = pidsOf(isHandler); pids.length > 0; pids = pidsOf(isHandler))
-      for (const pid of pids) kill(Number(pid))
-    for (const holder of findHolders(join(this.state, 'lazy'))) endHolder(holder)
+    endHandlers(this.state)
   }
 
   async untilComplete(): Promise<void> {
@@ -36,6 +29,18 @@ export class LazyWorld extends World {
   async partialLater(): Promise<string[]> {
     return partialIn(ok(await this.loamAsync('--json', 'df')).stdout)
   }
+}
+
+/** Ends the handler of a state directory, and what keeps its descriptors. */
+export function endHandlers(state: string): void {
+  const isHandler = (pid: string) => {
+    const words = commandOf(pid)
+    return words.includes('lazyd') && words.includes(state)
+  }
+  // A shell may have started another one meanwhile.
+  for (let pids = pidsOf(isHandler); pids.length > 0; pids = pidsOf(isHandler))
+    for (const pid of pids) kill(Number(pid))
+  for (const holder of findHolders(join(state, 'lazy'))) endHolder(holder)
 }
 
 function partialIn(df: string): string[] {

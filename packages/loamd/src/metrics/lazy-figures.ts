@@ -1,6 +1,7 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Loam } from 'loamfs'
-import { lazyStatusOf } from 'loamfs/internal'
+import { lazyStatusOf, WAIT_BOUNDS } from 'loamfs/internal'
+import { ToldHistogram } from './told-histogram.ts'
 
 /** Figures of the process that fills partial layers. It counts from its start, as each process does. */
 export class LazyFigures {
@@ -12,6 +13,7 @@ export class LazyFigures {
   readonly #faults: Counter<'result'>
   readonly #bytes: Counter<'reason'>
   readonly #memory: Gauge
+  readonly #waits: ToldHistogram
 
   constructor(loam: Loam, registry: Registry) {
     this.#loam = loam
@@ -27,6 +29,12 @@ export class LazyFigures {
       help: 'Reads of partial layers, by what came of them.',
       labelNames: ['result'],
       registers,
+    })
+    this.#waits = new ToldHistogram({
+      name: 'loam_lazy_read_wait_seconds',
+      help: 'How long reads have waited that needed data which was not here.',
+      buckets: WAIT_BOUNDS,
+      registry,
     })
     this.#bytes = new Counter({
       name: 'loam_lazy_filled_bytes_total',
@@ -47,10 +55,11 @@ export class LazyFigures {
     this.#starved.set(sum(layers.map(({ waiting, failure }) => (failure === null ? 0 : waiting))))
     this.#memory.set(status?.rssBytes ?? 0)
     if (status === undefined) return
-    const { events, misses, failedReads, bytesOnDemand, bytesAhead } = status
+    const { events, misses, refused, failedReads, bytesOnDemand, bytesAhead, waits } = status
+    this.#waits.set({ counts: waits.counts, sum: waits.sumSeconds })
     const hits = Math.max(0, events - misses)
     this.#faults.reset()
-    for (const [result, reads] of Object.entries({ hit: hits, miss: misses, failed: failedReads }))
+    for (const [result, reads] of Object.entries({ hit: hits, miss: misses, failed: failedReads + refused }))
       this.#faults.inc({ result }, reads)
     this.#bytes.reset()
     this.#bytes.inc({ reason: 'read' }, bytesOnDemand)

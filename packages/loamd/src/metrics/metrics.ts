@@ -1,6 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ActivityEvent } from 'loamfs'
-import { LEFT_OPERATION } from 'loamfs/internal'
+import { DENY_OPERATION, LEFT_OPERATION } from 'loamfs/internal'
 import { readVersion } from '../version.ts'
 
 /** From the second root filesystem of an image to the largest pull. */
@@ -49,6 +49,11 @@ export class Metrics {
   readonly #left = this.#counter('layers_left_total', 'Layers that were left to containerd, by the cause.', [
     'cause',
   ])
+  readonly #denied = this.#counter(
+    'lazy_indexes_denied_total',
+    'Lazy indexes that were denied, because their layer was another one than they said.',
+    [],
+  )
   readonly #freedBytes = this.#counter(
     'collection_freed_bytes_total',
     'Bytes that image collection freed.',
@@ -106,6 +111,7 @@ export class Metrics {
     this.#layers.inc({ result: 'fetched' }, numberOf(attributes['layersFetched']))
     this.#layers.inc({ result: 'shared' }, numberOf(attributes['layersShared']))
     this.#layers.inc({ result: 'lazy' }, numberOf(attributes['layersLazy']))
+    if (operation === DENY_OPERATION) this.#denied.inc()
     if (operation === LEFT_OPERATION) this.#left.inc({ cause: String(attributes['cause']) })
     if (operation === 'images.pull') {
       const source = sourceOf(String(attributes['image']))

@@ -26,6 +26,9 @@ export const STORE_ACTIONS: Actions<'store' | 'daemon'> = {
     requests: [...requests.values()].filter(({ operation }) => operation !== 'daemon.status'),
   }),
   'store.usage': async ({ loam }) => loam.store.usage(),
+  'store.partialLayers': async ({ loam }) => loam.store.partialLayers(),
+  'store.allowIndex': async ({ loam, signal }, { indexDigest }) =>
+    loam.store.allowIndex(indexDigest, { signal }),
   'store.fsck': async ({ loam, signal, onEvent }, { repair = false, ...request }) =>
     loam.store.fsck({
       ...toFetchOptions({ signal }, request),

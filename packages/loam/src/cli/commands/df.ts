@@ -3,6 +3,7 @@ import type { StoreUsage } from '../../maintenance/index.ts'
 import { formatBytes, formatTable, shortDigest } from '../format.ts'
 import type { Host } from '../host.ts'
 import { isJsonList, type ListDefinition, writeList } from '../lists.ts'
+import { noteMissing } from '../missing-data.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
 interface Flags extends GlobalOptions {
@@ -55,6 +56,7 @@ Words of templates: ${SUMMARY.fields.map(({ name }) => name).join(', ')}`,
     .action(async (flags: Flags) => {
       await withSession(host, flags, async ({ loam, output }) => {
         const usage = await loam.store.usage()
+        noteMissing(output, await loam.store.partialLayers())
         const { format } = flags
         const target = { host, output, flags: format === undefined ? {} : { format } }
         if (isJsonList(target) || format !== undefined) writeList(target, summarize(usage), usage, SUMMARY)

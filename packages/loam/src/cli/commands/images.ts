@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { imageList, imageRows, isNamed } from '../image-rows.ts'
 import { addListOptions, chooseRows, type ListFlags, writeList } from '../lists.ts'
+import { inJson, noteMissing } from '../missing-data.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
@@ -32,7 +33,7 @@ Keys of --filter: reference, dangling, platform, origin (local, registry), befor
     .action(async (name: string | undefined, given: Flags) => {
       await withSession(host, given, async ({ loam, output }) => {
         const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
-        const all = imageRows(await loam.images.list())
+        const all = imageRows(await loam.images.list(), await loam.store.partialLayers())
         const definition = imageList(all)
         const named = name === undefined ? all : all.filter((row) => isNamed(row, name))
         const rows = chooseRows(named, flags, definition)
@@ -52,7 +53,15 @@ Keys of --filter: reference, dangling, platform, origin (local, registry), befor
                 ),
               }
             : definition
-        writeList({ host, output, flags }, rows, images, shown)
+        const values = images.map((each) => ({
+          ...each,
+          ...inJson(rows.filter(({ image }) => image === each)),
+        }))
+        writeList({ host, output, flags }, rows, values, shown)
+        noteMissing(
+          output,
+          rows.flatMap(({ partials }) => partials),
+        )
         for (const { damage } of images) if (damage !== undefined) output.note(`damaged: ${damage}`)
       })
     })

@@ -1,9 +1,11 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import type { ImageLayer, ImageLayers } from '../../images/index.ts'
+import type { PartialLayerInfo } from '../../lazy/index.ts'
 import { formatBytes, shortDigest } from '../format.ts'
 import type { Host } from '../host.ts'
 import { imageTypeOption, type PullFlags, toImageOptions } from '../image-options.ts'
 import { type ListDefinition, type ListFlags, writeList } from '../lists.ts'
+import { dataField, noteMissing } from '../missing-data.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
 interface Flags extends GlobalOptions, PullFlags, ListFlags {
@@ -12,7 +14,9 @@ interface Flags extends GlobalOptions, PullFlags, ListFlags {
 
 const DEFAULT_LARGEST = 5
 
-const LAYERS: ListDefinition<ImageLayer> = {
+type Row = ImageLayer & { readonly partials: readonly PartialLayerInfo[] }
+
+const LAYERS: ListDefinition<Row> = {
   fields: [
     { name: 'Number', heading: '#', text: ({ index }) => String(index) },
     { name: 'ID', heading: 'LAYER', text: ({ diffId }, isFull) => (isFull ? diffId : shortDigest(diffId)) },
@@ -54,14 +58,24 @@ downloaded and stored, and no container sees it.
   loam layers --format '{{.Number}} {{.Wasted}}' debian:12
   loam du --layer 2 debian:12 /usr      what is in one layer
 
-Words of templates: ${LAYERS.fields.map(({ name }) => name).join(', ')}`,
+Words of templates: ${[...LAYERS.fields.map(({ name }) => name), 'Data'].join(', ')}`,
     )
     .action(async (image: string, given: Flags) => {
       await withSession(host, given, async ({ loam, output, signal }) => {
         const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
         const largest = given.largest ?? DEFAULT_LARGEST
         const report = await loam.images.layers(image, { ...toImageOptions(flags), largest, signal })
-        writeList({ host, output, flags }, report.layers, report, LAYERS)
+        const partialLayers = await loam.store.partialLayers()
+        const rows = report.layers.map((layer) => ({
+          ...layer,
+          partials: partialLayers.filter(({ diffId }) => diffId === layer.diffId),
+        }))
+        const definition = { ...LAYERS, fields: [...LAYERS.fields, dataField(rows)] }
+        writeList({ host, output, flags }, rows, report, definition)
+        noteMissing(
+          output,
+          rows.flatMap(({ partials }) => partials),
+        )
         const isTable = flags.format === undefined && !output.json && !flags.quiet
         if (isTable) output.result(report, () => summarize(report, largest))
       })

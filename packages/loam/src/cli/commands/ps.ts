@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { containerList, containerRows, isUnmounted } from '../container-rows.ts'
 import { addListOptions, chooseRows, type ListFlags, writeList } from '../lists.ts'
+import { inJson, noteMissing } from '../missing-data.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
@@ -31,7 +32,8 @@ Words of templates: ${containerList([])
         const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
         const containers = await loam.containers.list()
         const processes = await loam.containers.processes.list()
-        const all = containerRows(containers, processes)
+        const partialLayers = await loam.store.partialLayers()
+        const all = containerRows(containers, processes, partialLayers)
         if (all.some(({ rootfs }) => isUnmounted(rootfs)))
           output.note('some root filesystems are not mounted: loam recover mounts them again')
         const definition = containerList(all)
@@ -41,8 +43,13 @@ Words of templates: ${containerList([])
         const shown = [...new Set(rows.map(({ container }) => container))].map((each) => ({
           ...each,
           process: processes.find(({ id }) => id === each.id),
+          ...inJson(rows.filter(({ container }) => container === each)),
         }))
         writeList({ host, output, flags }, rows, shown, definition)
+        noteMissing(
+          output,
+          rows.flatMap(({ partials }) => partials),
+        )
       })
     })
 }
