@@ -4,24 +4,21 @@ import { LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { newArtifactRecord } from '../layers/index.ts'
 import {
-  ALLOW_READ,
-  FAIL_READ,
   listMarkedInodes,
   markReads,
-  readMountTable,
   unlinkIfThere,
   unmarkReads,
 } from '../linux/index.ts'
 import type { LazySource } from '../metadata/index.ts'
 import { ProfileRecorder } from './profile-recorder.ts'
 import type { LazyStatus } from './protocol.ts'
-import { ReadAnswers, type ReadNeeds } from './read-answers.ts'
-import { claimAll, closeServedLayer, neededOf, openServedLayer, type ServedLayer } from './served-layer.ts'
+import { ReadAnswers } from './read-answers.ts'
+import { claimAll, closeServedLayer, openServedLayer, type ServedLayer } from './served-layer.ts'
+import { type Completion, type ServedEntry, ServedLayers } from './served-layers.ts'
 import { SpanFiller } from './span-filler.ts'
 import { UnopenedLayers } from './unopened-layers.ts'
 import type { HandlerOptions } from './handler-options.ts'
 import { Turns } from './turns.ts'
-import { isOfCompleteLayer } from './complete-layers.ts'
 import { unmountAndReport } from './poisoned-mounts.ts'
 import { cannotWait, openGroup } from './read-group.ts'
 import { denyIndex, wrongIndex } from './wrong-index.ts'
@@ -31,20 +28,12 @@ import { report } from './report.ts'
 /** Between tries of what has failed, and looks at what has changed. */
 const AGAIN_MS = 5_000
 
-/** Who waits for a layer as a whole. */
-interface Completion {
+/** A request to serve layers. */
+interface AskedLayers {
+  readonly diffIds: readonly DiffId[]
   readonly done: PromiseWithResolvers<void>
-  readonly onProgress: (presentBytes: number, totalBytes: number) => void
-}
-
-interface Entry {
-  readonly layer: ServedLayer
-  readonly completions: Set<Completion>
-  /** Why its reads fail for good: its index has lied. */
-  wrong: LoamError | undefined
-  verifying: Promise<void> | undefined
-  /** Whether its spans were compared with their sums once more, after its tar had another digest. */
-  isCheckedAgain: boolean
+  /** Those that it has opened. */
+  readonly opened: ServedLayer[]
 }
 
 /** Serves the partial layers of a store: lets their reads wait, fills them, and makes them ordinary layers when they are complete. */
@@ -54,12 +43,10 @@ export class LazyHandler {
   readonly #answers: ReadAnswers
   readonly #filler: SpanFiller
   readonly #profiles: ProfileRecorder
-  readonly #entries = new Map<DiffId, Entry>()
+  readonly #layers: ServedLayers
   readonly #unopened = new UnopenedLayers()
-  readonly #byInode = new Map<number, Entry>()
-  /** Files that were complete when their mark went; reads of them may still be on their way. */
-  readonly #completeInodes = new Set<number>()
   #poisoned: readonly string[] = []
+  readonly #asked: AskedLayers[] = []
   /** Changes of what is served. */
   readonly #turns = new Turns()
 
@@ -67,12 +54,13 @@ export class LazyHandler {
     this.#options = options
     this.#group = group
     const { metadata, lazyPaths, stallTimeoutMs } = options
+    this.#layers = new ServedLayers(options, this.#unopened)
     this.#profiles = new ProfileRecorder(metadata)
     this.#answers = new ReadAnswers({
       group,
       journal: lazyPaths.journal,
       descriptorLimit: options.descriptorLimit,
-      needsOf: (inode, offset, count) => this.#needsOf(inode, offset, count),
+      needsOf: (inode, offset, count) => this.#layers.needsOf(inode, offset, count),
       onRead: (read) => this.#onRead(read),
     })
     this.#filler = new SpanFiller({
@@ -80,11 +68,8 @@ export class LazyHandler {
       withSource: async (layer, tries, act) => options.withSource(layer.source, tries, act),
       stallTimeoutMs,
       onFilled: (layer) => this.#onFilled(layer),
-      onGivenUp: ({ diffId }, failure) => this.#giveUp(diffId, failure),
-      onProgress: ({ diffId, presentBytes, tarBytes }) => {
-        for (const { onProgress } of this.#entries.get(diffId)?.completions ?? [])
-          onProgress(presentBytes, tarBytes)
-      },
+      onGivenUp: ({ diffId }, failure) => this.#layers.giveUp(diffId, failure),
+      onProgress: (layer) => this.#layers.tellProgress(layer),
     })
   }
 
@@ -95,7 +80,7 @@ export class LazyHandler {
     for (const [diffId, tarFd] of kept?.tars ?? []) handler.#resume(diffId, tarFd)
     handler.#findPoisoned()
     // Before the reads that the handler before has left: they wait for what is being filled.
-    for (const { layer, wrong } of handler.#entries.values()) if (wrong === undefined) handler.#fill(layer)
+    for (const { layer, wrong } of handler.#layers.all) if (wrong === undefined) handler.#fill(layer)
     handler.#answers.takeOver(kept !== undefined)
     handler.#answers.start()
     await handler.#keep()
@@ -105,7 +90,7 @@ export class LazyHandler {
 
   /** Whether it serves nothing. */
   get isIdle(): boolean {
-    return this.#entries.size === 0 && this.#unopened.size === 0
+    return this.#layers.all.length === 0 && this.#unopened.size === 0
   }
 
   /** A partial layer without its mark shows holes as zeros. */
@@ -113,12 +98,12 @@ export class LazyHandler {
     const marked = listMarkedInodes(this.#group)
     const partials = this.#options.metadata.layers.partials().map(({ diffId }) => diffId)
     const inodeOf = (diffId: DiffId) =>
-      this.#entries.get(diffId)?.layer.inode ?? this.#unopened.find(diffId)?.inode ?? 0
+      this.#layers.find(diffId)?.layer.inode ?? this.#unopened.find(diffId)?.inode ?? 0
     this.#poisoned = unmountAndReport(
       partials.filter((diffId) => !marked.has(inodeOf(diffId))),
       this.#options.unmountPoisoned,
     )
-    for (const { layer } of this.#entries.values())
+    for (const { layer } of this.#layers.all)
       if (!marked.has(layer.inode)) markReads(this.#group, layer.tarFd)
   }
 
@@ -146,7 +131,7 @@ export class LazyHandler {
       for (const { diffId, tarFd } of this.#unopened.all) {
         this.#unopened.delete(diffId)
         this.#resume(diffId, tarFd)
-        const entry = this.#entries.get(diffId)
+        const entry = this.#layers.find(diffId)
         if (entry !== undefined && entry.wrong === undefined) this.#fill(entry.layer)
       }
       await this.#keep()
@@ -162,16 +147,14 @@ export class LazyHandler {
     return layers.find(diffId)?.data === 'partial' ? layers.partialSource(diffId) : undefined
   }
 
-  #open(source: LazySource, tarFd?: number): Entry {
+  #open(source: LazySource, tarFd?: number): ServedEntry {
     const { paths, limits, bootId, metadata } = this.#options
     const layer = openServedLayer(source, { paths, limits, bootId, tarFd })
     const denial = metadata.layers.denialOf(source.indexDigest)
     const wrong = denial === undefined ? undefined : wrongIndex(layer, denial)
     if (wrong !== undefined) layer.present.fill(0)
-    const entry: Entry = { layer, completions: new Set(), wrong, verifying: undefined, isCheckedAgain: false }
-    this.#entries.set(layer.diffId, entry)
-    this.#byInode.set(layer.inode, entry)
-    this.#completeInodes.delete(layer.inode)
+    const entry: ServedEntry = { layer, completions: new Set(), wrong, verifying: undefined, isCheckedAgain: false }
+    this.#layers.add(entry)
     this.#answers.addLayer(layer)
     return entry
   }
@@ -188,33 +171,54 @@ export class LazyHandler {
 
   /** Serves partial layers; returns when their reads wait. Layers that are complete need nothing. @throws LAYER_NOT_FOUND, LAZY_*, system errors */
   async serve(diffIds: readonly DiffId[]): Promise<void> {
-    await this.#turns.run(async () => {
-      const opened: ServedLayer[] = []
-      try {
-        for (const diffId of diffIds) {
-          const known = this.#entries.get(diffId)
-          if (known !== undefined) this.#beginAgain(known)
-          const layer = known === undefined ? this.#begin(diffId) : undefined
-          if (layer !== undefined) opened.push(layer)
-        }
-        // From here on no kill of this process lets a read pass.
-        if (opened.length > 0) await this.#keep()
-      } catch (error) {
-        for (const layer of opened) this.#leaveUnserved(layer)
-        throw error
-      }
-      for (const layer of opened) if (this.#entries.get(layer.diffId)?.wrong === undefined) this.#fill(layer)
-    })
+    const asked: AskedLayers = { diffIds, done: Promise.withResolvers(), opened: [] }
+    this.#asked.push(asked)
+    if (this.#asked.length === 1) void this.#turns.run(async () => this.#serveAsked())
+    await asked.done.promise
   }
 
-  /** A request that failed has not served it: the next one begins anew. */
-  #leaveUnserved(layer: ServedLayer): void {
-    unmarkReads(this.#group, layer.tarFd)
-    this.#drop(layer)
+  /** Serves what was asked for until its turn has come: the layers of an image come at once, and need one holder and not one each. */
+  async #serveAsked(): Promise<void> {
+    const begun = this.#asked.splice(0).filter((asked) => this.#beginAll(asked))
+    try {
+      // From here on no kill of this process lets a read pass.
+      if (begun.some(({ opened }) => opened.length > 0)) await this.#keep()
+    } catch (error) {
+      for (const asked of begun) this.#leaveUnserved(asked, error)
+      return
+    }
+    for (const { opened, done } of begun) {
+      for (const layer of opened) if (this.#layers.find(layer.diffId)?.wrong === undefined) this.#fill(layer)
+      done.resolve()
+    }
+  }
+
+  #beginAll(asked: AskedLayers): boolean {
+    try {
+      for (const diffId of asked.diffIds) {
+        const known = this.#layers.find(diffId)
+        if (known !== undefined) this.#beginAgain(known)
+        const layer = known === undefined ? this.#begin(diffId) : undefined
+        if (layer !== undefined) asked.opened.push(layer)
+      }
+      return true
+    } catch (error) {
+      this.#leaveUnserved(asked, error)
+      return false
+    }
+  }
+
+  /** A request that failed has served nothing: the next one begins anew. */
+  #leaveUnserved({ opened, done }: AskedLayers, error: unknown): void {
+    for (const layer of opened) {
+      unmarkReads(this.#group, layer.tarFd)
+      this.#drop(layer)
+    }
+    done.reject(error)
   }
 
   /** Another container starts. */
-  #beginAgain(entry: Entry): void {
+  #beginAgain(entry: ServedEntry): void {
     this.#readmit(entry)
     const { layer } = entry
     this.#filler.expect(layer, this.#profileOf(layer))
@@ -222,7 +226,7 @@ export class LazyHandler {
   }
 
   /** The denial of its index was lifted: what is here is verified once more, and its reads wait again. */
-  #readmit(entry: Entry): void {
+  #readmit(entry: ServedEntry): void {
     const { layer, wrong } = entry
     const isDenied = this.#options.metadata.layers.denialOf(layer.source.indexDigest) !== undefined
     if (wrong?.code !== 'LAYER_DAMAGED' || isDenied) return
@@ -276,7 +280,7 @@ export class LazyHandler {
    */
   async complete(diffId: DiffId, onProgress: Completion['onProgress'], signal: AbortSignal): Promise<void> {
     await this.serve([diffId])
-    const entry = this.#entries.get(diffId)
+    const entry = this.#layers.find(diffId)
     if (entry === undefined) return
     if (entry.wrong !== undefined) throw entry.wrong
     const completion = { done: Promise.withResolvers<void>(), onProgress }
@@ -295,16 +299,11 @@ export class LazyHandler {
     }
   }
 
-  /** Tells who waits for all of a layer that its data does not come. They may have another source; its reads wait on. */
-  #giveUp(diffId: DiffId, failure: LoamError): void {
-    for (const { done } of this.#entries.get(diffId)?.completions ?? []) done.reject(failure)
-  }
-
   /** Stops serving layers; their reads are refused. Afterwards nothing of theirs is open. */
   async forget(diffIds: readonly DiffId[]): Promise<void> {
     try {
       await this.#turns.run(async () => {
-        const entries = diffIds.flatMap((diffId) => this.#entries.get(diffId) ?? [])
+        const entries = diffIds.flatMap((diffId) => this.#layers.find(diffId) ?? [])
         for (const { layer, completions } of entries) {
           const removed = new LoamError('LAYER_NOT_FOUND', `complete layer ${layer.diffId}: it was removed`)
           for (const { done } of completions) done.reject(removed)
@@ -325,10 +324,9 @@ export class LazyHandler {
 
   /** A store may be removed as a whole, without this process. What still shows its layers must not read holes as zeros. */
   #forgetRemoved(): void {
-    const gone = [...this.#entries.values()].filter(({ layer }) => fstatSync(layer.tarFd).nlink === 0)
+    const gone = this.#layers.all.filter(({ layer }) => fstatSync(layer.tarFd).nlink === 0)
     if (gone.length === 0) return
-    const { images } = this.#options.paths
-    if (readMountTable().some(({ type, source }) => type === 'erofs' && source.startsWith(`${images}/`))) {
+    if (this.#layers.areShown()) {
       for (const entry of gone) {
         entry.wrong ??= new LoamError('LAYER_NOT_FOUND', `serve layer ${entry.layer.diffId}: it was removed`)
         void this.#filler.remove(entry.layer)
@@ -346,7 +344,7 @@ export class LazyHandler {
     const { bytesOnDemand, bytesAhead, refusedReads } = this.#filler
     return {
       pid: process.pid,
-      layers: [...this.#entries.values()].map(({ layer, wrong }) => ({
+      layers: this.#layers.all.map(({ layer, wrong }) => ({
         diffId: layer.diffId,
         presentBytes: layer.presentBytes,
         totalBytes: layer.tarBytes,
@@ -369,36 +367,26 @@ export class LazyHandler {
   }
 
   async #keep(): Promise<void> {
-    const layers = [...[...this.#entries.values()].map(({ layer }) => layer), ...this.#unopened.all]
+    const layers = [...this.#layers.all.map(({ layer }) => layer), ...this.#unopened.all]
     const tars = new Map(layers.map(({ diffId, tarFd }) => [diffId, tarFd]))
     await this.#options.keeper.keep({ group: this.#group, tars })
   }
 
-  #needsOf(inode: number, offset: number, count: number): ReadNeeds {
-    const entry = this.#byInode.get(inode)
-    if (entry !== undefined)
-      return entry.wrong === undefined ? [neededOf(entry.layer, offset, count)] : FAIL_READ
-    // Its process ended before it knew the file: with this range of all files it is right in any case.
-    if (inode === 0 && this.#unopened.size > 0) return FAIL_READ
-    if (inode === 0) return [...this.#entries.values()].map(({ layer }) => neededOf(layer, offset, count))
-    return this.#completeInodes.has(inode) || isOfCompleteLayer(inode, this.#options) ? ALLOW_READ : FAIL_READ
-  }
-
   #onRead(read: WaitingRead): void {
     for (const { layer: diffId, from, to } of read.isOrphan ? [] : read.needs) {
-      const layer = this.#entries.get(diffId as DiffId)?.layer
+      const layer = this.#layers.find(diffId as DiffId)?.layer
       if (layer !== undefined) this.#profiles.read(layer, from, to)
     }
     this.#filler.read(read)
   }
 
   #onFilled(layer: ServedLayer): void {
-    const entry = this.#entries.get(layer.diffId)
+    const entry = this.#layers.find(layer.diffId)
     if (entry?.layer !== layer || entry.verifying !== undefined) return
     entry.verifying = this.#verify(entry).catch((error: unknown) => {
       const failure = toLoamError(error, `verify layer ${layer.diffId}`)
       report(failure.message)
-      this.#giveUp(layer.diffId, failure)
+      this.#layers.giveUp(layer.diffId, failure)
       setTimeout(() => {
         entry.verifying = undefined
         this.#onFilled(layer)
@@ -407,7 +395,7 @@ export class LazyHandler {
   }
 
   /** All spans had the sums of the index. Whether the index itself is right shows now. */
-  async #verify(entry: Entry): Promise<void> {
+  async #verify(entry: ServedEntry): Promise<void> {
     const { layer } = entry
     const { tarFd: fd, tarBytes, index, diffId } = layer
     const { algorithm } = splitDigest(diffId)
@@ -439,17 +427,17 @@ export class LazyHandler {
   }
 
   /** Compares all spans with their sums once more; those that differ are fetched again. */
-  async #checkAgain(entry: Entry): Promise<void> {
+  async #checkAgain(entry: ServedEntry): Promise<void> {
     await this.#filler.remove(entry.layer)
-    if (this.#entries.get(entry.layer.diffId) !== entry) return
+    if (this.#layers.find(entry.layer.diffId) !== entry) return
     claimAll(entry.layer)
     entry.verifying = undefined
     this.#fill(entry.layer)
   }
 
-  async #leaveComplete({ layer, completions }: Entry): Promise<void> {
-    if (this.#entries.get(layer.diffId)?.layer !== layer) return
-    this.#completeInodes.add(layer.inode)
+  async #leaveComplete({ layer, completions }: ServedEntry): Promise<void> {
+    if (this.#layers.find(layer.diffId)?.layer !== layer) return
+    this.#layers.noteComplete(layer)
     await this.#retire(layer)
     unlinkIfThere(layer.mapPath)
     for (const { done } of completions) done.resolve()
@@ -458,7 +446,7 @@ export class LazyHandler {
   }
 
   /** Nobody can say any more what of it is right: from now on all its reads fail. */
-  async #deny(entry: Entry, why: string): Promise<void> {
+  async #deny(entry: ServedEntry, why: string): Promise<void> {
     const { layer } = entry
     const failure = wrongIndex(layer, why)
     entry.wrong = failure
@@ -470,15 +458,14 @@ export class LazyHandler {
 
   async #retire(layer: ServedLayer): Promise<void> {
     await this.#filler.remove(layer)
-    await this.#entries.get(layer.diffId)?.verifying
+    await this.#layers.find(layer.diffId)?.verifying
     unmarkReads(this.#group, layer.tarFd)
     this.#drop(layer)
   }
 
   /** Nothing uses its descriptors any more. */
   #drop(layer: ServedLayer): void {
-    this.#entries.delete(layer.diffId)
-    if (this.#byInode.get(layer.inode)?.layer === layer) this.#byInode.delete(layer.inode)
+    this.#layers.drop(layer)
     this.#answers.removeLayer(layer.inode)
     closeServedLayer(layer)
   }
