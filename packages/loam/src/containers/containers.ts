@@ -141,6 +141,7 @@ export class Containers {
         ...lazy,
         cached,
         unpack: needsUnpacked,
+        merges: showsPartial,
       })
       const rootfs = await provisioner.provision({
         containerId,

@@ -120,6 +120,11 @@ export class ArtifactStore {
     return this.#ensure({ ...stack, owner: stack.chainId }, signal)
   }
 
+  /** Builds the merged image of a stack that is going to be shown, if it is not here. Never fails: who needs it waits for the same build, and gets its failure. */
+  async prepareMerged(chainId: ChainId, layers: readonly DiffId[]): Promise<void> {
+    await this.createStack({ chainId, kind: 'merged', layers }).catch(() => undefined)
+  }
+
   async #ensure(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<string> {
     const { owner, kind } = wanted
     using _lease = await leaseOrMake(

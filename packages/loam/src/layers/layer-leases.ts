@@ -64,6 +64,8 @@ export interface LeaseLazilyOptions extends LeaseLayerOptions {
   readonly index: TrustedIndex | undefined
   /** Returns whether the request trusts the index of a layer that is partial already. One that it does not trust is completed first. */
   readonly trusts: (source: LazySource) => boolean
+  /** Called when the tree of a layer that was not here is; its data is not served yet. */
+  readonly onDescribed?: (() => void) | undefined
   /** Called if the layer is fetched although it has an index. */
   readonly onEager?: ((why: string) => void) | undefined
 }
@@ -243,13 +245,13 @@ export class LayerLeases {
   /** Returns false if the layer has to be fetched: its index may be invalid, or the handler unable to serve it. */
   async #create(
     layer: WantedLayer,
-    { index, onEager }: LeaseLazilyOptions,
+    { index, onDescribed, onEager }: LeaseLazilyOptions,
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
     const { partial } = this.#options
     if (index === undefined || !partial.mayCreate(layer.diffId)) return false
     try {
-      await partial.create(layer, index, signal)
+      await partial.create(layer, index, { signal, onDescribed })
       return true
     } catch (error) {
       throwIfAborted(signal, `pull layer ${layer.diffId}`)

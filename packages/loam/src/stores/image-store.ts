@@ -37,7 +37,7 @@ import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { annotationsOf } from './chunked-indexes.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
-import { EagerReason, type FindIndexes, LazyPull, type LazyPlan, type TrustsStill } from './lazy-pull.ts'
+import { EagerReason, EarlyMerge, type FindIndexes, LazyPull, type LazyPlan, type TrustsStill } from './lazy-pull.ts'
 import { leaseLayer, leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore, sweepRetainedBlobs } from './prune.ts'
@@ -145,12 +145,15 @@ export class ImageStore implements Store<ImageSource> {
     const plan = await this.#plan(image.record, lazy, options)
     const eager = new EagerReason(plan, options.onEvent)
     const { onEvent } = eager
+    const merging = new EarlyMerge(this.#options.layers.artifacts, image.record, plan, options)
     const leases = await leaseLayers(this.#options.layers, image.record, source, {
       ...options,
       plan,
       onEvent,
+      onDescribed: merging.begin,
     })
     try {
+      if (eager.hasFallenBack) await merging.undo()
       const store = this.#options.layers
       const layers = image.record.layers.map(({ diffId }) =>
         lazy === undefined ? store.get(diffId) : store.getLazily(diffId),
