@@ -144,13 +144,10 @@ export class ImageStore implements Store<ImageSource> {
     this.#reportOtherPlatform(image, source, options)
     const plan = await this.#plan(image.record, lazy, options)
     const eager = new EagerReason(plan, options.onEvent)
-    const { onEvent } = eager
     const merging = new EarlyMerge(this.#options.layers.artifacts, image.record, plan, options)
     const leases = await leaseLayers(this.#options.layers, image.record, source, {
       ...options,
-      plan,
-      onEvent,
-      onDescribed: merging.begin,
+      ...{ plan, onEvent: eager.onEvent, onDescribed: merging.begin },
     })
     try {
       if (eager.hasFallenBack) await merging.undo()
