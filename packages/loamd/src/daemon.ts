@@ -113,8 +113,7 @@ export class Daemon implements AsyncDisposable {
       log,
     })
     const metrics = new Metrics()
-    open.defer(loam.activity.subscribe(metrics.observe))
-    open.defer(loam.activity.subscribe(logDenied(log)))
+    for (const observe of [metrics.observe, logDenied(log)]) open.defer(loam.activity.subscribe(observe))
     const { registry } = metrics
     const exposition = new Exposition(metrics, new StoreFigures({ loam, log, registry }))
     const { metrics_address: metricsAddress } = values

@@ -105,7 +105,10 @@ export class StoreCare {
    * Uses a lazy index again that was denied, since its layer had another diffID than it says. Layers that containers show are filled and verified once
    * more; if the index is wrong, it is denied again. Returns whether it was denied. @throws DIGEST_INVALID, LAZY_UNAVAILABLE, CANCELED
    */
-  async allowIndex(indexDigest: string, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<boolean> {
+  async allowIndex(
+    indexDigest: string,
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<boolean> {
     const { metadata, layers, activity } = this.#services
     const digest: Digest = parseDigest(indexDigest)
     return activity.observe('store.allowIndex', { index: digest }, async () => {

@@ -9,13 +9,7 @@ import {
   overlayBackend,
   StackMounts,
 } from '../backends/index.ts'
-import {
-  BlobStore,
-  IngestArea,
-  RetainedBlobs,
-  type StorePaths,
-  StoreReserve,
-} from '../content/index.ts'
+import { BlobStore, IngestArea, RetainedBlobs, type StorePaths, StoreReserve } from '../content/index.ts'
 import { DirectoryInThread, LayerStore, type LazyParts } from '../layers/index.ts'
 import { HandlerClient, keepProbe, probeLazy, startHandler, tellDenied, whyNoReads } from '../lazy/index.ts'
 import { readIndexedBlob } from '../lazy-index/index.ts'
@@ -167,12 +161,11 @@ export class Wiring implements AsyncDisposable {
     const blobs = new BlobStore(paths, imageLimits)
     const retained = createRetainedBlobs(paths, values)
     const { lazy_index: makesIndexes, lazy_index_dir: shared } = configuration.values
-    const directory =
-      shared === undefined ? undefined : new DirectoryInThread(shared, workers)
+    const directory = shared === undefined ? undefined : new DirectoryInThread(shared, workers)
     const layers = new LayerStore({
       ...{ paths, metadata, workers, writers, ingest, limits, bootId, retained },
       lazyIndex: makesIndexes !== 'off',
-      indexDirectory: directory,
+      indexDirectory,
       lazy: createLazyParts({ configuration, env, cwd }, ingest, activity),
     })
     this.readContents = async (diffIds, directory, signal) => {
@@ -188,7 +181,7 @@ export class Wiring implements AsyncDisposable {
     const enforcer = read === undefined ? undefined : new PolicyEnforcer(read.policy, metadata)
     this.hasPolicy = enforcer !== undefined
     this.#policyFingerprint = read?.fingerprint
-    const indexes = indexFinder(values.lazy_trust, { directory, enforcer, metadata })
+    const indexes = indexFinder(values.lazy_trust, { directory: indexDirectory, enforcer, metadata })
     this.indexAfterPull = new IndexAfterPull({ configuration, activity, metadata, blobs, layers, retained })
     const { begin: onPulled } = this.indexAfterPull
     const makeStore = (naming: ImageNaming) =>

@@ -24,7 +24,7 @@ test('a list says how many bytes are missing, and whether reads wait for data th
       describeData([partial({}), partial({ failure })]),
       describeData([partial({ failure, waitingReads: 2 })]),
     ],
-    ['complete', '2.0 MB missing', '4.0 MB missing, stalled', '2.0 MB missing, starved'],
+    ['complete', '2.00 MB missing', '4.00 MB missing, stalled', '2.00 MB missing, starved'],
   )
 })
 
@@ -34,5 +34,8 @@ test('a list has a column for missing data only if a row misses some', () => {
     [[], [{ partials: [] }], [{ partials: [] }, { partials }]].map((rows) => dataField(rows).isHidden),
     [true, true, false],
   )
-  assert.deepEqual([inJson([{ partials: [] }]), inJson([{ partials }, { partials }])], [{}, { partialLayers: partials }])
+  assert.deepEqual(
+    [inJson([{ partials: [] }]), inJson([{ partials }, { partials }])],
+    [{}, { partialLayers: partials }],
+  )
 })

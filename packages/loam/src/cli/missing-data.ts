@@ -27,9 +27,9 @@ export function dataField<Row extends { readonly partials: readonly PartialLayer
 }
 
 /** Returns the partial layers of rows of one object, as a part of its JSON: nothing if all its data is here. */
-export function inJson(
-  rows: readonly { readonly partials: readonly PartialLayerInfo[] }[],
-): { readonly partialLayers?: readonly PartialLayerInfo[] } {
+export function inJson(rows: readonly { readonly partials: readonly PartialLayerInfo[] }[]): {
+  readonly partialLayers?: readonly PartialLayerInfo[]
+} {
   const partialLayers = [...new Set(rows.flatMap(({ partials }) => partials))]
   return partialLayers.length === 0 ? {} : { partialLayers }
 }
@@ -39,7 +39,8 @@ export function noteMissing(output: Output, partials: readonly PartialLayerInfo[
   for (const layer of new Set(partials)) {
     const { diffId, failure, waitingReads } = layer
     if (failure === undefined) continue
-    const waiting = waitingReads === 0 ? '' : `${waitingReads} ${waitingReads === 1 ? 'read waits' : 'reads wait'}; `
+    const waiting =
+      waitingReads === 0 ? '' : `${waitingReads} ${waitingReads === 1 ? 'read waits' : 'reads wait'}; `
     output.note(`the data of layer ${shortDigest(diffId)} does not come: ${waiting}${failure}`)
   }
 }

@@ -132,7 +132,10 @@ export class RemoteStore implements Omit<Pick<StoreCare, keyof StoreCare>, 'conf
   }
 
   /** Uses a lazy index again that was denied, as `StoreCare.allowIndex`. */
-  async allowIndex(indexDigest: string, { signal }: Parameters<StoreCare['allowIndex']>[1] = {}): Promise<boolean> {
+  async allowIndex(
+    indexDigest: string,
+    { signal }: Parameters<StoreCare['allowIndex']>[1] = {},
+  ): Promise<boolean> {
     return this.#transport.call('store.allowIndex', { indexDigest }, { signal })
   }
 

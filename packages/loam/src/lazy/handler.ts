@@ -3,12 +3,7 @@ import { artifactPath } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { newArtifactRecord } from '../layers/index.ts'
-import {
-  listMarkedInodes,
-  markReads,
-  unlinkIfThere,
-  unmarkReads,
-} from '../linux/index.ts'
+import { listMarkedInodes, markReads, unlinkIfThere, unmarkReads } from '../linux/index.ts'
 import type { LazySource } from '../metadata/index.ts'
 import { ProfileRecorder } from './profile-recorder.ts'
 import type { LazyStatus } from './protocol.ts'
@@ -153,20 +148,21 @@ export class LazyHandler {
     const denial = metadata.layers.denialOf(source.indexDigest)
     const wrong = denial === undefined ? undefined : wrongIndex(layer, denial)
     if (wrong !== undefined) layer.present.fill(0)
-    const entry: ServedEntry = { layer, completions: new Set(), wrong, verifying: undefined, isCheckedAgain: false }
+    const entry: ServedEntry = {
+      layer,
+      completions: new Set(),
+      wrong,
+      verifying: undefined,
+      isCheckedAgain: false,
+    }
     this.#layers.add(entry)
     this.#answers.addLayer(layer)
     return entry
   }
 
   #fill(layer: ServedLayer): void {
-    this.#filler.add(layer, this.#profileOf(layer))
+    this.#filler.add(layer, this.#profiles.expected(layer))
     this.#profiles.arm(layer)
-  }
-
-  #profileOf({ diffId, source }: ServedLayer): readonly number[] {
-    const profile = this.#options.metadata.lazy.profileOf(diffId)
-    return profile?.indexDigest === source.indexDigest ? profile.spans : []
   }
 
   /** Serves partial layers; returns when their reads wait. Layers that are complete need nothing. @throws LAYER_NOT_FOUND, LAZY_*, system errors */
@@ -221,7 +217,7 @@ export class LazyHandler {
   #beginAgain(entry: ServedEntry): void {
     this.#readmit(entry)
     const { layer } = entry
-    this.#filler.expect(layer, this.#profileOf(layer))
+    this.#filler.expect(layer, this.#profiles.expected(layer))
     this.#profiles.arm(layer)
   }
 

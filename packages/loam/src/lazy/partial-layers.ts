@@ -30,15 +30,18 @@ export function describePartialLayers(
   const partials = metadata.layers.partials()
   if (partials.length === 0) return []
   const images = metadata.images.list()
-  return partials.map(({ diffId, tarBytes }) => {
+  return partials.map(({ diffId }) => {
     const known = served.get(diffId)
+    const { tarBytes = 0 } = metadata.layers.find(diffId) ?? {}
     return {
       diffId,
       presentBytes: known?.presentBytes ?? Math.min(tarBytes, layers.partial.diskBytes(diffId)),
       totalBytes: tarBytes,
       waitingReads: known?.waiting ?? 0,
       failure: known?.failure ?? undefined,
-      images: images.filter((image) => image.layers.some((layer) => layer.diffId === diffId)).map(({ digest }) => digest),
+      images: images
+        .filter((image) => image.layers.some((layer) => layer.diffId === diffId))
+        .map(({ digest }) => digest),
       containers: metadata.containers.usersOfLayer(diffId),
     }
   })

@@ -25,6 +25,12 @@ export class ProfileRecorder {
     this.#windowMs = windowMs
   }
 
+  /** Returns the spans that were read before in the first seconds, by the numbers of the layer's index. */
+  expected({ diffId, source }: ServedLayer): readonly number[] {
+    const profile = this.#metadata.lazy.profileOf(diffId)
+    return profile?.indexDigest === source.indexDigest ? profile.spans : []
+  }
+
   /** The next read begins a recording. */
   arm({ diffId }: ServedLayer): void {
     if (!this.#recordings.has(diffId)) this.#armed.add(diffId)

@@ -6,7 +6,8 @@ const ONE: Slots = { demand: 1, ahead: 1 }
 
 function withLayers(slots: Slots, ...counts: readonly number[]): Scheduler {
   const scheduler = new Scheduler(slots)
-  for (const [index, count] of counts.entries()) scheduler.addLayer('abc'[index] ?? '', 'host', new Uint8Array(count))
+  for (const [index, count] of counts.entries())
+    scheduler.addLayer('abc'[index] ?? '', 'host', new Uint8Array(count))
   return scheduler
 }
 

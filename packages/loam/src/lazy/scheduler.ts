@@ -195,9 +195,7 @@ export class Scheduler {
 
   /** The plan with the highest priority; among these that of the last run, and otherwise the first. */
   #backgroundPlan(): LayerPlan | undefined {
-    const fillable = [...this.#plans.values()].filter(
-      (each) => each.open > 0 && this.#hasSlot('ahead', each),
-    )
+    const fillable = [...this.#plans.values()].filter((each) => each.open > 0 && this.#hasSlot('ahead', each))
     const highest = Math.max(...fillable.map(({ priority }) => priority))
     const first = fillable.filter(({ priority }) => priority === highest)
     return first.find(({ layer }) => layer === this.#cursor?.layer) ?? first[0]

@@ -26,7 +26,12 @@ async function startsOf(folder: string): Promise<string> {
 
 test('a detached program that is killed is started again, and one that ends is not', async () => {
   await inFolder(async (folder) => {
-    const options = { env: { PATH: process.env['PATH'] ?? '' }, log: join(folder, 'log'), restFile: join(folder, 'rest'), hasScope: false }
+    const options = {
+      env: { PATH: process.env['PATH'] ?? '' },
+      log: join(folder, 'log'),
+      restFile: join(folder, 'rest'),
+      hasScope: false,
+    }
     await startDetached('sh', ['-c', PROGRAM, folder], options)
     assert.equal(await startsOf(folder), 'started\nstarted\n')
   })
@@ -49,8 +54,14 @@ test('a detached program runs in a scope of systemd, or without one where system
 test('a detached program that fails rests before it is started again', async () => {
   await inFolder(async (folder) => {
     const restFile = join(folder, 'rest')
-    const options = { env: { PATH: process.env['PATH'] ?? '' }, log: join(folder, 'log'), restFile, hasScope: false }
-    const failing = 'echo started >> "$0/starts"; [ -e "$0/failed" ] && exit 0; touch "$0/failed"; kill -SEGV $$'
+    const options = {
+      env: { PATH: process.env['PATH'] ?? '' },
+      log: join(folder, 'log'),
+      restFile,
+      hasScope: false,
+    }
+    const failing =
+      'echo started >> "$0/starts"; [ -e "$0/failed" ] && exit 0; touch "$0/failed"; kill -SEGV $$'
     await startDetached('sh', ['-c', failing, folder], options)
     while (!isResting(restFile)) await sleep(10)
     assert.equal(readFileSync(join(folder, 'starts'), 'utf8'), 'started\n')

@@ -227,7 +227,10 @@ export class ContainerTable {
   /** Lists the ids of containers with a root filesystem that has a layer. */
   usersOfLayer(diffId: DiffId): string[] {
     return this.#database
-      .all('SELECT DISTINCT container_id FROM rootfs_layers JOIN rootfses USING (uuid) WHERE diff_id = ?', diffId)
+      .all(
+        'SELECT DISTINCT container_id FROM rootfs_layers JOIN rootfses USING (uuid) WHERE diff_id = ?',
+        diffId,
+      )
       .map((row) => text(row, 'container_id'))
   }
 

@@ -37,7 +37,14 @@ import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { annotationsOf } from './chunked-indexes.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
-import { EagerReason, EarlyMerge, type FindIndexes, LazyPull, type LazyPlan, type TrustsStill } from './lazy-pull.ts'
+import {
+  EagerReason,
+  EarlyMerge,
+  type FindIndexes,
+  LazyPull,
+  type LazyPlan,
+  type TrustsStill,
+} from './lazy-pull.ts'
 import { leaseLayer, leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore, sweepRetainedBlobs } from './prune.ts'
@@ -134,7 +141,7 @@ export class ImageStore implements Store<ImageSource> {
     // A caller that had to wait for another fetch of the same name uses its result.
     using flight =
       cached === undefined && source.isConverted
-        ? await this.#waitForFlight(source.name, options.signal)
+        ? await waitForFlight(this.#options.paths, source.name, options.signal)
         : undefined
     if (flight !== undefined && (flight.hadToWait || isCached)) cached = find()
     using lazy = this.#lazyPull(source, options)
@@ -224,22 +231,6 @@ export class ImageStore implements Store<ImageSource> {
       platform: record.platform,
       hostPlatform: formatPlatform({ os: hostPlatform.os, architecture: hostPlatform.architecture }),
     })
-  }
-
-  /** Waits until no other caller fetches an image of that name. */
-  async #waitForFlight(
-    name: string,
-    signal: AbortSignal | undefined,
-  ): Promise<Disposable & { hadToWait: boolean }> {
-    const path = lockPath(this.#options.paths, 'name', digestOf(Buffer.from(name)))
-    const free = FileLock.tryAcquire(path)
-    const lock = free ?? (await FileLock.acquire(path, { signal }))
-    return {
-      hadToWait: free === undefined,
-      [Symbol.dispose]: () => {
-        lock.release()
-      },
-    }
   }
 
   /** Resolves an image and fetches only its documents. @throws the errors of the source and the policy */

@@ -362,7 +362,8 @@ describe('the search for lazy indexes', () => {
     publish(artifactOf())
     await assertFound(await find({ directory }), 'repository')
     assert.deepEqual(readdirSync(folder).includes('shared'), false, 'reading creates nothing')
-    for (const [index, layer] of layers.entries()) await directory.write(layer.blobDigest, indexes[index]!.bytes)
+    for (const [index, layer] of layers.entries())
+      await directory.write(layer.blobDigest, indexes[index]!.bytes)
     assert.deepEqual(
       readdirSync(shared).toSorted(),
       layers.map(({ blobDigest }) => `${blobDigest}.lazy-index`).toSorted(),
@@ -377,7 +378,8 @@ describe('the search for lazy indexes', () => {
   test('a directory of indexes, or a file in it, that others may write to is refused', async () => {
     const shared = join(folder, 'shared')
     const directory = new LazyIndexDirectory(shared)
-    for (const [index, layer] of layers.entries()) await directory.write(layer.blobDigest, indexes[index]!.bytes)
+    for (const [index, layer] of layers.entries())
+      await directory.write(layer.blobDigest, indexes[index]!.bytes)
     const rules = { trust: 'own', directory } as const
     const path = join(shared, `${layers[0]!.blobDigest}.lazy-index`)
     chmodSync(shared, 0o777)

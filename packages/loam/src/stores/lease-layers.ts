@@ -81,7 +81,8 @@ export async function leaseLayer(
   store: LayerStore,
   layer: WantedLayer,
   plan: LazyPlan | undefined,
-  options: LeaseLayerOptions & Pick<GetOptions, 'onEvent'> & { readonly onDescribed?: (() => void) | undefined },
+  options: LeaseLayerOptions &
+    Pick<GetOptions, 'onEvent'> & { readonly onDescribed?: (() => void) | undefined },
 ): Promise<FileLock> {
   if (plan === undefined) return store.lease(layer, options)
   const onEager = (why: string) => options.onEvent?.({ kind: 'eager', why })

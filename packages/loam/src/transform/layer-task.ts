@@ -272,23 +272,23 @@ export type TaskResult<T extends LayerTask> = T extends { kind: 'ingest' | 'asse
     : T extends { kind: 'shared-index' }
       ? SharedIndex | undefined
       : T extends { kind: 'skeleton' }
-      ? DescribedLayer
-      : T extends { kind: 'check-spans' }
-        ? CheckedSpans
-        : T extends { kind: 'hash' }
-          ? Digest
-          : T extends { kind: 'measure' }
-            ? FolderUsage
-            : T extends { kind: 'contents' }
-              ? TreeContents
-              : T extends { kind: 'report' }
-                ? TreeReport
-                : T extends { kind: 'compare' }
-                  ? TreeComparison
-                  : T extends { kind: 'survey' }
-                    ? TreeSurvey
-                    : T extends { kind: 'pack' | 'gather' | 'copy-tree' | 'pack-files' | 'unpack-tar' }
-                      ? PackReport
-                      : T extends { kind: 'meta' }
-                        ? LayerSummary
-                        : undefined
+        ? DescribedLayer
+        : T extends { kind: 'check-spans' }
+          ? CheckedSpans
+          : T extends { kind: 'hash' }
+            ? Digest
+            : T extends { kind: 'measure' }
+              ? FolderUsage
+              : T extends { kind: 'contents' }
+                ? TreeContents
+                : T extends { kind: 'report' }
+                  ? TreeReport
+                  : T extends { kind: 'compare' }
+                    ? TreeComparison
+                    : T extends { kind: 'survey' }
+                      ? TreeSurvey
+                      : T extends { kind: 'pack' | 'gather' | 'copy-tree' | 'pack-files' | 'unpack-tar' }
+                        ? PackReport
+                        : T extends { kind: 'meta' }
+                          ? LayerSummary
+                          : undefined

@@ -143,8 +143,10 @@ describe('partial layers', { timeout: 600_000 }, () => {
         [false, 'own'],
       ],
     )
-    for (const args of [['images'], ['ps'], ['layers', registry.name]])
-      assert.match(ok(await world.loamAsync(...args)).stdout, /DATA[^]* missing/, args[0])
+    for (const words of [['images'], ['ps'], ['layers', registry.name]]) {
+      const { stdout } = ok(await world.loamAsync(...words))
+      assert.match(stdout, /DATA[^]* missing/, words.join(' '))
+    }
     const content = read(join(rootfs, 'etc/config'))
     const isStarved = async () => / starved/.test(ok(await world.loamAsync('ps')).stdout)
     while (!(await isStarved())) await sleep(50)

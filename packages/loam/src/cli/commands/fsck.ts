@@ -36,7 +36,10 @@ export function addFsck(program: Command, host: Host): void {
             const outcome = repaired === undefined ? 'NOT REPAIRED' : `repaired: ${repaired}`
             return `${what}: ${problem}; ${outcome}${advice === undefined ? '' : ` (${advice})`}`
           }),
-          ...deniedIndexes.map(({ indexDigest, reason }) => `lazy index ${indexDigest} is denied: ${reason} (loam index --allow ${indexDigest} uses it again)`),
+          ...deniedIndexes.map(
+            ({ indexDigest, reason }) =>
+              `lazy index ${indexDigest} is denied: ${reason} (loam index --allow ${indexDigest} uses it again)`,
+          ),
           `checked ${checked.layers} layers (${formatBytes(checked.tarBytes)}), ${checked.images} images, ${checked.mergedImages} merged, ${checked.rootfses} root filesystems: ${problems.length === 0 ? 'no problems' : `${problems.length} problems`}`,
         ])
         if (problems.some(({ repaired }) => repaired === undefined)) host.exitStatus = 1
