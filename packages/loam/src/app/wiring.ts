@@ -161,7 +161,7 @@ export class Wiring implements AsyncDisposable {
     const blobs = new BlobStore(paths, imageLimits)
     const retained = createRetainedBlobs(paths, values)
     const { lazy_index: makesIndexes, lazy_index_dir: shared } = configuration.values
-    const directory = shared === undefined ? undefined : new DirectoryInThread(shared, workers)
+    const indexDirectory = shared === undefined ? undefined : new DirectoryInThread(shared, workers)
     const layers = new LayerStore({
       ...{ paths, metadata, workers, writers, ingest, limits, bootId, retained },
       lazyIndex: makesIndexes !== 'off',

@@ -15,7 +15,6 @@ import { LoamError } from '../errors/index.ts'
 import {
   checkLayerCount,
   type Digest,
-  digestOf,
   formatPlatform,
   type ImageConfig,
   isFor,
@@ -37,6 +36,7 @@ import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { annotationsOf } from './chunked-indexes.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
+import { waitForFlight } from './name-flight.ts'
 import {
   EagerReason,
   EarlyMerge,
