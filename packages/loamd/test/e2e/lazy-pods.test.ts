@@ -56,6 +56,7 @@ test('a pod starts before the data of its image is here, and a read of it waits 
     assert.equal((await find())?.presentBytes, 0)
     const reading = cri.exec(id, '/bin/cat', '/data/file')
     while (((await find())?.waitingReads ?? 0) === 0) await sleep(50)
+    while ((await find())?.failure === undefined) await sleep(50)
     assert.match((await find())?.failure ?? '', /503/)
     isGone = false
     assert.equal(await reading, 'here')
