@@ -1,6 +1,6 @@
 import type { Attributes } from '../activity/index.ts'
 import { resolve } from 'node:path'
-import { cancelable, LoamError } from '../errors/index.ts'
+import { cancelable, LoamError, throwIfAborted } from '../errors/index.ts'
 import { type ExportOptions, exportTo, type UnexportedImages, type WrittenFormat } from '../exports/index.ts'
 import type { ImageOptions, ImageServices } from '../images/index.ts'
 import { findOriginal, lazyModeOf, nameForOthers, typeOf } from '../images/index.ts'
@@ -378,6 +378,7 @@ export class Containers {
       .list()
       .filter((each) => each.id === id || each.id.startsWith(`${id}/`))
     for (const each of inside.toReversed()) {
+      throwIfAborted(signal, `destroy ${id}`)
       await removeRuntimeContainer(paths, each.id)
     }
     return cancelable(signal, `destroy ${id}`, async () => this.#services.provisioner.destroy(id, signal))

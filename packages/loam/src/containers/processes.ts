@@ -139,6 +139,7 @@ export class ContainerProcesses {
     return this.#observe('containers.stop', container, async () => {
       const { id } = this.#get(container, 'stop')
       const { status } = await readProcess(this.#paths, id)
+      throwIfAborted(signal, `stop ${id}`)
       if (status === 'exited' || status === 'none') return false
       const bundle = bundlePath(this.#paths, id)
       const removes = readMonitor(bundle)?.removes === true

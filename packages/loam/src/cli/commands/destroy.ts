@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { LoamError } from '../../errors/index.ts'
+import { actOnEach, throwAll } from '../for-each.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
 
@@ -12,27 +12,14 @@ export function addDestroy(program: Command, host: Host): void {
     )
     .action(async (ids: readonly string[], flags: GlobalOptions) => {
       await withSession(host, flags, async ({ loam, output, signal }) => {
-        const results: { id: string; destroyed: boolean }[] = []
-        const failures: unknown[] = []
-        for (const id of ids) {
-          try {
-            results.push({ id, destroyed: await loam.destroy(id, { signal }) })
-          } catch (error) {
-            failures.push(error)
-          }
-        }
+        const { results, failures } = await actOnEach(ids, signal, async (id) => ({
+          id,
+          destroyed: await loam.destroy(id, { signal }),
+        }))
         if (results.length > 0)
           output.result(results, () => results.filter(({ destroyed }) => destroyed).map(({ id }) => id))
         for (const { id, destroyed } of results) if (!destroyed) output.note(`container ${id} does not exist`)
-        throwFirst(failures)
+        throwAll(failures)
       })
     })
-}
-
-function throwFirst(failures: readonly unknown[]): void {
-  if (failures.length === 1) throw failures[0]
-  if (failures.length > 1) {
-    const messages = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)))
-    throw new LoamError('DESTROY_FAILED', messages.join('; '))
-  }
 }

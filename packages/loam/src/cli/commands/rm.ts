@@ -18,7 +18,7 @@ export function addRm(program: Command, host: Host): void {
     .action(async (ids: readonly string[], flags: Flags) => {
       const { force = false } = flags
       await withSession(host, flags, async ({ loam, output, signal }) => {
-        await forEach(ids, output, { ignore: flags.ignore ?? force }, async (id) => {
+        await forEach(ids, { output, signal, ignore: flags.ignore ?? force }, async (id) => {
           if (force) {
             // Also one whose state cannot be read.
             if (await loam.destroy(id, { signal })) return

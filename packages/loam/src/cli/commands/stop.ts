@@ -33,7 +33,7 @@ until \`loam rm\`, unless it was started with --rm.`,
       const seconds = flags.timeout ?? flags.time
       const timeoutMs = seconds === undefined ? undefined : seconds * 1000
       await withSession(host, flags, async ({ loam, output, signal }) => {
-        await forEach(ids, output, flags, async (id) => {
+        await forEach(ids, { output, signal, ignore: flags.ignore ?? false }, async (id) => {
           if (!(await loam.containers.processes.stop(id, { timeoutMs, signal })))
             output.note(`container ${id} does not run`)
         })
@@ -47,8 +47,8 @@ export function addKill(program: Command, host: Host): void {
     .option('-s, --signal <signal>', 'name or number of the signal (default: SIGKILL)')
     .addHelpText('after', '\n  loam kill web\n  loam kill -s HUP web\n  loam kill --signal SIGUSR1 web')
     .action(async (ids: readonly string[], flags: GlobalOptions & { signal?: string }) => {
-      await withSession(host, flags, async ({ loam, output }) => {
-        await forEach(ids, output, {}, async (id) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
+        await forEach(ids, { output, signal }, async (id) => {
           await loam.containers.processes.kill(id, flags.signal)
         })
       })
@@ -67,8 +67,8 @@ The process has the files, the options and the log of its last run. After a rest
 start: \`loam run --detach\` creates a new container.`,
     )
     .action(async (ids: readonly string[], flags: GlobalOptions) => {
-      await withSession(host, flags, async ({ loam, output }) => {
-        await forEach(ids, output, {}, async (id) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
+        await forEach(ids, { output, signal }, async (id) => {
           await loam.containers.processes.start(id, host.starter)
         })
       })
