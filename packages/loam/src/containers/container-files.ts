@@ -34,7 +34,7 @@ export class ContainerFiles {
   /**
    * Copies a file or a directory of a container to a path of this machine, by the rules of `docker cp`. The container may run; nothing that it does
    * meanwhile leads the copy out of its root filesystem or to another place of this machine.
-   * @throws CONTAINER_NOT_FOUND, PATH_NOT_FOUND, USAGE for a mount of the running container, and for a name that is in the way
+   * @throws CONTAINER_NOT_FOUND, PATH_NOT_FOUND, USAGE for a mount of the container, and for a name that is in the way
    */
   async copyFrom(
     container: string,

@@ -24,6 +24,7 @@ import type { MesosContainer } from './mesos-container.ts'
 import {
   bundlePath,
   findRuntime,
+  lockProcess,
   removeRuntimeContainer,
   runBundle,
   type RuntimePaths,
@@ -329,6 +330,7 @@ export class Containers {
   async #startDetached(paths: RuntimePaths, id: ContainerId, options: RunImageOptions): Promise<void> {
     const { root, state, container_log_size: logBytes } = this.#services.configuration.values
     const words = ['--quiet', '--root', root, '--state', state, 'destroy', id]
+    using _lock = await lockProcess(paths, id, options.signal)
     await startBundle(paths, {
       id,
       log: logPath(this.#services.provisioner, id),
@@ -379,7 +381,7 @@ export class Containers {
       .filter((each) => each.id === id || each.id.startsWith(`${id}/`))
     for (const each of inside.toReversed()) {
       throwIfAborted(signal, `destroy ${id}`)
-      await removeRuntimeContainer(paths, each.id)
+      await removeRuntimeContainer(paths, each.id, signal)
     }
     return cancelable(signal, `destroy ${id}`, async () => this.#services.provisioner.destroy(id, signal))
   }

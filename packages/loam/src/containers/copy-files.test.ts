@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempDisposableSync, symlinkSync } from 'node:fs'
+import { mkdirSync, mkdtempDisposableSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { findCovering } from './copy-files.ts'
+import { findCovering, findMountPoints } from './copy-files.ts'
 
 describe('findCovering', () => {
   test('finds the mount that a path leads into', () => {
@@ -28,6 +28,25 @@ describe('findCovering', () => {
     using root = new Root()
     assert.equal(root.find(['/run'], '/var/run', false), undefined)
     assert.equal(root.find(['/run'], '/var/run/x', false), '/run')
+  })
+})
+
+describe('findMountPoints', () => {
+  test('finds the volumes of a container that does not run, which hide files when it is started again', () => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'loam-copy-'))
+    const mounts = [
+      { destination: '/data', options: ['rbind', 'rw'] },
+      { destination: '/proc' },
+      { destination: '/run', options: ['rw', 'tmpcopyup'] },
+    ]
+    writeFileSync(join(directory.path, 'config.json'), JSON.stringify({ mounts }))
+    assert.deepEqual(findMountPoints(directory.path, false), ['/data', '/proc'])
+    assert.deepEqual(findMountPoints(directory.path, true), ['/data', '/proc', '/run'])
+  })
+
+  test('finds nothing for a container that has never had a process', () => {
+    using directory = mkdtempDisposableSync(join(tmpdir(), 'loam-copy-'))
+    assert.deepEqual(findMountPoints(directory.path, false), [])
   })
 })
 

@@ -1,5 +1,14 @@
-import { closeSync, constants, openSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs'
-import { basename, dirname, posix, resolve } from 'node:path'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readlinkSync,
+  realpathSync,
+  type Stats,
+  statSync,
+} from 'node:fs'
+import { basename, dirname, join, posix, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import {
@@ -24,7 +33,9 @@ export interface CopyContainer {
   readonly id: string
   readonly rootfsPath: string
   readonly idMapping: IdMapping | undefined
-  /** Mount points of the container while it runs: what is behind them is not in the root filesystem. */
+  /** Whether its process runs. */
+  readonly runs: boolean
+  /** Mount points of the container: what is behind them is not in the root filesystem. */
   readonly mounts: readonly string[]
 }
 
@@ -43,8 +54,16 @@ export async function findCopyContainer(
   provisioner.requireStanding(rootfs, `copy files of ${id}`)
   const { status } = await readProcess(paths, id)
   const runs = status === 'running' || status === 'paused'
-  const mounts = runs ? readMounts(bundlePath(paths, id)).map(({ destination }) => destination) : []
-  return { id, rootfsPath: rootfs.rootfsPath, idMapping: rootfsIdMapping(rootfs), mounts }
+  const mounts = findMountPoints(bundlePath(paths, id), runs)
+  return { id, rootfsPath: rootfs.rootfsPath, idMapping: rootfsIdMapping(rootfs), runs, mounts }
+}
+
+/** Returns what hides files of the root filesystem: now, or when the container is started again. A tmpfs may begin with a copy of them. */
+export function findMountPoints(bundle: string, runs: boolean): string[] {
+  if (!existsSync(join(bundle, 'config.json'))) return []
+  return readMounts(bundle)
+    .filter(({ options }) => runs || options?.includes('tmpcopyup') !== true)
+    .map(({ destination }) => destination)
 }
 
 /** The directory that a copy goes to, opened, and its name there; undefined for the content of a directory. */
@@ -170,7 +189,7 @@ function isDirectoryPath(path: string): boolean {
 
 /** `isFollowed`: also a symlink at the end of the path. @throws USAGE for a path that leads into a mount of the runtime */
 function inContainer(
-  { id, rootfsPath, mounts }: CopyContainer,
+  { id, rootfsPath, runs, mounts }: CopyContainer,
   path: string,
   isFollowed: boolean,
 ): { readonly root: string; readonly path: string } {
@@ -178,8 +197,9 @@ function inContainer(
   const absolute = posix.resolve('/', path)
   const covered = findCovering(rootfsPath, mounts, { path: absolute, isFollowed })
   if (covered === undefined) return { root: rootfsPath, path: absolute }
-  throw new LoamError('USAGE', `copy ${id}:${path}: ${covered} is a mount of the running container`, {
-    hint: `Copy to or from the source of the mount; or use a pipe: loam exec ${id} cat FILE.`,
+  const pipe = `use a pipe: loam exec ${id} cat FILE`
+  throw new LoamError('USAGE', `copy ${id}:${path}: ${covered} is a mount of the container`, {
+    hint: `Copy to or from the source of the mount; or ${runs ? pipe : `start the container, and ${pipe}`}.`,
   })
 }
 

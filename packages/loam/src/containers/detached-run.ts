@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
 import { createDirectories, findProgram, isMachineRoot, runForeground, searchPath } from '../linux/index.ts'
-import { MONITOR_FILES, readMonitor } from './monitor-files.ts'
+import { isMonitorGone, MONITOR_FILES, readMonitor } from './monitor-files.ts'
 import { bundlePath, readFailure, runtimeProgram, type RuntimePaths, startFailed } from './oci-runtime.ts'
 import type { RunStarter } from './requests.ts'
 
@@ -47,6 +47,8 @@ exit 0
 /** A terminal of its own for a program has the size of the first ones. */
 const TERMINAL_SIZE = 'stty rows 24 columns 80'
 const POLL_MS = 5
+/** The runtime may still start the process when its monitor was killed. */
+const GONE_MS = 10_000
 /** Exists where systemd is the first process (sd_booted(3)). */
 const SYSTEMD = '/run/systemd/system'
 
@@ -67,7 +69,7 @@ export interface DetachedStart {
   readonly signal: AbortSignal | undefined
 }
 
-/** Starts the process of a bundle, and returns when it runs. It outlives this process. @throws as `runBundle`, CANCELED */
+/** Starts the process of a bundle, and returns when it runs. It outlives this process. The caller holds `lockProcess`. @throws as `runBundle`, CANCELED */
 export async function startBundle(
   paths: RuntimePaths,
   { id, log, logBytes, keepsInput, terminal, remove, start, signal }: DetachedStart,
@@ -99,14 +101,17 @@ export async function startBundle(
   const run = start ?? (async ({ file, args, env }) => runForeground(file, args, { env }))
   const status = await run(launcher, { id, keep: true, pidFile: at(MONITOR_FILES.pid) })
   if (status !== 0) throw new LoamError('RUNTIME_FAILED', `run ${id}: its monitor could not be started`)
+  let goneUntil = performance.now() + GONE_MS
   while (!existsSync(at(MONITOR_FILES.pid))) {
+    // Before its files are read: it writes the last one when it ends.
+    const wasGone = isMonitorGone(bundle)
     const state = readMonitor(bundle)
-    // The process has ended, and its container was removed with it.
-    if (state === undefined && !existsSync(bundle)) return
     if (state?.exitStatus !== undefined && state.pid === undefined) {
       const failure = readFailure(at('runtime.log'))
       throw startFailed(paths, id, failure ?? `it ended with status ${state.exitStatus}`)
     }
+    if (wasGone && performance.now() > goneUntil) throw startFailed(paths, id, 'its monitor was killed')
+    if (!wasGone) goneUntil = performance.now() + GONE_MS
     throwIfAborted(signal, `run ${id}`)
     await sleep(POLL_MS)
   }

@@ -6,7 +6,7 @@ import { LoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import { type IdMapping, readFileInRoot, runForeground } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
-import { checkWords, readEnv, type ResolvedUser, resolveUser } from '../runtime/index.ts'
+import { checkWords, readEnv, type ResolvedUser, resolveUser, type RuntimeMount } from '../runtime/index.ts'
 import { findCommand } from './find-command.ts'
 import {
   bundlePath,
@@ -140,10 +140,12 @@ export function readProcessOf(bundle: string, id: string): BundleProcess {
 }
 
 /** Reads the mounts of a bundle. */
-export function readMounts(bundle: string): { readonly destination: string }[] {
+export function readMounts(bundle: string): BundleMount[] {
   const config = readConfig(bundle)
-  return 'mounts' in config ? (config.mounts as { readonly destination: string }[]) : []
+  return 'mounts' in config ? (config.mounts as BundleMount[]) : []
 }
+
+type BundleMount = Pick<RuntimeMount, 'destination'> & Partial<Pick<RuntimeMount, 'options'>>
 
 /** Reads the configuration of a bundle, which Loam has written. */
 export function readConfig(bundle: string): object {

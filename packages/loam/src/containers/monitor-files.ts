@@ -46,6 +46,16 @@ export function readMonitor(bundle: string): MonitorState | undefined {
 export function isMonitorAtWork(bundle: string): boolean {
   const pid = numberIn(join(bundle, MONITOR_FILES.began))
   if (pid === undefined || existsSync(join(bundle, MONITOR_FILES.exit))) return false
+  return isMonitor(pid, bundle)
+}
+
+/** Returns whether the monitor of a bundle has begun, and does not run any more: it has ended or was killed. */
+export function isMonitorGone(bundle: string): boolean {
+  const pid = numberIn(join(bundle, MONITOR_FILES.began))
+  return pid !== undefined && !isMonitor(pid, bundle)
+}
+
+function isMonitor(pid: number, bundle: string): boolean {
   // The number may be another process's by now.
   return read(`/proc/${pid}/cmdline`)?.split('\0').includes(bundle) === true
 }
@@ -54,7 +64,9 @@ export function isMonitorAtWork(bundle: string): boolean {
 export async function waitForMonitor(bundle: string): Promise<void> {
   const end = performance.now() + MAX_WAIT_MS
   const isAtWork = () =>
-    existsSync(join(bundle, MONITOR_FILES.mark)) && !existsSync(join(bundle, MONITOR_FILES.exit))
+    !isMonitorGone(bundle) &&
+    existsSync(join(bundle, MONITOR_FILES.mark)) &&
+    !existsSync(join(bundle, MONITOR_FILES.exit))
   while (isAtWork() && performance.now() < end) await sleep(POLL_MS)
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
 import {
   type Environment,
+  FileLock,
   findProgram,
   createDirectories,
   plainEnvironment,
@@ -11,6 +12,7 @@ import {
   runForeground,
   runProgram,
   searchPath,
+  unlinkIfThere,
 } from '../linux/index.ts'
 
 import { waitForMonitor } from './monitor-files.ts'
@@ -145,14 +147,42 @@ export function hasRuntimeState(paths: RuntimePaths, id: string): boolean {
   return ['state.json', 'status'].some((name) => existsSync(join(runtimeRoot(paths), runtimeId(id), name)))
 }
 
-/** Kills and removes a container of the runtime with its bundle. A container that does not exist is not an error. */
-export async function removeRuntimeContainer(paths: RuntimePaths, id: string): Promise<void> {
-  if (isKnownToRuntime(paths, id)) {
-    const { file, args, env } = runtimeCall(paths, ['delete', '--force', runtimeId(id)])
-    await runProgram(file, args, { env })
-  }
+/**
+ * Kills and removes a container of the runtime with its bundle. A container that does not exist is not an error. Waits while it is being started.
+ * @throws CANCELED while it waits
+ */
+export async function removeRuntimeContainer(
+  paths: RuntimePaths,
+  id: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (!existsSync(bundlePath(paths, id)) && !isKnownToRuntime(paths, id)) return
+  using lock = await lockProcess(paths, id, signal)
+  await killRuntimeContainer(paths, id)
   await waitForMonitor(bundlePath(paths, id))
   await removeTree(bundlePath(paths, id))
+  unlinkIfThere(lock.path)
+}
+
+/** Kills a container of the runtime, and removes what the runtime knows of it. A container that does not exist is not an error. */
+export async function killRuntimeContainer(paths: RuntimePaths, id: string): Promise<void> {
+  if (!isKnownToRuntime(paths, id)) return
+  const { file, args, env } = runtimeCall(paths, ['delete', '--force', runtimeId(id)])
+  await runProgram(file, args, { env })
+}
+
+/**
+ * Locks the process of a container: whoever starts it in the background holds the lock from the look at its state until it runs, and whoever removes its
+ * bundle until the bundle is gone. No other lock is taken while it is held. @throws CANCELED
+ */
+export async function lockProcess(
+  paths: RuntimePaths,
+  id: string,
+  signal: AbortSignal | undefined,
+): Promise<FileLock> {
+  const directory = join(paths.state, 'starts')
+  createDirectories(directory)
+  return FileLock.acquire(join(directory, runtimeId(id)), { signal })
 }
 
 /** Environment of the runtime itself: a container's is in its bundle. Runtimes of a user look for that user's directories and bus. */

@@ -10,7 +10,15 @@ import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provis
 import { startBundle } from './detached-run.ts'
 import { execInContainer, readConfig, readProcessOf } from './exec.ts'
 import { MONITOR_FILES, readMonitor } from './monitor-files.ts'
-import { bundlePath, messageOfRuntime, runtimeCall, runtimeId, type RuntimePaths } from './oci-runtime.ts'
+import {
+  bundlePath,
+  killRuntimeContainer,
+  lockProcess,
+  messageOfRuntime,
+  runtimeCall,
+  runtimeId,
+  type RuntimePaths,
+} from './oci-runtime.ts'
 import { logPath, readOutput } from './output-log.ts'
 import { type ContainerProcess, readListedProcess, readProcess } from './process-state.ts'
 import { ProcessWatch } from './process-watch.ts'
@@ -99,6 +107,8 @@ export class ContainerProcesses {
       const found = this.#get(container, 'start')
       const { id } = found
       const bundle = bundlePath(this.#paths, id)
+      // Of several that start it, the first one does; the others find that it runs.
+      using _lock = await lockProcess(this.#paths, id, undefined)
       const monitor = readMonitor(bundle)
       if (monitor === undefined) {
         throw new LoamError('USAGE', `start ${id}: it has no process to start again`, {
@@ -108,6 +118,8 @@ export class ContainerProcesses {
       const { status } = await readProcess(this.#paths, id)
       if (status !== 'exited') throw new LoamError('USAGE', `start ${id}: its process is ${status}`)
       this.#services.provisioner.requireStanding(this.#rootfsOf(found), `start ${id}`)
+      // A runtime that was killed has left it.
+      await killRuntimeContainer(this.#paths, id)
       await startBundle(this.#paths, {
         id,
         log: logPath(this.#services.provisioner, id),

@@ -191,7 +191,7 @@ describe('a process of loam run', () => {
       assert.equal(existsSync(join(world.folder, 'escaped')), false)
       assert.match(
         loam('cp', 'files:/mounted/sub', '.').stderr,
-        /\/mounted is a mount of the running container/,
+        /\/mounted is a mount of the container/,
       )
       assert.match(loam('cp', 'files:/nothing', '.').stderr, /there is no such file in the container/)
     } finally {
