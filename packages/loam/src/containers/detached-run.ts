@@ -101,17 +101,22 @@ export async function startBundle(
   const run = start ?? (async ({ file, args, env }) => runForeground(file, args, { env }))
   const status = await run(launcher, { id, keep: true, pidFile: at(MONITOR_FILES.pid) })
   if (status !== 0) throw new LoamError('RUNTIME_FAILED', `run ${id}: its monitor could not be started`)
+  await waitForStart(paths, id, signal)
+}
+
+async function waitForStart(paths: RuntimePaths, id: string, signal: AbortSignal | undefined): Promise<void> {
+  const bundle = bundlePath(paths, id)
   let goneUntil = performance.now() + GONE_MS
-  while (!existsSync(at(MONITOR_FILES.pid))) {
+  while (!existsSync(join(bundle, MONITOR_FILES.pid))) {
     // Before its files are read: it writes the last one when it ends.
     const wasGone = isMonitorGone(bundle)
     const state = readMonitor(bundle)
     if (state?.exitStatus !== undefined && state.pid === undefined) {
-      const failure = readFailure(at('runtime.log'))
+      const failure = readFailure(join(bundle, 'runtime.log'))
       throw startFailed(paths, id, failure ?? `it ended with status ${state.exitStatus}`)
     }
-    if (wasGone && performance.now() > goneUntil) throw startFailed(paths, id, 'its monitor was killed')
     if (!wasGone) goneUntil = performance.now() + GONE_MS
+    else if (performance.now() > goneUntil) throw startFailed(paths, id, 'its monitor was killed')
     throwIfAborted(signal, `run ${id}`)
     await sleep(POLL_MS)
   }
