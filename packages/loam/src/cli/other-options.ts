@@ -40,7 +40,7 @@ export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--health-cmd': 'Loam does not run health checks; `loam exec` runs a command in a container.',
   '--stop-signal': "`loam stop` sends the image's signal; `loam kill --signal` sends another one.",
   '--stop-timeout': '`loam stop --timeout SECONDS` says how long to wait.',
-  '--memory-swap': '--memory limits memory; the system says how much of it is swapped.',
+  '--memory-swap': '--memory limits memory, and swap to as much again.',
   '--cpu-shares': '--cpus limits processor time.',
   '--cpuset-cpus': '--cpus limits processor time; `taskset` chooses processors.',
   '--ulimit': 'A process inherits the limits of `loam`: set them with ulimit before.',

@@ -98,7 +98,7 @@ const CONFINEMENT_OPTIONS: readonly RunOption[] = [
   {
     flags: '-m, --memory <size>',
     key: 'memoryBytes',
-    help: 'maximum memory, for example 512m (default: no limit)',
+    help: 'maximum memory, and as much swap again, for example 512m (default: no limit)',
     parse: parseSize,
   },
   {

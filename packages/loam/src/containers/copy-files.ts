@@ -16,6 +16,7 @@ import {
   hostRoot,
   type IdMapping,
   isRoot,
+  isWithin,
   O_PATH,
   openDirectoryInRoot,
   openFileInRoot,
@@ -83,9 +84,11 @@ export async function copyFrom(
 ): Promise<CopyReport> {
   const source = openInContainer(container, path, followsLink)
   using _source = closing(source)
-  const { isDirectory } = FileStat.of(source)
+  const stat = FileStat.of(source)
+  const { isDirectory } = stat
   const instead = `loam exec ${container.id} cat FILE > TARGET`
   using target = openHostTarget(hostPath, { path, isDirectory, instead })
+  checkOutside(target, stat, `copy ${container.id}:${path} to ${hostPath}`)
   const copy = { source, target: target.fd, name: target.name, owner: undefined }
   return await layers.trees.copyTree({ ...copy, keepsOwners: keepsOwners && isRoot() }, signal)
 }
@@ -107,9 +110,11 @@ export async function copyTo(
 ): Promise<CopyReport> {
   const follows = followsLink || isDirectoryPath(hostPath)
   using source = closing(openHost(hostPath, O_PATH | (follows ? 0 : constants.O_NOFOLLOW)))
-  const { isDirectory } = FileStat.of(source.fd)
+  const stat = FileStat.of(source.fd)
+  const { isDirectory } = stat
   const instead = `loam exec -i ${container.id} sh -c 'cat > TARGET' < FILE`
   using target = openContainerTarget(container, path, { path: hostPath, isDirectory, instead })
+  checkOutside(target, stat, `copy ${hostPath} to ${container.id}:${path}`)
   const { idMapping } = container
   const root = idMapping === undefined ? { uid: 0, gid: 0 } : hostRoot(idMapping)
   // In a user namespace the owners of this machine have no meaning.
@@ -117,6 +122,14 @@ export async function copyTo(
   const owner = keeps || !isRoot() ? undefined : root
   const copy = { source: source.fd, target: target.fd, name: target.name, owner, keepsOwners: keeps }
   return await layers.trees.copyTree(copy, signal)
+}
+
+/** A copy would find itself in the directory that it reads, and would not end. Also the store with its containers may be in it. @throws USAGE */
+function checkOutside({ fd }: Target, source: FileStat, attempted: string): void {
+  if (!source.isDirectory || !isWithin(fd, source)) return
+  throw new LoamError('USAGE', `${attempted}: the target is in the directory that is copied`, {
+    hint: 'Copy the parts of the directory that are needed.',
+  })
 }
 
 interface CopySource {

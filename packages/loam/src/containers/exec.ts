@@ -102,7 +102,7 @@ function createProcess(
   checkWords(command, env)
   // Mounts of the container are not visible here: a program that is not in the root filesystem may be in one of them.
   const mounts = readMounts(bundle)
-  findCommand(command[0], { rootfsPath, env, cwd, mounts })
+  findCommand(command[0], { rootfsPath, env, cwd, mounts, container: id })
   const { bounding = [], ambient = [] } = base.capabilities
   const isRootUser = user.uid === 0
   const own = isRootUser ? bounding : ambient

@@ -107,3 +107,13 @@ describe('a command', () => {
       assert.equal(codeOfFailure(message), code, message)
   })
 })
+
+test('the errors of a command in a running container name the container', () => {
+  const context = { rootfsPath: tmpdir(), env: ['PATH=/none'], cwd: '/', mounts: [], container: 'web' }
+  assert.throws(() => findCommand('none', context), {
+    message: 'exec "none" in web: the container does not contain this program',
+  })
+  assert.throws(() => findCommand(undefined, context), {
+    hint: 'Give the command after the container: loam exec web /bin/sh',
+  })
+})

@@ -15,6 +15,8 @@ export interface CommandContext {
   readonly env: readonly string[]
   readonly cwd: string
   readonly mounts: readonly Pick<RuntimeMount, 'destination'>[]
+  /** The running container that the command is for. Undefined: a new one. */
+  readonly container?: string | undefined
 }
 
 /** Scripts whose interpreters are scripts; the kernel follows as many (fs/exec.c). */
@@ -29,9 +31,7 @@ const MOUNTED: readonly string[] = ['/proc', '/dev', '/sys']
  */
 export function findCommand(command: string | undefined, context: CommandContext): string {
   if (command === undefined || command === '') {
-    throw new LoamError('COMMAND_NOT_FOUND', 'run: no command was given and the image does not define one', {
-      hint: 'Give the command after the image: loam run IMAGE -- /bin/sh',
-    })
+    throw noCommand(context)
   }
   const directories = searchPath(context.env)
   const candidates = command.includes('/')
@@ -48,11 +48,11 @@ export function findCommand(command: string | undefined, context: CommandContext
   const at = found.findIndex((what) => what !== 'missing')
   if (at >= 0) {
     const why = found[at] === 'directory' ? 'is a directory' : 'is not executable'
-    throw notExecutable(command, `${candidates[at]} ${why}`)
+    throw notExecutable(command, `${candidates[at]} ${why}`, context)
   }
   throw new LoamError(
     'COMMAND_NOT_FOUND',
-    `run ${JSON.stringify(command)}: the image does not contain this program`,
+    `${attempt(command, context)}: the ${placeOf(context)} does not contain this program`,
     {
       hint: command.includes('/') ? undefined : `Searched ${directories.join(', ')}.`,
     },
@@ -77,16 +77,18 @@ function checkProgram(command: string, program: string, context: CommandContext)
     const head = read(0, HEAD_BYTES)
     if (formats.some((format) => isOfFormat(head, format))) return
     const file = readProgramFile(read, architecture)
-    if (file.kind === 'invalid') throw notExecutable(command, `${path}: ${file.why}`, file.hint)
+    if (file.kind === 'invalid') throw notExecutable(command, `${path}: ${file.why}`, context, file.hint)
     if (file.interpreter === undefined) return
     const interpreter = posix.resolve(context.cwd, file.interpreter)
     if (isCovered(interpreter, context)) return
     const what = findExecutableInRoot(context.rootfsPath, interpreter)
     if (what !== 'executable') {
-      const why = what === 'missing' ? 'which the image does not have' : 'which cannot be executed'
+      const why =
+        what === 'missing' ? `which the ${placeOf(context)} does not have` : 'which cannot be executed'
       throw notExecutable(
         command,
         `${path} is run by ${JSON.stringify(file.interpreter)}, ${why}`,
+        context,
         file.interpreter.endsWith('\r')
           ? `End the lines of ${path} in LF alone: its first line ends in CR LF.`
           : undefined,
@@ -94,13 +96,32 @@ function checkProgram(command: string, program: string, context: CommandContext)
     }
     path = interpreter
   }
-  throw notExecutable(command, `${program} leads to more than ${MAX_INTERPRETERS} interpreters`)
+  throw notExecutable(command, `${program} leads to more than ${MAX_INTERPRETERS} interpreters`, context)
 }
 
-function notExecutable(command: string, why: string, hint?: string): LoamError {
+function noCommand({ container }: CommandContext): LoamError {
+  return container === undefined
+    ? new LoamError('COMMAND_NOT_FOUND', 'run: no command was given and the image does not define one', {
+        hint: 'Give the command after the image: loam run IMAGE -- /bin/sh',
+      })
+    : new LoamError('COMMAND_NOT_FOUND', `exec in ${container}: no command was given`, {
+        hint: `Give the command after the container: loam exec ${container} /bin/sh`,
+      })
+}
+
+function placeOf({ container }: CommandContext): string {
+  return container === undefined ? 'image' : 'container'
+}
+
+function attempt(command: string, { container }: CommandContext): string {
+  const quoted = JSON.stringify(command)
+  return container === undefined ? `run ${quoted}` : `exec ${quoted} in ${container}`
+}
+
+function notExecutable(command: string, why: string, context: CommandContext, hint?: string): LoamError {
   return new LoamError(
     'COMMAND_NOT_EXECUTABLE',
-    `run ${JSON.stringify(command)}: it cannot be executed: ${why}`,
+    `${attempt(command, context)}: it cannot be executed: ${why}`,
     { hint },
   )
 }

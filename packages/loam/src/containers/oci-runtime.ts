@@ -41,7 +41,7 @@ export function findRuntime(paths: RuntimePaths): string {
     ? paths.runtime
     : findProgram(paths.runtime, searchPath(paths.env))
   if (found !== undefined && existsSync(found)) return found
-  throw new LoamError('RUNTIME_FAILED', `run: there is no ${paths.runtime}`, {
+  throw new LoamError('RUNTIME_FAILED', `find the OCI runtime: there is no ${paths.runtime}`, {
     hint: 'Install it (apt-get install runc), or name another one by the setting `runtime`.',
   })
 }

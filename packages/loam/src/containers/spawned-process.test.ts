@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,4 +27,33 @@ test('the output of a process that ends before it is found is kept', async (t) =
   // A caller may also be late.
   assert.equal(await spawned.wait(), 3)
   assert.deepEqual([await text(spawned.stdout), await text(spawned.stderr)], ['output\n', 'message\n'])
+})
+
+const CAN_CHANGE_USER = process.geteuid?.() === 0 && spawnSync('setpriv', ['--version']).status === 0
+
+test('a signal that may not be sent to the process does not end the program', {
+  skip: !CAN_CHANGE_USER,
+}, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-spawned-'))
+  t.after(() => {
+    rmSync(folder, { recursive: true })
+  })
+  const pidFile = join(folder, 'pid')
+  const own = 'setpriv --reuid 1000 --clear-groups sh -c "echo ready; exec sleep 1000"'
+  const controller = new AbortController()
+  const { signal } = controller
+  await using spawned = await spawnProcess({ signal }, async ({ start }) => {
+    const args = ['-c', `echo $$ > ${pidFile}; exec ${own}`]
+    const program = { file: '/bin/sh', args, env: { PATH: process.env['PATH'] ?? '' } }
+    return (await start(program, { id: 'c1', keep: false, pidFile })) ?? -1
+  })
+  await once(spawned.stdout, 'data')
+  process.seteuid?.(65_534)
+  try {
+    controller.abort()
+  } finally {
+    process.seteuid?.(0)
+  }
+  assert.equal(spawned.kill('SIGKILL'), true)
+  assert.equal(await spawned.wait(), 128 + 9)
 })

@@ -1,8 +1,8 @@
 import { rmSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { PassThrough, Readable, Writable } from 'node:stream'
+import { PassThrough, pipeline, Readable, Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import {
   boundingCapabilities,
   findStartTime,
@@ -26,7 +26,7 @@ export interface SpawnedStreams {
   readonly stdout?: SpawnedStream | undefined
   /** Undefined: `pipe`. */
   readonly stderr?: SpawnedStream | undefined
-  /** Ends the process by SIGKILL, also while it runs. */
+  /** Ends the process by SIGKILL, also while it runs, unless it has a user whom this process may not signal. */
   readonly signal?: AbortSignal | undefined
 }
 
@@ -83,7 +83,9 @@ export async function spawnProcess(
       const process = await waitForStart(pidFile, isOver)
       if (process === undefined) return exit
       started.resolve(createHandle(id, process, streams, async () => ended))
-      const onAbort = () => kill(process, 'SIGKILL')
+      const onAbort = () => {
+        tryKill(process)
+      }
       signal?.addEventListener('abort', onAbort)
       if (signal?.aborted === true) onAbort()
       try {
@@ -137,9 +139,9 @@ function streamsOf(child: ProgramStreams): Pick<SpawnedProcess, 'stdin' | 'stdou
   return { stdin, stdout: readableOf(child.stdout), stderr: readableOf(child.stderr) }
 }
 
-/** Node discards what nobody has begun to read when a child ends; the copy keeps it. */
+/** Node discards what nobody has begun to read when a child ends; the copy keeps it, and has the errors of the stream. */
 function readableOf(stream: Readable | null): Readable {
-  return stream === null ? Readable.from([]) : stream.pipe(new PassThrough())
+  return stream === null ? Readable.from([]) : pipeline(stream, new PassThrough(), () => undefined)
 }
 
 function discarding(): Writable {
@@ -164,6 +166,15 @@ async function waitForStart(pidFile: string, over: Promise<undefined>): Promise<
     }
     if (wasOver) return undefined
     await sleep(POLL_MS)
+  }
+}
+
+/** For a listener, whose errors would end this program: a process that has another user by now, and may not be signaled, goes on. */
+function tryKill(identity: ProcessIdentity): void {
+  try {
+    kill(identity, 'SIGKILL')
+  } catch (error) {
+    if (!isLoamError(error)) throw error
   }
 }
 

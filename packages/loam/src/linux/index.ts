@@ -61,6 +61,7 @@ export { FileStat } from './file-stat.ts'
 export { GroupSync } from './group-sync.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export { findCommandLine } from './find-process.ts'
+export { isWithin } from './is-within.ts'
 export {
   type Executable,
   findExecutableInRoot,

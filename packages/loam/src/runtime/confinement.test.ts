@@ -81,6 +81,15 @@ describe('a container', () => {
     assert.deepEqual([effective, ambient, inheritable], [bounding, [], []])
   })
 
+  test('a limit of memory is also one of swap, where the kernel counts swap', () => {
+    const memoryOf = (limits: HostRights['limits']) => {
+      const { resources } = configOf({ memoryBytes: 64 << 20 }, { host: { ...ROOT, limits } }).linux
+      return 'memory' in resources ? resources.memory : undefined
+    }
+    assert.deepEqual(memoryOf(['memory', 'swap']), { limit: 64 << 20, swap: 128 << 20 })
+    assert.deepEqual(memoryOf(['memory']), { limit: 64 << 20 })
+  })
+
   test('a container with a user other than root has the rights that the kernel gives such a user', () => {
     const { process, linux, mounts } = configOf({}, { host: USER })
     assert.deepEqual(linux.namespaces.at(-1), { type: 'user' })

@@ -22,7 +22,10 @@ export interface ConfinementOptions {
   readonly securityOpts?: readonly string[] | undefined
   /** Maximum number of processes; 0 or -1: no limit. Undefined: 2048, as in podman. */
   readonly pidsLimit?: number | undefined
-  /** Maximum memory in bytes, at least 4 MiB; what goes beyond it is killed by the kernel. Undefined: no limit. */
+  /**
+   * Maximum memory in bytes, at least 4 MiB, and of swap as much again, where the kernel counts swap; what goes beyond it is killed by the kernel.
+   * Undefined: no limit.
+   */
   readonly memoryBytes?: number | undefined
   /** Maximum processor time, as a number of processors: 0.5 for half of one. Undefined: no limit. */
   readonly cpus?: number | undefined
@@ -53,6 +56,8 @@ export interface Confinement {
   readonly pidsLimit: { readonly by: 'group' | 'user'; readonly count: number } | undefined
   /** Maximum memory in bytes. Undefined: no limit. */
   readonly memoryBytes: number | undefined
+  /** Maximum memory and swap together in bytes. Undefined: no limit, or swap is not counted. */
+  readonly memoryAndSwapBytes: number | undefined
   /** Maximum number of processors. Undefined: no limit. */
   readonly cpus: number | undefined
   /** The user and group on this machine that root in the container is mapped to, if they are not root. */
@@ -77,6 +82,8 @@ export function planConfinement(
   const capabilities = mergeCapabilities(options.capAdd ?? [], options.capDrop ?? [], host.capabilities)
   const target: SeccompTarget = { ...host, capabilities: capabilities.bounding }
   const profile = seccomp?.kind === 'file' ? readProfile(seccomp.path) : DEFAULT_SECCOMP
+  const memoryBytes = planLimit(options.memoryBytes, MEMORY_LIMIT, host)
+  const limitsSwap = memoryBytes !== undefined && host.limits.includes('swap')
   return {
     network: parseNetwork(options.network ?? 'none'),
     capabilities,
@@ -84,7 +91,8 @@ export function planConfinement(
     noNewPrivileges,
     ...planUsers(host),
     ...planPids(options.pidsLimit, host),
-    memoryBytes: planLimit(options.memoryBytes, MEMORY_LIMIT, host),
+    memoryBytes,
+    memoryAndSwapBytes: limitsSwap ? 2 * memoryBytes : undefined,
     cpus: planLimit(options.cpus, CPU_LIMIT, host),
   }
 }

@@ -99,13 +99,19 @@ function nprocLimit(count: number): Record<string, unknown> {
   return { type: 'RLIMIT_NPROC', hard: count, soft: count }
 }
 
+/** Without a limit of its own a group may take all swap. */
+function memoryOf({ memoryBytes: limit, memoryAndSwapBytes: swap }: Confinement): Record<string, unknown> {
+  if (limit === undefined) return {}
+  return { memory: swap === undefined ? { limit } : { limit, swap } }
+}
+
 function createLinux({ confinement, cgroup, idMapping }: RuntimeConfigInput): Record<string, unknown> {
-  const { network, owner, namespace, pidsLimit, memoryBytes, cpus, seccomp } = confinement
+  const { network, owner, namespace, pidsLimit, cpus, seccomp } = confinement
   return {
     resources: {
       devices: [{ allow: false, access: 'rwm' }],
       ...(pidsLimit?.by === 'group' ? { pids: { limit: pidsLimit.count } } : {}),
-      ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes } }),
+      ...memoryOf(confinement),
       ...(cpus === undefined
         ? {}
         : { cpu: { period: CPU_PERIOD_US, quota: Math.round(cpus * CPU_PERIOD_US) } }),

@@ -9,12 +9,15 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
+import { libc } from '../linux/index.ts'
+import type { PackReport } from './folder-reader.ts'
 import { copyTree } from './copy-tree.ts'
 
 const BYTES = 3 << 20
@@ -54,7 +57,38 @@ describe('copyTree', () => {
     )
     assert.ok(lstatSync(join(world.target, 'file')).isFIFO())
   })
+
+  test('ends where a file ends that becomes shorter meanwhile, and says so', () => {
+    using world = new World()
+    let calls = 0
+    const { leftOut } = world.copy(() => {
+      calls += 1
+      if (calls === 1) world.truncate()
+    })
+    assert.equal(lstatSync(join(world.target, 'file')).size, 1 << 20)
+    assert.deepEqual(leftOut, ['/file: it became shorter while it was copied'])
+  })
+
+  test('copies a directory without the rules of layers, and reports what it leaves out by its path', () => {
+    using world = new World()
+    const source = world.makeDirectory('sub')
+    writeFileSync(join(source, 'sub/.wh.file'), 'x')
+    setXattr(join(source, 'sub/.wh.file'), 'user.a=b')
+    assert.equal(spawnSync('mkfifo', [join(source, 'sub/pipe')]).status, 0)
+    const { leftOut } = world.copyDirectory(source)
+    assert.equal(readFileSync(join(world.target, 'copy/sub/.wh.file'), 'utf8'), 'x')
+    assert.deepEqual(leftOut, ['left out /sub/pipe: it is a device, a pipe or a socket'])
+  })
 })
+
+function setXattr(path: string, name: string): void {
+  const fd = openSync(path, constants.O_RDONLY)
+  try {
+    libc().fsetxattr(fd, Buffer.from(`${name}\0`), Buffer.from('1'), 1, 0)
+  } finally {
+    closeSync(fd)
+  }
+}
 
 class World implements Disposable {
   readonly target: string
@@ -68,11 +102,29 @@ class World implements Disposable {
     writeFileSync(this.#source, Buffer.alloc(BYTES, 1))
   }
 
-  copy(check = (): void => undefined): void {
-    const source = openSync(this.#source, constants.O_RDONLY)
+  makeDirectory(name: string): string {
+    const path = join(this.#directory.path, 'tree')
+    mkdirSync(join(path, name), { recursive: true })
+    return path
+  }
+
+  truncate(): void {
+    truncateSync(this.#source, 0)
+  }
+
+  copy(check = (): void => undefined): PackReport {
+    return this.#copy(this.#source, 'file', check)
+  }
+
+  copyDirectory(path: string): PackReport {
+    return this.#copy(path, 'copy', () => undefined)
+  }
+
+  #copy(path: string, name: string, check: () => void): PackReport {
+    const source = openSync(path, constants.O_RDONLY)
     const target = openSync(this.target, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      copyTree({ source, target, name: 'file', owner: undefined, keepsOwners: false, check })
+      return copyTree({ source, target, name, owner: undefined, keepsOwners: false, check })
     } finally {
       closeSync(source)
       closeSync(target)

@@ -22,13 +22,14 @@ import {
   reopenRegular,
   toHostOwner,
 } from '../linux/index.ts'
+import { isOwnerRecord } from '../tree/index.ts'
 import {
   type FolderData,
   type FolderFile,
   type FolderSink,
   type PackReport,
   readFolder,
-  readStretch,
+  readPieces,
 } from './folder-reader.ts'
 import { findStretches } from './gather-folder.ts'
 
@@ -70,10 +71,9 @@ export function copyTree(options: CopyTreeOptions): PackReport {
   try {
     if (stat.isDirectory) {
       sink.begin(name === undefined ? undefined : Buffer.from(name))
-      const { leftOut } = readFolder(`/proc/self/fd/${source}/.`, { as: 'layer', sink, check })
+      const { leftOut } = readFolder(`/proc/self/fd/${source}/.`, { as: 'plain', sink, check })
       sink.end()
-      const own = leftOut.filter((line) => options.keepsOwners || !line.includes(' xattr '))
-      return { leftOut: [...own, ...sink.notes].slice(0, MAX_NOTES) }
+      return { leftOut: [...sink.notes, ...leftOut].slice(0, MAX_NOTES) }
     }
     if (name === undefined) throw new LoamError('INTERNAL', 'a file is copied without a name')
     sink.openAt(target)
@@ -193,7 +193,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     this.#make(file.name, (name) => {
       const fd = this.#calls.openat(parent, name, CREATE, 0o600)
       try {
-        this.#write(fd, data)
+        this.#write(fd, file.name, data)
         this.#describe(fd, file)
       } finally {
         closeSync(fd)
@@ -202,25 +202,31 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     return [...path, file.name]
   }
 
-  #write(fd: number, data: FolderData): void {
+  #write(fd: number, name: Buffer, data: FolderData): void {
     const stretches = findStretches(data)
+    let end = 0
     for (let index = 0; index < stretches.length; index += 2) {
       const [start = 0, bytes = 0] = stretches.subarray(index, index + 2)
       let position = start
-      readStretch(data, { start, bytes }, this.#window, (chunk) => {
+      const length = readPieces(data, { start, bytes }, this.#window, (chunk) => {
         this.#options.check()
         for (let done = 0; done < chunk.length; )
           done += writeSync(fd, chunk, done, chunk.length - done, position + done)
         position += chunk.length
       })
+      end = Math.max(end, position)
+      if (length < bytes) break
     }
-    ftruncateSync(fd, data.sizeBytes)
+    // It may end in a hole, or have become shorter meanwhile: then it ends where it ends now, without zeros in the place of what is gone.
+    const sizeBytes = Math.max(end, Math.min(data.sizeBytes, FileStat.of(data.fd).sizeBytes))
+    ftruncateSync(fd, sizeBytes)
+    if (sizeBytes < data.sizeBytes) this.#note(`${this.#pathOf(name)}: it became shorter while it was copied`)
   }
 
   addOther(file: FolderFile, target: Buffer): readonly Buffer[] {
     const { fd: parent, path } = this.#here
     if ((file.stat.mode & S_IFMT) !== S_IFLNK) {
-      this.#note(`left out ${show(file.name)}: it is a device, a pipe or a socket`)
+      this.#note(`left out ${this.#pathOf(file.name)}: it is a device, a pipe or a socket`)
       return []
     }
     this.#make(file.name, (name) => {
@@ -304,18 +310,35 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     const owner = this.#ownerOf(file)
     if (owner !== undefined) this.#calls.fchown(fd, owner.uid, owner.gid)
     if (keepsOwners) {
-      for (const { name, value } of file.xattrs)
-        this.#calls.fsetxattr(fd, terminate(name), value, value.length, 0)
+      // Loam's own records of owners say nothing about a copy.
+      for (const xattr of file.xattrs) if (!isOwnerRecord(xattr)) this.#setXattr(fd, file.name, xattr)
     }
     this.#calls.fchmod(fd, file.stat.mode & (keepsOwners ? ALL_BITS : PERMISSIONS))
     encodeTimes(file.stat.mtimeSeconds, file.stat.mtimeNanoseconds, this.#times)
     this.#calls.futimens(fd, this.#times)
   }
 
+  /** A file system need not have all xattrs that another one has, and not all are for everybody. */
+  #setXattr(fd: number, file: Buffer, { name, value }: FolderFile['xattrs'][number]): void {
+    try {
+      this.#calls.fsetxattr(fd, terminate(name), value, value.length, 0)
+    } catch (error) {
+      if (!isErrno(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSPC', 'ERANGE', 'E2BIG'))
+        throw error
+      this.#note(`${this.#pathOf(file)}: its xattr ${name.toString('latin1')} cannot be set`)
+    }
+  }
+
   #ownerOf({ uid, gid }: FolderFile): FileOwner | undefined {
     const { owner, keepsOwners, idMapping } = this.#options
     if (!keepsOwners || owner !== undefined) return owner
     return idMapping === undefined ? { uid, gid } : toHostOwner(idMapping, { uid, gid })
+  }
+
+  /** `name`: of a file of the directory that is open; empty for this directory itself. */
+  #pathOf(name: Buffer): string {
+    const path = [...(this.#directories.at(-1)?.path ?? []), name].map((part) => part.toString())
+    return `/${path.filter((part) => part !== '').join('/')}`
   }
 
   #note(text: string): void {

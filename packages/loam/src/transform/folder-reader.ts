@@ -35,9 +35,13 @@ const LEASE_WAIT_MS = 20
  * The meaning of a folder's files:
  *   rootfs   as they are
  *   files    as they are, also names that begin with `.wh.`
+ *   plain    for a copy, not for a layer: as they are, also names that begin with `.wh.`, with any xattrs, and sockets
  *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
  *   overlay  as an upper folder of overlayfs, whose marks become whiteouts
  */
+type FolderMeaning = PackedAs | 'plain'
+
+/** How a folder is packed. */
 export type PackedAs = 'rootfs' | 'files' | 'layer' | 'overlay'
 
 /** How a folder is gathered: an upper folder becomes the tree of a layer. */
@@ -81,7 +85,7 @@ export interface FolderSink<Place> {
 }
 
 export interface FolderReaderOptions<Place> {
-  readonly as: PackedAs
+  readonly as: FolderMeaning
   readonly sink: FolderSink<Place>
   /** Called before each file. */
   readonly check: () => void
@@ -103,7 +107,7 @@ export function readFolder<Place>(folder: string, options: FolderReaderOptions<P
 class FolderReader<Place> {
   readonly #folder: string
   readonly #walk: TreeWalk
-  readonly #as: PackedAs
+  readonly #as: FolderMeaning
   readonly #sink: FolderSink<Place>
   readonly #check: () => void
   readonly #ids: ContainerIds | undefined
@@ -163,7 +167,7 @@ class FolderReader<Place> {
     try {
       return act()
     } catch (error) {
-      throw toLoamError(error, `pack ${this.#quotePath()}`)
+      throw toLoamError(error, `${this.#verb} ${this.#quotePath()}`)
     }
   }
 
@@ -176,14 +180,14 @@ class FolderReader<Place> {
       if (!isReserved) this.#sink.addWhiteout(name)
       return
     }
-    if (isReserved && this.#as !== 'layer' && this.#as !== 'files') {
+    if (isReserved && (this.#as === 'rootfs' || this.#as === 'overlay')) {
       throw this.#refuse('a name that starts with .wh. is a whiteout in a layer', {
         hint: 'Rename it, or remove it.',
       })
     }
     if (!stat.isInMountOf(this.#walk.top)) this.#addMounted(name, stat)
     else if (stat.isDirectory) this.#addDirectory(terminated, stat, pathFd)
-    else if (stat.isSocket) {
+    else if (stat.isSocket && this.#as !== 'plain') {
       if (this.#as === 'overlay') this.#sink.addWhiteout(name)
       this.#leaveOut('a layer cannot hold a socket')
     } else this.#addFileOrLink(name, stat, pathFd)
@@ -232,14 +236,14 @@ class FolderReader<Place> {
     for (;;) {
       try {
         const opened = reopenRegular(pathFd, this.#name?.toString() ?? '')
-        if (opened === undefined) throw replaced(this.#quotePath())
+        if (opened === undefined) throw replaced(`${this.#verb} ${this.#quotePath()}`)
         return opened.fd
       } catch (error) {
         if (!isErrno(error, 'EAGAIN')) throw error
         if (this.#leaseWaitMs >= MAX_LEASE_WAIT_MS) {
           throw new LoamError(
             'SYSTEM',
-            `pack ${this.#quotePath()}: processes hold leases on this file and others`,
+            `${this.#verb} ${this.#quotePath()}: processes hold leases on this file and others`,
             {
               cause: error,
               details: { errno: 'EAGAIN' },
@@ -267,7 +271,7 @@ class FolderReader<Place> {
     fd: number,
   ): { readonly file: FolderFile; readonly found: TarXattr[] } {
     const found = readXattrsOf(fd)
-    const isRecorded = this.#as !== 'layer' && !isMachineRoot()
+    const isRecorded = this.#as !== 'layer' && this.#as !== 'plain' && !isMachineRoot()
     const { uid, gid } = isRecorded ? ownerOf(found, stat) : stat
     const owner = { uid, gid }
     const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
@@ -288,6 +292,7 @@ class FolderReader<Place> {
   }
 
   #keptXattrs(mode: number, found: readonly TarXattr[]): TarXattr[] {
+    if (this.#as === 'plain') return [...found]
     let xattrs = found
     if (this.#as === 'overlay') {
       const moved = findMovedMark(found)
@@ -327,8 +332,14 @@ class FolderReader<Place> {
     return new LoamError('LAYER_UNSUPPORTED', `pack ${this.#quotePath()}: ${why}`, { hint })
   }
 
+  /** A folder that is known by its descriptor alone has no path that means something to a user. */
   #quotePath(): string {
-    return `${this.#folder}/${this.#path()}`
+    const isUnnamed = this.#as === 'plain' || this.#as === 'files'
+    return `${isUnnamed ? '' : this.#folder}/${this.#path()}`
+  }
+
+  get #verb(): string {
+    return this.#as === 'plain' ? 'copy' : 'pack'
   }
 
   #path(): string {
@@ -337,8 +348,8 @@ class FolderReader<Place> {
 }
 
 /** A container has put something else in its place between two looks at it. */
-function replaced(path: string): LoamError {
-  return new LoamError('SYSTEM', `pack ${path}: it was a regular file, and is something else`, {
+function replaced(attempted: string): LoamError {
+  return new LoamError('SYSTEM', `${attempted}: it was a regular file, and is something else`, {
     details: { errno: 'ESTALE' },
     hint: 'Stop the processes in the container.',
   })
@@ -361,21 +372,41 @@ export function readTarget(pathFd: number): Buffer {
   return Buffer.from(target.subarray(0, libc().readlinkat(pathFd, '', target, target.length)))
 }
 
-/** Reads a stretch of a file in pieces of the window's size at most. A file that has become shorter goes on with zeros. */
+/** Reads a stretch of a file as `readPieces`. A file that has become shorter goes on with zeros. */
 export function readStretch(
-  { fd }: FolderData,
-  { start, bytes }: { readonly start: number; readonly bytes: number },
+  data: FolderData,
+  stretch: Stretch,
   window: Buffer,
   write: (chunk: Buffer) => void,
 ): void {
-  for (let done = 0; done < bytes; ) {
+  for (let done = readPieces(data, stretch, window, write); done < stretch.bytes; ) {
+    const part = window.subarray(0, Math.min(window.length, stretch.bytes - done))
+    write(part.fill(0))
+    done += part.length
+  }
+}
+
+interface Stretch {
+  readonly start: number
+  readonly bytes: number
+}
+
+/** Reads a stretch of a file in pieces of the window's size at most, and returns its bytes: fewer if the file has become shorter. */
+export function readPieces(
+  { fd }: FolderData,
+  { start, bytes }: Stretch,
+  window: Buffer,
+  write: (chunk: Buffer) => void,
+): number {
+  let done = 0
+  while (done < bytes) {
     const part = window.subarray(0, Math.min(window.length, bytes - done))
     const length = readSync(fd, part, 0, part.length, start + done)
-    if (length === 0) part.fill(0)
-    const chunk = length === 0 ? part : part.subarray(0, length)
-    write(chunk)
-    done += chunk.length
+    if (length === 0) break
+    write(part.subarray(0, length))
+    done += length
   }
+  return done
 }
 
 /** Without root all files are the caller's; in a user namespace, those whose owner has no ID in it. Others were given to their owners. */

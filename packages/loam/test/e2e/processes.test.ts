@@ -189,9 +189,10 @@ describe('a process of loam run', () => {
         /"sub": it is a directory/,
       )
       assert.equal(existsSync(join(world.folder, 'escaped')), false)
+      assert.match(loam('cp', 'files:/mounted/sub', '.').stderr, /\/mounted is a mount of the container/)
       assert.match(
-        loam('cp', 'files:/mounted/sub', '.').stderr,
-        /\/mounted is a mount of the container/,
+        loam('cp', world.folder, 'files:/tmp').stderr,
+        /the target is in the directory that is copied/,
       )
       assert.match(loam('cp', 'files:/nothing', '.').stderr, /there is no such file in the container/)
     } finally {

@@ -27,7 +27,11 @@ export function addRm(program: Command, host: Host): void {
           const { status } = await loam.containers.processes.find(id)
           if (status !== 'exited' && status !== 'none') {
             throw new LoamError('USAGE', `remove ${id}: its process is ${status}`, {
-              hint: `Stop it first: loam stop ${id}; or add --force.`,
+              // A process that is paused does not end by itself.
+              hint:
+                status === 'paused'
+                  ? 'Add --force, which kills it.'
+                  : `Stop it first: loam stop ${id}; or add --force.`,
             })
           }
           await loam.destroy(id, { signal })

@@ -1,0 +1,27 @@
+import assert from 'node:assert/strict'
+import { closeSync, mkdirSync, mkdtempDisposableSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { openDirectory } from './directory.ts'
+import { FileStat } from './file-stat.ts'
+import { isWithin } from './is-within.ts'
+
+test('a directory is within itself, its parents and the root, and within no other', () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), 'loam-within-'))
+  const at = (name: string) => join(directory.path, name)
+  for (const name of ['a/b/c', 'd']) mkdirSync(at(name), { recursive: true })
+  const is = (inner: string, outer: string) => {
+    const fds = [openDirectory(inner), openDirectory(outer)] as const
+    try {
+      return isWithin(fds[0], FileStat.of(fds[1]))
+    } finally {
+      for (const fd of fds) closeSync(fd)
+    }
+  }
+  const inner = at('a/b')
+  assert.deepEqual(
+    [inner, at('a'), directory.path, '/', at('d'), at('a/b/c')].map((outer) => is(inner, outer)),
+    [true, true, true, true, false, false],
+  )
+})
