@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -139,6 +139,25 @@ test('two images are compared by names, content, mode, owner and target, and by 
   const timed = await loam.images.diff('example.com/web:1', 'example.com/other:1', { times: true })
   assert.deepEqual(timed.changes.find(({ path }) => path === '/lib/same')?.differences, ['time'])
   assert.deepEqual((await loam.images.diff('example.com/web:1', 'example.com/web:1')).changes, [])
+})
+
+test('a container is compared with its image where its files are, without a copy of them', async () => {
+  const { rootfsPath } = await loam.provision('example.com/web:1', { id: 'compared', backend: 'copy' })
+  const at = (path: string) => join(rootfsPath, path)
+  writeFileSync(at('lib/same'), Buffer.alloc(statSync(at('lib/same')).size, 'y'))
+  writeFileSync(at('opt/.wh.more'), 'a')
+  rmSync(at('opt/new'))
+  const { changes, from, to } = await loam.images.diff('compared')
+  assert.deepEqual(
+    changes.map(({ kind, path, differences }) => [kind, path, ...differences]),
+    [
+      ['changed', '/lib/same', 'content'],
+      ['added', '/opt/.wh.more'],
+      ['removed', '/opt/new'],
+    ],
+  )
+  assert.deepEqual([from.kind, to.kind, to.name], ['image', 'container', 'compared'])
+  await loam.destroy('compared')
 })
 
 test('an image alone cannot be compared, and the error names what shows its layers', async () => {

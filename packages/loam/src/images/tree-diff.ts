@@ -125,7 +125,7 @@ function containerSubject(services: DiffServices, name: string): Subject {
   if (rootfs.backend !== 'erofs' && rootfs.backend !== 'overlay') {
     provisioner.requireStanding(rootfs, `diff ${name}`)
     const idMapping = rootfsIdMapping(rootfs)
-    return { ...about, layers: [], changes: { folder: rootfs.rootfsPath, as: 'rootfs', idMapping } }
+    return { ...about, layers: [], changes: { folder: rootfs.rootfsPath, as: 'files', idMapping } }
   }
   if (rootfs.isReadOnly) return { ...about, layers: rootfs.layers, changes: undefined }
   const { parts } = changesOfContainer(services, name)

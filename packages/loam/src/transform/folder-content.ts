@@ -3,13 +3,13 @@ import { closeSync, constants, readSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
 import { type IdMapping, O_PATH, openBeneath, openDirectory, reopenRegular } from '../linux/index.ts'
 import type { FileTree } from '../tree/index.ts'
-import { type GatheredAs, readFolder } from './folder-reader.ts'
+import { type PackedAs, readFolder } from './folder-reader.ts'
 import { TreeSink } from './gather-folder.ts'
 
 /** A folder in place of a layer. */
 export interface FolderLayer {
   readonly folder: string
-  readonly as: GatheredAs
+  readonly as: Exclude<PackedAs, 'layer'>
   /** The user namespace of the container whose files they are. Undefined: that of this process. */
   readonly idMapping: IdMapping | undefined
 }

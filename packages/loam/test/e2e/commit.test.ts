@@ -22,7 +22,7 @@ import type { PullEvent } from '../../src/stores/index.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, writeOciLayout } from '../../src/testing/index.ts'
 import { type Loam, openStore } from '../model/check-image.ts'
 import { onlyShared } from '../model/image-model.ts'
-import { must, World } from '../support/world.ts'
+import { must, ok, World } from '../support/world.ts'
 
 const FORMATS = ['tar', 'oci', 'erofs', 'ext4'] as const
 const BACKENDS = ['erofs', 'overlay', 'copy'] as const
@@ -251,5 +251,14 @@ describe('a commit', () => {
     change(1_700_000_003)
     assert.equal(commit('b:1', '1700000000'), first)
     assert.notEqual(commit('c:1', '1700000001'), first)
+    const exported = (format: string, name: string) => {
+      const output = containers.world.path(name)
+      const words = ['export', '--format', format, 'c', output]
+      ok(containers.world.loamWith({ SOURCE_DATE_EPOCH: '1700000000' }, ...words))
+      return readFileSync(output)
+    }
+    const before = [exported('tar', 'a.tar'), exported('erofs', 'a.erofs')]
+    change(1_700_000_004)
+    assert.deepEqual([exported('tar', 'b.tar'), exported('erofs', 'b.erofs')], before)
   })
 })

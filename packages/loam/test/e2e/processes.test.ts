@@ -226,6 +226,7 @@ describe('a process of loam run', () => {
     )
     assert.match(digest, /^sha256:/)
     assert.equal(said('run', 'changed:1'), 'changed\n')
+    assert.match(said('diff', 'base'), /^A \/tmp\/file$/m)
     assert.match(said('inspect', 'changed:1'), /"comment": "words"/)
     assert.match(loam('commit', '-c', 'RUN rm', 'base', 'changed:2').stderr, /the instruction is not known/)
     said('rm', '-f', 'base')
