@@ -1,6 +1,6 @@
-import { sweepPartials, sweepRetained } from '../content/index.ts'
-import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { chainIds, type DiffId, type ImageReference } from '../image/index.ts'
+import { isFull, makeRoom } from '../layers/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { CredentialSource } from '../registry/index.ts'
@@ -199,18 +199,9 @@ async function claimLayer(
   } catch (error) {
     if (!isFull(error)) throw error
     await prefetch.abandon(announced)
-    await sweepPartials(paths)
-    await sweepRetained(paths)
-    await reserve.freeLater(async () => {
-      await layers.prune()
-      await layers.settle()
-    })
+    await makeRoom({ paths, layers, reserve })
     throw error
   }
-}
-
-function isFull(error: unknown): boolean {
-  return isLoamError(toLoamError(error, 'bring in a layer'), 'NO_SPACE')
 }
 
 function nameImage(

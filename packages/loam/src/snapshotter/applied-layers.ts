@@ -1,10 +1,10 @@
 import { readdirSync } from 'node:fs'
 import { dirname, isAbsolute, join, relative } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { StorePaths } from '../content/index.ts'
+import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { type ChainId, chainIds, type DiffId } from '../image/index.ts'
-import type { LayerStore, UnknownLayer } from '../layers/index.ts'
+import { isFull, type LayerStore, makeRoom, type UnknownLayer } from '../layers/index.ts'
 import type { MetadataStore, SnapshotRecord } from '../metadata/index.ts'
 import { isUnpackedTo } from './keys.ts'
 import type { SnapshotMount, SnapshotUsage } from './snapshot-info.ts'
@@ -14,6 +14,7 @@ export interface AppliedLayersOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly layers: LayerStore
+  readonly reserve: StoreReserve
   readonly mounts: SnapshotMounts
   /** Whether this machine can show layers that are not unpacked. */
   readonly canShow: () => boolean
@@ -57,7 +58,7 @@ export class AppliedLayers {
     const { layers, metadata, canShow } = this.#options
     const snapshot = this.#findTarget(mounts)
     if (snapshot === undefined || !canShow()) return undefined
-    const { diffId, lease } = await layers.add(layer, signal)
+    const { diffId, lease } = await this.#add(layer, signal)
     using _lease = lease
     const { summary, tarBytes } = layers.get(diffId)
     if (summary.hasZeroDevices) return undefined
@@ -72,6 +73,23 @@ export class AppliedLayers {
       metadata.snapshots.setApplied(snapshot.id, diffId)
       return { diffId, tarBytes }
     })
+  }
+
+  /** On a full disk, removes what nothing needs and tries again; a layer that does not fit even then leaves nothing. */
+  async #add(layer: UnknownLayer, signal: AbortSignal | undefined): ReturnType<LayerStore['add']> {
+    const { layers } = this.#options
+    try {
+      return await layers.add(layer, signal)
+    } catch (error) {
+      if (!isFull(error)) throw error
+      await makeRoom(this.#options)
+    }
+    try {
+      return await layers.add(layer, signal)
+    } catch (error) {
+      if (isFull(error)) await makeRoom(this.#options)
+      throw error
+    }
   }
 
   /** Only what a client unpacks to and commits: other snapshots it may mount at once, and would not see the layer. */

@@ -93,6 +93,30 @@ test('blobs that are applied to snapshots are layers of the store, which are sho
   assert.deepEqual(readdirSync(parts.paths.layers), [])
 })
 
+test('a layer that meets a full disk is applied once what nothing needs is removed', async () => {
+  await using store = await openStore()
+  const { layers, paths } = store.parts
+  const snapshotter = store.parts.makeSnapshotter()
+  // A layer that nothing needs, and a retained blob.
+  const unneeded = await layers.add(TOP.layer, undefined)
+  unneeded.lease.release()
+  mkdirSync(paths.retained, { recursive: true })
+  writeFileSync(join(paths.retained, TOP.layer.blob.digest.replace(':', '-')), 'x')
+  let opened = 0
+  const open = async function* () {
+    opened += 1
+    if (opened === 1) throw Object.assign(new Error('no space left'), { code: 'ENOSPC', syscall: 'write' })
+    yield* BASE.layer.open()
+  }
+  const mounts = await snapshotter.prepare('default/1/extract-1 base', '')
+  const applied = await snapshotter.apply(mounts, { ...BASE.layer, open })
+  assert.deepEqual([applied?.diffId, opened], [BASE.diffId, 2])
+  assert.deepEqual(
+    [layers.find(TOP.diffId), layers.find(BASE.diffId)?.diffId, readdirSync(paths.retained)],
+    [undefined, BASE.diffId, []],
+  )
+})
+
 test('layers that are unpacked at the same time, and get their parents by the commit, are one stack', async () => {
   await using store = await openStore()
   const snapshotter = store.parts.makeSnapshotter()
