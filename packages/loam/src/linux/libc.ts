@@ -259,11 +259,7 @@ function bindSockets(call: Call): Pick<Libc, 'socket' | 'bind' | 'listen' | 'sen
   }
 }
 
-type Syscall = (
-  name: string,
-  number: number,
-  parameters: string,
-) => (...args: readonly unknown[]) => number
+type Syscall = (name: string, number: number, parameters: string) => (...args: readonly unknown[]) => number
 
 function bindTrees(syscall: Syscall): Pick<Libc, 'openTree' | 'mountSetattr'> {
   const P = 'const void *'
