@@ -79,7 +79,8 @@ function operationText(operation: Described, meanings: ReadonlyMap<string, strin
   const request = requestOf(operation)
   const options = {
     schemas: SCHEMAS_PAGE,
-    meaningOf: (name: string) => meanings.get(name.split('.').at(-1) ?? ''),
+    meaningOf: (name: string, isRequired: boolean) =>
+      meanings.get(meaningKey(name.split('.').at(-1) ?? '', isRequired)),
   }
   const hasFields = Object.keys(request.properties ?? {}).length > 0 || request.oneOf !== undefined
   return [
@@ -124,17 +125,28 @@ function resultTable(schema: JsonSchema): string {
     : schemaTables(schema, { schemas: SCHEMAS_PAGE })
 }
 
-/** Returns what fields of requests mean, from the comments above their schemas, where all comments of a name agree. */
+/**
+ * Returns what fields of requests mean, from the comments above their schemas. Names are shared: a comment counts for the fields that are
+ * optional, or required, as its own, if all definitions like that have it.
+ */
 function fieldMeanings(): Map<string, string> {
-  const found = new Map<string, Set<string>>()
-  for (const file of globSync('*.ts', { cwd: SOURCES })) {
-    const source = readFileSync(`${SOURCES}/${file}`, 'utf8')
-    for (const [, comment = '', name = ''] of source.matchAll(/\/\*\* ([^*]+) \*\/\n {2,}(\w+): v\./g))
-      found.set(name, (found.get(name) ?? new Set()).add(comment))
-  }
-  return new Map(
-    [...found].flatMap(([name, comments]) => (comments.size === 1 ? [[name, [...comments][0] ?? '']] : [])),
+  const source = globSync('*.ts', { cwd: SOURCES })
+    .map((file) => readFileSync(`${SOURCES}/${file}`, 'utf8'))
+    .join('\n')
+  const defined = [...source.matchAll(/(?:\/\*\* ([^*]+) \*\/\n)?^ +(\w+)(?:: (v\.optional)?|,$)/gm)].map(
+    ([, comment, name = '', optional]) => ({ comment, key: meaningKey(name, optional === undefined) }),
   )
+  const byKey = Map.groupBy(defined, ({ key }) => key)
+  return new Map(
+    [...byKey].flatMap(([key, all]) => {
+      const [{ comment } = {}] = all
+      return comment !== undefined && all.every((each) => each.comment === comment) ? [[key, comment]] : []
+    }),
+  )
+}
+
+function meaningKey(name: string, isRequired: boolean): string {
+  return isRequired ? name : `${name}?`
 }
 
 function upper(words: string): string {

@@ -11,8 +11,9 @@ const SOURCES = fileURLToPath(new URL('../../../packages/loam/src', import.meta.
 /** Where operations on a store are observed, and not only named. */
 const OBSERVED = ['app', 'containers', 'images', 'snapshotter']
 const NAME = /'((?:images|containers|snapshots|store)\.[a-zA-Z]+)'/g
-/** Those that only containerd asks for. */
-const OF_CONTAINERD: Readonly<Record<string, string>> = {
+/** Those that are no operations of the API: containerd asks for most of them. */
+const OTHERS: Readonly<Record<string, string>> = {
+  'containers.exec': 'Run a further process in a container.',
   'snapshots.apply': "Apply a layer of containerd's content store.",
   'snapshots.leave': 'Leave a layer to containerd: `cause` says why.',
   'snapshots.prepare': 'Create an active snapshot.',
@@ -29,7 +30,7 @@ export function eventPage(): Reference {
       Object.values(methods).map(({ operationId, summary }) => [operationId, summary]),
     ),
   )
-  const rows = operationNames().map((name) => [code(name), OF_CONTAINERD[name] ?? summaries.get(name) ?? ''])
+  const rows = operationNames().map((name) => [code(name), summaries.get(name) ?? OTHERS[name] ?? ''])
   const event = components.schemas['ActivityEvent']
   if (event === undefined) throw new Error('the description has no events')
   return singlePage(

@@ -28,21 +28,23 @@ export interface TableOptions {
   /** Address of the page of named schemas. */
   readonly schemas: string
   /** Returns what a field means; undefined: nothing is known. */
-  readonly meaningOf?: (name: string) => string | undefined
+  readonly meaningOf?: (name: string, isRequired: boolean) => string | undefined
 }
 
 /** Returns the fields of a schema as tables: one, or one for each variant. */
 export function schemaTables(schema: JsonSchema, options: TableOptions): string {
-  const variants = variantsOf(schema)
-  if (variants === undefined) return fieldTable(fieldsOf(schema), schema, options)
-  return variants
-    .map((variant) => {
-      const label = labelOf(variant)
-      const fields = fieldsOf(variant).filter(({ name }) => label === undefined || name !== label.name)
-      const heading = label === undefined ? '' : `**${code(`${label.name}: ${label.value}`)}**\n\n`
-      return `${heading}${fieldTable(fields, variant, options)}`
-    })
-    .join('\n\n')
+  const variants = schema.oneOf ?? schema.anyOf ?? []
+  const objects = variants.filter(({ properties }) => properties !== undefined)
+  if (objects.length === 0) return fieldTable(fieldsOf(schema), schema, options)
+  const others = variants.filter((each) => !objects.includes(each))
+  const tables = objects.map((variant) => {
+    const label = labelOf(variant)
+    const fields = fieldsOf(variant).filter(({ name }) => label === undefined || name !== label.name)
+    const heading = label === undefined ? '' : `**${code(`${label.name}: ${label.value}`)}**\n\n`
+    return `${heading}${fieldTable(fields, variant, options)}`
+  })
+  const words = others.map((each) => typeText(each, options.schemas)).join(' or ')
+  return [...(words === '' ? [] : [`A ${words}, or:`]), ...tables].join('\n\n')
 }
 
 /** Returns the type of a value in words, with links to named schemas. */
@@ -76,13 +78,15 @@ function fieldTable(
     const isEmpty = whole.type === 'object' && whole.properties !== undefined
     return isEmpty ? 'No further fields.' : `${typeText(whole, schemas)}.`
   }
-  const hasMeanings = meaningOf !== undefined && fields.some(({ name }) => meaningOf(name) !== undefined)
+  const hasMeanings =
+    meaningOf !== undefined &&
+    fields.some(({ name, isRequired }) => meaningOf(name, isRequired) !== undefined)
   return table(
     ['Field', 'Type', ...(hasMeanings ? ['Meaning'] : [])],
     fields.map(({ name, schema, isRequired }) => [
       isRequired ? code(name) : `${code(name)} (optional)`,
       typeText(schema, schemas),
-      ...(hasMeanings ? [meaningOf(name) ?? schema.description ?? ''] : []),
+      ...(hasMeanings ? [meaningOf(name, isRequired) ?? schema.description ?? ''] : []),
     ]),
   )
 }

@@ -1,5 +1,5 @@
 import { SETTING_ALIASES, SETTING_NAMES, SETTINGS } from '../../../packages/loam/src/config/index.ts'
-import { code, table } from '../markdown.ts'
+import { code } from '../markdown.ts'
 import type { Reference } from '../page.ts'
 import { singlePage } from './single-page.ts'
 
@@ -29,10 +29,9 @@ function settingText(name: (typeof SETTING_NAMES)[number]): string {
   return [
     `## ${name}`,
     help,
-    table(
-      ['Value', 'Default', 'Flag', 'Variable'],
-      [[expected, defaultText(defaultValue), code(`--${name}`), code(`LOAM_${name.toUpperCase()}`)]],
-    ),
+    expected.startsWith('supported')
+      ? `Not ${expected}.`
+      : `Value: ${expected}. Default: ${defaultText(defaultValue)}.`,
     ...(others.length === 0 ? [] : [`Also: ${others.map(code).join(', ')}.`]),
   ].join('\n\n')
 }
