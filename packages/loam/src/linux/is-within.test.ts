@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { closeSync, mkdirSync, mkdtempDisposableSync } from 'node:fs'
+import { chmodSync, closeSync, mkdirSync, mkdtempDisposableSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -24,4 +24,21 @@ test('a directory is within itself, its parents and the root, and within no othe
     [inner, at('a'), directory.path, '/', at('d'), at('a/b/c')].map((outer) => is(inner, outer)),
     [true, true, true, true, false, false],
   )
+})
+
+const IS_ROOT = process.geteuid?.() === 0
+
+test('parents need to be searchable, and need not be readable', { skip: !IS_ROOT }, () => {
+  using directory = mkdtempDisposableSync(join(tmpdir(), 'loam-within-'))
+  chmodSync(directory.path, 0o711)
+  const inner = join(directory.path, 'inner')
+  mkdirSync(inner, { mode: 0o755 })
+  const [fd, outer] = [openDirectory(inner), openDirectory(tmpdir())]
+  process.seteuid?.(65_534)
+  try {
+    assert.equal(isWithin(fd, FileStat.of(outer)), true)
+  } finally {
+    process.seteuid?.(0)
+    for (const each of [fd, outer]) closeSync(each)
+  }
 })
