@@ -92,12 +92,14 @@ const ORDER: readonly Section[] = [
 ]
 
 const NAMED = new Set([HOME, 'docs/README.md', ...ORDER.flatMap(({ pages }) => pages)])
-/** Documents without a place in the order follow the subjects. */
-const UNNAMED = globSync('docs/*.md', { cwd: fileURLToPath(new URL('../..', import.meta.url)) })
-  .filter((path) => !NAMED.has(path))
+/** Documents without a place in the order: decisions and formats are internals, others subjects. */
+const UNNAMED = globSync('docs/**/*.md', { cwd: fileURLToPath(new URL('../..', import.meta.url)) })
+  .filter((path) => !NAMED.has(path) && !path.startsWith('docs/api/'))
   .toSorted()
+const sectionOf = (path: string) => (/^docs\/(?:adr|formats)\//.test(path) ? 'Internals' : 'Subjects')
 
 /** Pages of the repository by group. Those of the reference that are generated follow the group's own. */
-export const SECTIONS: readonly Section[] = ORDER.map((section) =>
-  section.title === 'Subjects' ? { ...section, pages: [...section.pages, ...UNNAMED] } : section,
-)
+export const SECTIONS: readonly Section[] = ORDER.map(({ title, pages }) => ({
+  title,
+  pages: [...pages, ...UNNAMED.filter((path) => sectionOf(path) === title)],
+}))
