@@ -174,7 +174,19 @@ export class ArtifactStore {
   /** Returns the files from which a thread reads a layer. */
   filesOf(diffId: DiffId, clonePath: string | undefined): LayerFiles {
     const metaPath = this.#has(diffId, 'meta') ? this.path(diffId, 'meta') : undefined
-    return { diffId, tarPath: this.path(diffId, 'tar'), metaPath, clonePath }
+    return {
+      diffId,
+      tarPath: this.path(diffId, 'tar'),
+      metaPath,
+      clonePath,
+      indexDigest: this.#indexOf(diffId),
+    }
+  }
+
+  /** Returns the digest of the lazy index of a layer that is partial now. */
+  #indexOf(diffId: DiffId): Digest | undefined {
+    const { layers } = this.#options.metadata
+    return layers.find(diffId)?.data === 'partial' ? layers.partialSource(diffId)?.indexDigest : undefined
   }
 
   async #build(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<void> {

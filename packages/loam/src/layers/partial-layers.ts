@@ -285,13 +285,13 @@ export class PartialLayers {
 
   /** Checks that the index describes the layer that the image names, and writes the layer's metadata image. */
   async #describe(
-    { diffId, blob }: LazySource,
+    { diffId, blob, indexDigest }: LazySource,
     indexPath: string,
     metaPath: string,
     signal: AbortSignal | undefined,
   ): Promise<DescribedLayer> {
     const described = await traced('layer.skeleton', { diffId }, async () =>
-      this.#options.describe(indexPath, metaPath, signal),
+      this.#options.describe({ indexPath, indexDigest, metaPath }, signal),
     )
     const isOfLayer =
       described.diffId === diffId &&

@@ -16,6 +16,12 @@ import type { ArtifactStore } from './artifact-store.ts'
 import { type GatheredTree, gatheredFiles, type TreeSource } from './tree-source.ts'
 import { hashFile, type LayerWorkers, type OnBytes, type RunOptions } from './worker-pool.ts'
 
+/** A lazy index, and where the metadata image goes that it gives. */
+export type IndexFiles = Pick<
+  Extract<LayerTask, { kind: 'skeleton' }>,
+  'indexPath' | 'indexDigest' | 'metaPath'
+>
+
 export interface TreeWorkOptions {
   readonly artifacts: ArtifactStore
   readonly workers: LayerWorkers
@@ -192,9 +198,12 @@ export class TreeWork {
    * Writes the metadata image that an ingest of a layer would write to a new file, from the layer's lazy index, and describes the layer. On failure the caller
    * removes the file. @throws LAZY_INDEX_INVALID, TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT
    */
-  async describeIndex(indexPath: string, metaPath: string, signal?: AbortSignal): Promise<DescribedLayer> {
+  async describeIndex(
+    { indexPath, indexDigest, metaPath }: IndexFiles,
+    signal?: AbortSignal,
+  ): Promise<DescribedLayer> {
     const { limits, workers } = this.#options
-    return workers.run({ kind: 'skeleton', indexPath, metaPath, limits }, { signal })
+    return workers.run({ kind: 'skeleton', indexPath, indexDigest, metaPath, limits }, { signal })
   }
 
   /** Waits until all that was written to the file system of a folder is on the disk. */

@@ -1,4 +1,4 @@
-import type { DiffId } from '../image/index.ts'
+import type { DiffId, Digest } from '../image/index.ts'
 
 /** Location of a layer's data. */
 export interface LayerTar {
@@ -12,6 +12,8 @@ export interface LayerTar {
 export interface LayerFiles extends LayerTar {
   /** Its index, to read the tree from; undefined to read the tar. */
   readonly metaPath: string | undefined
+  /** Digest of the lazy index that its tree comes from; undefined if its tar has been verified. */
+  readonly indexDigest?: Digest | undefined
   /** Its files in a folder, to clone them from where the file system can; undefined to read the tar. */
   readonly clonePath: string | undefined
 }

@@ -87,6 +87,7 @@ export type LayerTask =
       /** Creates the file `metaPath`, the metadata image of a layer, from its lazy index, as an ingest of the layer would. */
       readonly kind: 'skeleton'
       readonly indexPath: string
+      readonly indexDigest: Digest
       readonly metaPath: string
       readonly limits: LayerLimits
     }

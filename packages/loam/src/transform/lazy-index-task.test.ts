@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -52,6 +52,27 @@ describe('the lazy index of a blob', () => {
     const hasIndex = await pool.run(task, { source: () => inPieces(blob) })
     return { hasIndex, target }
   }
+  const describeLayer = async (indexPath: string, metaPath = newPath()) => {
+    const indexDigest = digestOf(readFileSync(indexPath))
+    return pool.run({ kind: 'skeleton', indexPath, indexDigest, metaPath, limits })
+  }
+
+  test('the tree of an index that names the diffID of another layer is not used for that layer', async () => {
+    const [right, wrong] = ['right', 'wrong'].map((name) => buildTar([{ name, data: 'x' }]))
+    assert.ok(right !== undefined && wrong !== undefined)
+    const { directory } = await ingest(gzipSync(wrong), wrong)
+    const lie = readFileSync(join(directory, 'layer.lazy-index'), 'latin1')
+    const indexPath = newPath()
+    writeFileSync(indexPath, lie.replace(digestOf(wrong), digestOf(right)), 'latin1')
+    const describedAs = (await describeLayer(indexPath)).diffId
+    assert.equal(describedAs, digestOf(right))
+    const sound = await ingest(gzipSync(right), right)
+    const tarPath = join(sound.directory, 'layer.tar')
+    const layer = { diffId: describedAs, tarPath, metaPath: undefined, clonePath: undefined }
+    const target = newPath()
+    await pool.run({ kind: 'build', artifact: 'flat', layers: [layer], target, limits })
+    assert.deepEqual(readdirSync(target), ['right'])
+  })
 
   test('a lazy index gives the same metadata image and summary as the ingest of the layer', async () => {
     const check = async (tar: Buffer) => {
@@ -61,7 +82,7 @@ describe('the lazy index of a blob', () => {
       const { target } = await makeIndex(blob, tar)
       assert.ok(readFileSync(target).equals(readFileSync(index)), 'both ways give the same index')
       const metaPath = newPath()
-      const described = await pool.run({ kind: 'skeleton', indexPath: index, metaPath, limits })
+      const described = await describeLayer(index, metaPath)
       assert.ok(
         readFileSync(metaPath).equals(readFileSync(join(directory, 'layer.erofs'))),
         'another metadata image',
@@ -82,10 +103,7 @@ describe('the lazy index of a blob', () => {
     for (const blob of [zstdCompressSync(tar), tar]) {
       const { hasIndex, target } = await makeIndex(blob, tar)
       assert.ok(hasIndex)
-      assert.equal(
-        (await pool.run({ kind: 'skeleton', indexPath: target, metaPath: newPath(), limits })).spans,
-        1,
-      )
+      assert.equal((await describeLayer(target)).spans, 1)
     }
     const { hasIndex, target } = await makeIndex(readFileSync(packedBy('bzip2', folder, tar)), tar)
     assert.ok(!hasIndex && !existsSync(target))
@@ -134,8 +152,8 @@ describe('the lazy index of a blob', () => {
   test('an index that is damaged leaves no metadata image that could be used', async () => {
     const indexPath = newPath()
     writeFileSync(indexPath, 'LOAMLZ01 and more')
-    const task = { kind: 'skeleton', indexPath, metaPath: newPath(), limits } as const
-    await assert.rejects(pool.run(task), { code: 'LAZY_INDEX_INVALID' })
-    assert.ok(!existsSync(task.metaPath))
+    const metaPath = newPath()
+    await assert.rejects(describeLayer(indexPath, metaPath), { code: 'LAZY_INDEX_INVALID' })
+    assert.ok(!existsSync(metaPath))
   })
 })

@@ -56,7 +56,7 @@ export function writeLazyIndex(target: string, index: readonly Buffer[]): void {
 
 /** Writes the metadata image of a layer from its lazy index, and describes the layer. @throws LAZY_INDEX_INVALID, TAR_INVALID, TAR_UNSAFE, LAYER_LIMIT */
 export function describeLayer(
-  { indexPath, metaPath, limits }: Extract<LayerTask, { kind: 'skeleton' }>,
+  { indexPath, indexDigest, metaPath, limits }: Extract<LayerTask, { kind: 'skeleton' }>,
   trees: TreeCache,
 ): DescribedLayer {
   const index = readLazyIndex(readFileSync(indexPath), limits)
@@ -69,7 +69,7 @@ export function describeLayer(
   for (const _piece of readSkeleton(index.skeletonPieces(), tarBytes, reader)) {
     // The reader has it.
   }
-  trees.keep(diffId, builder.tree)
+  trees.keep(indexDigest, builder.tree)
   const layer = { diffId, tarPath: '', tarBytes }
   writeImageFile(builder.tree, metaPath, { contents: 'layer', data: 'tar', layers: [layer], as: 'cached' })
   const summary = summarizeLayer(builder.tree, builder.leftOutXattrs)

@@ -294,11 +294,11 @@ function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits, trees: 
 
 /** The index is many times smaller than the tar, and holds the same. */
 function readTree(
-  { diffId, tarPath, metaPath }: LayerFiles,
+  { diffId, tarPath, metaPath, indexDigest }: LayerFiles,
   limits: LayerLimits,
   trees: TreeCache,
 ): FileTree {
-  const kept = trees.find(diffId)
+  const kept = trees.find(indexDigest ?? diffId)
   if (kept !== undefined) return kept
   if (metaPath !== undefined) {
     try {

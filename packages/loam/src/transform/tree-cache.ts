@@ -1,25 +1,26 @@
-import type { DiffId } from '../image/index.ts'
+import type { Digest } from '../image/index.ts'
 import type { FileTree } from '../tree/index.ts'
 
 /** Some 20 MiB. */
 const MAX_ENTRIES = 200_000
 
 /**
- * The trees of layers that a thread has just ingested: the next merge in that thread need not read them again. They are
- * kept until then, within bounds.
+ * The trees of layers that a thread has just read: the next merge in that thread need not read them again. They are kept until then, within bounds.
+ * A tree that an ingest has verified has the layer's diffID as its key. One from a lazy index has the digest of that index: what the index says of its
+ * layer is proved by the tar alone, so it never stands for the layer of another index.
  */
 export class TreeCache {
-  readonly #trees = new Map<DiffId, FileTree>()
+  readonly #trees = new Map<Digest, FileTree>()
   #entries = 0
 
-  keep(diffId: DiffId, tree: FileTree): void {
-    if (this.#trees.has(diffId) || this.#entries + tree.entryCount > MAX_ENTRIES) return
+  keep(key: Digest, tree: FileTree): void {
+    if (this.#trees.has(key) || this.#entries + tree.entryCount > MAX_ENTRIES) return
     this.#entries += tree.entryCount
-    this.#trees.set(diffId, tree)
+    this.#trees.set(key, tree)
   }
 
-  find(diffId: DiffId): FileTree | undefined {
-    return this.#trees.get(diffId)
+  find(key: Digest): FileTree | undefined {
+    return this.#trees.get(key)
   }
 
   clear(): void {
