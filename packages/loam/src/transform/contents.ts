@@ -8,7 +8,7 @@ import {
   type ReadTree,
 } from './contents-index.ts'
 import { type ContentsLevel, listLevel, sumTree, type TreeSums } from './contents-level.ts'
-import type { LayerFiles } from './layer-files.ts'
+import { type LayerFiles, treeKey } from './layer-files.ts'
 
 /** Time for which the sums of an image are kept for the next directory. */
 const KEEP_MS = 30_000
@@ -79,7 +79,7 @@ export class ContentsReader {
   }
 
   #indexOf({ layers, limits }: ContentsRequest, readTree: ReadTree): Kept {
-    const key = layers.map(({ diffId }) => diffId).join()
+    const key = layers.map(treeKey).join()
     if (this.#kept?.key === key) return this.#kept
     this.#kept = undefined
     const index = indexContents(layers, limits, readTree)

@@ -8,6 +8,14 @@ export interface LayerTar {
   readonly tarBytes?: number
 }
 
+/**
+ * Returns the digest that a tree in memory is known by. A tree that is verified has that of its layer. One of a lazy index has that of the index: the tar
+ * alone proves what an index says of its layer, so it never stands for the layer of another index.
+ */
+export function treeKey({ diffId, indexDigest }: LayerFiles): Digest {
+  return indexDigest ?? diffId
+}
+
 /** A layer's files on disk. */
 export interface LayerFiles extends LayerTar {
   /** Its index, to read the tree from; undefined to read the tar. */

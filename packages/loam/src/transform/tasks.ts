@@ -20,7 +20,7 @@ import { compareTrees } from './compare-trees.ts'
 import { ContentsReader } from './contents.ts'
 import type { ReadTree } from './contents-index.ts'
 import { reportLayers } from './layer-report.ts'
-import type { LayerFiles } from './layer-files.ts'
+import { type LayerFiles, treeKey } from './layer-files.ts'
 import type { LayerTask, TaskResult } from './layer-task.ts'
 import { assemble, ingest, writeIndex } from './ingest-task.ts'
 import { TreeCache } from './tree-cache.ts'
@@ -293,13 +293,10 @@ function mergeLayers(layers: readonly LayerFiles[], limits: LayerLimits, trees: 
 }
 
 /** The index is many times smaller than the tar, and holds the same. */
-function readTree(
-  { diffId, tarPath, metaPath, indexDigest }: LayerFiles,
-  limits: LayerLimits,
-  trees: TreeCache,
-): FileTree {
-  const kept = trees.find(indexDigest ?? diffId)
+function readTree(layer: LayerFiles, limits: LayerLimits, trees: TreeCache): FileTree {
+  const kept = trees.find(treeKey(layer))
   if (kept !== undefined) return kept
+  const { tarPath, metaPath } = layer
   if (metaPath !== undefined) {
     try {
       return readMetaImage(metaPath)

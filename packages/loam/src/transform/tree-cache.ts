@@ -5,9 +5,8 @@ import type { FileTree } from '../tree/index.ts'
 const MAX_ENTRIES = 200_000
 
 /**
- * The trees of layers that a thread has just read: the next merge in that thread need not read them again. They are kept until then, within bounds.
- * A tree that an ingest has verified has the layer's diffID as its key. One from a lazy index has the digest of that index: what the index says of its
- * layer is proved by the tar alone, so it never stands for the layer of another index.
+ * The trees of layers that a thread has just read: the next merge in that thread need not read them again. They are kept until then, within bounds. Their
+ * keys are those of `treeKey`.
  */
 export class TreeCache {
   readonly #trees = new Map<Digest, FileTree>()
