@@ -46,6 +46,7 @@ const CopiedSchema = matching<CopiedImage>()(
     digest,
     mediaType: v.string(),
     referrers: ReferrersSchema,
+    keptReferrers: ReferrersSchema,
   }),
 )
 const SavedSchema = matching<readonly SavedImage[]>()(

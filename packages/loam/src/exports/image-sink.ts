@@ -20,6 +20,8 @@ export interface ImageSink {
   readonly putBlob: (blob: Descriptor, open: () => AsyncIterable<Buffer>) => Promise<void>
   /** Returns whether it has a manifest with everything that this refers to. */
   readonly hasManifest: (digest: Digest) => Promise<boolean>
+  /** Returns whether it has another image or artifact under a name than one of this digest. Undefined for one whose names are new. */
+  readonly hasAnother?: (name: string, digest: Digest) => Promise<boolean>
   /** Writes a manifest that an index refers to. */
   readonly putManifest: (manifest: SinkManifest) => Promise<void>
   /** Writes the manifest or index of an image, under its names. */

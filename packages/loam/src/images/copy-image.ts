@@ -21,7 +21,7 @@ import type { ImageServices } from './services.ts'
 
 /** Options of files that images are written to. */
 export interface ImageFileOptions {
-  /** Replace an existing archive. */
+  /** Replace an existing archive; and the signatures that the destination of a copy has of its own. */
   readonly force?: boolean | undefined
   /** Permissions of an archive; undefined for 0600. */
   readonly mode?: number | undefined
@@ -47,6 +47,8 @@ export interface CopiedImage {
   readonly mediaType: string
   /** What was copied beside it. */
   readonly referrers: readonly Referrer[]
+  /** What was not copied, since the destination has another artifact under the same tag: signatures of its own. */
+  readonly keptReferrers: readonly Referrer[]
 }
 
 type CopyServices = Pick<ImageServices, 'sources' | 'cwd'>
@@ -85,9 +87,9 @@ export async function copyImage(
       if (destination.kind === 'registry')
         checkPin(formatReference(destination.name.reference), [manifest.digest])
       await copy.copy(manifest, namesFor(destination, source))
-      const referrers = options.referrers === true ? await copyReferrers(source, copy, manifest, options) : []
+      const beside = options.referrers === true ? await copyReferrers(source, copy, manifest, options) : NONE
       const { digest, mediaType } = manifest
-      return { from: source.name, to, digest, mediaType, referrers }
+      return { from: source.name, to, digest, mediaType, ...beside }
     }),
   )
 }
@@ -100,6 +102,9 @@ function namesFor(destination: Destination, source: ImageSource): string[] {
   return isOfRegistry && destination.kind !== 'layout' ? [source.name] : []
 }
 
+type CopiedReferrers = Pick<CopiedImage, 'referrers' | 'keptReferrers'>
+const NONE: CopiedReferrers = { referrers: [], keptReferrers: [] }
+
 /** Further levels of signatures of signatures are not copied. */
 const MAX_REFERRER_LEVELS = 4
 
@@ -111,20 +116,23 @@ async function copyReferrers(
   source: ImageSource,
   copy: ImageCopy,
   manifest: SinkManifest,
-  { signal }: CopyImageOptions,
-): Promise<readonly Referrer[]> {
+  { signal, force = false }: CopyImageOptions,
+): Promise<CopiedReferrers> {
   const { manifests } = listReferences(manifest.bytes, `manifest ${manifest.digest}`)
-  const copied: Referrer[] = []
+  const referrers: Referrer[] = []
+  const keptReferrers: Referrer[] = []
   const seen = new Set<Digest>()
   let subjects: readonly Digest[] = [manifest.digest, ...manifests.map(({ digest }) => digest)]
   for (let level = 0; level < MAX_REFERRER_LEVELS && subjects.length > 0; level += 1) {
     for (const subject of subjects) seen.add(subject)
     const found = (await source.findReferrers?.(subjects, signal)) ?? []
-    for (const { digest, tag } of found) await copy.copyReferrer(digest, tag)
-    copied.push(...found)
+    for (const each of found) {
+      const isCopied = await copy.copyReferrer(each.digest, each.tag, force)
+      ;(isCopied ? referrers : keptReferrers).push(each)
+    }
     subjects = [...new Set(found.map(({ digest }) => digest))].filter((digest) => !seen.has(digest))
   }
-  return copied
+  return { referrers, keptReferrers }
 }
 
 /** Parses where to copy to: as the name of an image, whose file need not exist. @throws USAGE, SOURCE_INVALID, REFERENCE_INVALID */

@@ -68,12 +68,17 @@ export class ImageCopy {
     await this.#sink.putImage(manifest, names)
   }
 
-  /** Copies what is kept beside an image, under its tag if it has one. */
-  async copyReferrer(digest: Digest, tag: string | undefined): Promise<void> {
+  /**
+   * Copies what is kept beside an image, under its tag if it has one. Returns false if the sink keeps another artifact under that tag, which has
+   * signatures of its own, and `force` is not set.
+   */
+  async copyReferrer(digest: Digest, tag: string | undefined, force: boolean): Promise<boolean> {
+    if (tag !== undefined && !force && (await this.#sink.hasAnother?.(tag, digest)) === true) return false
     const manifest = await this.get({ digest, mediaType: '', sizeBytes: -1 })
     await this.#copyParts(manifest, 0)
     if (tag === undefined) await this.#sink.putManifest(manifest)
     else await this.#sink.putImage(manifest, [tag])
+    return true
   }
 
   async #copyParts({ bytes, digest }: SinkManifest, depth: number): Promise<void> {

@@ -32,6 +32,10 @@ export function openRegistrySink({ reference, client, from, signal }: RegistrySi
     putBlob: async (blob, open) => client.putBlob(reference, blob, () => Readable.from(open()), signal),
     hasManifest: async (digest: Digest) =>
       (await client.findPushed({ ...reference, tag: undefined, digest }, signal)) !== undefined,
+    hasAnother: async (tag: string, digest: Digest) => {
+      const found = await client.findPushed({ ...reference, tag, digest: undefined }, signal)
+      return found !== undefined && found.digest !== digest
+    },
     putManifest: async (manifest) => put({ ...reference, tag: undefined, digest: manifest.digest }, manifest),
     putImage: async (manifest, names) => {
       if (names.length === 0) await put(reference, manifest)

@@ -20,11 +20,15 @@ import { getDocument } from './document.ts'
 import { type EndpointOrder, streamInOrder, tryInOrder } from './endpoint-order.ts'
 import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
+import { readPages } from './pages.ts'
 import { header } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
 import { listTags } from './tags.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
+
+/** Of all pages. */
+const MAX_REFERRERS_BYTES = 64 << 20
 
 export interface RegistryClientOptions extends EndpointOptions, TransportOptions {
   readonly credentials: CredentialSource
@@ -137,14 +141,14 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /**
-   * Gets the index of the referrers of an image, such as signatures. From a registry without the referrers API it gets the tag
-   * `sha256-…`, in which clients keep that index. Undefined if there is none. @throws REGISTRY_*
+   * Gets the indexes of the referrers of an image, such as signatures: one for each page of the registry's answer. From a registry without the referrers
+   * API it gets the tag `sha256-…`, in which clients keep that index. @throws REGISTRY_*
    */
   async getReferrers(
     reference: ImageReference,
     digest: Digest,
     signal?: AbortSignal,
-  ): Promise<Buffer | undefined> {
+  ): Promise<readonly Buffer[]> {
     const attempted = `get referrers of ${digest} in ${reference.repository}`
     const request = {
       path: `${reference.repository}/referrers/${digest}`,
@@ -157,14 +161,24 @@ export class RegistryClient implements AsyncDisposable {
     const answer = await tryInOrder(this.#orderOf(reference, 'names'), async (session, retry) => {
       // Only the registry itself knows that there is none.
       const accepts = session.isMirror ? [200] : [200, 404]
-      return getDocument(session, { ...request, accepts, retry }, manifestBytes, (bytes, { statusCode }) => ({
-        bytes,
-        statusCode,
-      }))
+      const pages: Buffer[] = []
+      let isListed = true
+      const asked = { ...request, accepts, retry, pageBytes: manifestBytes }
+      await readPages(session, asked, (bytes, { statusCode }) => {
+        isListed = statusCode === 200
+        pages.push(bytes)
+        if (pages.reduce((sum, page) => sum + page.length, 0) > MAX_REFERRERS_BYTES)
+          throw new LoamError(
+            'DOCUMENT_TOO_LARGE',
+            `${attempted}: it has more than ${MAX_REFERRERS_BYTES} bytes`,
+          )
+      })
+      return isListed ? pages : undefined
     })
-    if (answer.statusCode === 200) return answer.bytes
+    if (answer !== undefined) return answer
     const tagged = { ...reference, tag: digest.replace(':', '-'), digest: undefined }
-    return (await this.findManifest(tagged, signal))?.bytes
+    const found = await this.findManifest(tagged, signal)
+    return found === undefined ? [] : [found.bytes]
   }
 
   /**

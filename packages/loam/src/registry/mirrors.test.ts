@@ -229,8 +229,21 @@ describe('mirrors of hosts.toml', () => {
       return true
     }
     await using client = createClient()
-    assert.deepEqual(await client.getReferrers(byDigest, image.manifest.digest), index)
+    assert.deepEqual(await client.getReferrers(byDigest, image.manifest.digest), [index])
     assert.equal(mirror.requests.length, 1)
+  })
+
+  test('the referrers of an image come from all pages', async () => {
+    const pages = ['one', 'two'].map((name) => Buffer.from(JSON.stringify({ manifests: [], name })))
+    server.intercept = (request, response) => {
+      if (request.url?.includes('/referrers/') !== true) return false
+      const isFirst = !request.url.includes('page=2')
+      if (isFirst) response.setHeader('link', `<${request.url}?page=2>; rel="next"`)
+      response.end(pages[isFirst ? 0 : 1])
+      return true
+    }
+    await using client = createClient()
+    assert.deepEqual(await client.getReferrers(byDigest, image.manifest.digest), pages)
   })
 
   test('a mirror that does not accept the connection within its dial_timeout falls through', async () => {

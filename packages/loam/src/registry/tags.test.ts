@@ -48,10 +48,31 @@ describe('the tags of a repository', () => {
     assert.deepEqual(await list(1), ['b', 'a'])
   })
 
-  test('end at a page that brings nothing new, as of a registry that repeats itself', async () => {
+  test('end at a page that was read before, as of a registry that repeats itself', async () => {
     pages['/v2/app/tags/list?n=1000'] = { tags: ['a'], link: '</v2/app/tags/list?n=1000>; rel="next"' }
     assert.deepEqual(await list(), ['a'])
     assert.equal(registry.requests.length, 2)
+  })
+
+  test('go on behind a page that brings nothing new', async () => {
+    pages = {
+      '/v2/app/tags/list?n=1000': { tags: ['a'], link: '</v2/app/tags/list?last=a>; rel="next"' },
+      '/v2/app/tags/list?last=a': { tags: [], link: '</v2/app/tags/list?last=m>; rel="next"' },
+      '/v2/app/tags/list?last=m': { tags: ['n'] },
+    }
+    assert.deepEqual(await list(), ['a', 'n'])
+  })
+
+  test('of a registry whose pages never end are an error', async (t) => {
+    const { intercept } = registry
+    t.after(() => (registry.intercept = intercept))
+    registry.intercept = (request, response) => {
+      const page = Number(new URL(request.url ?? '', 'http://x').searchParams.get('last') ?? '0')
+      response.setHeader('link', `</v2/app/tags/list?last=${page + 1}>; rel="next"`)
+      response.end('{"tags": ["a"]}')
+      return true
+    }
+    await assert.rejects(list(), { code: 'REGISTRY_RESPONSE', message: /more than 1000 pages/ })
   })
 
   test('are none where the registry has null for them', async () => {

@@ -61,11 +61,10 @@ async function findReferrers(
   image: Digest,
   signal: AbortSignal | undefined,
 ): Promise<Digest[]> {
-  const bytes = await client.getReferrers(reference, image, signal)
-  if (bytes === undefined) return []
   const what = `referrers of ${image}`
-  const { manifests } = check(ReferrersSchema, parseStrictJson(bytes, what), what)
-  return (manifests ?? [])
+  const pages = await client.getReferrers(reference, image, signal)
+  return pages
+    .flatMap((bytes) => check(ReferrersSchema, parseStrictJson(bytes, what), what).manifests ?? [])
     .filter(({ artifactType }) => artifactType === MEDIA_TYPES.lazyArtifact)
     .map(({ digest }) => digest)
     .slice(0, MAX_REFERRERS)

@@ -31,8 +31,6 @@ export interface Referrer {
   readonly tag: string | undefined
 }
 
-/** Further ones are ignored: anybody who may push can add some. */
-const MAX_REFERRERS = 200
 const COSIGN_SUFFIXES = ['sig', 'att', 'sbom'] as const
 
 const text = v.optional(v.string())
@@ -64,7 +62,7 @@ export async function findReferrers(
       found.push(...(await tagged({ client, reference, signal }, subject, suffix)))
   }
   const distinct = new Map(found.map((each) => [`${each.digest} ${each.subject}`, each]))
-  return [...distinct.values()].slice(0, MAX_REFERRERS)
+  return [...distinct.values()]
 }
 
 async function listed(
@@ -73,11 +71,12 @@ async function listed(
   subject: Digest,
   signal: AbortSignal | undefined,
 ): Promise<Referrer[]> {
-  const bytes = await client.getReferrers(reference, subject, signal)
-  if (bytes === undefined) return []
   const what = `referrers of ${subject}`
-  const entries = check(IndexSchema, parseStrictJson(bytes, what), what).manifests ?? []
-  return entries.slice(0, MAX_REFERRERS).map(({ digest, artifactType, mediaType = '', annotations }) => {
+  const pages = await client.getReferrers(reference, subject, signal)
+  const entries = pages.flatMap(
+    (bytes) => check(IndexSchema, parseStrictJson(bytes, what), what).manifests ?? [],
+  )
+  return entries.map(({ digest, artifactType, mediaType = '', annotations }) => {
     const type = artifactType ?? mediaType
     const predicates = Object.entries(annotations ?? {}).flatMap(([key, value]) =>
       /predicate-?type$/i.test(key) ? [value] : [],

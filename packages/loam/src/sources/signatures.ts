@@ -73,9 +73,10 @@ async function findBundles(
   digest: Digest,
   signal: AbortSignal | undefined,
 ): Promise<Signature[]> {
-  const referrers = await client.getReferrers(reference, digest, signal)
-  if (referrers === undefined) return []
-  const entries = entriesOf(ReferrersSchema, referrers, `referrers of ${digest}`).manifests ?? []
+  const pages = await client.getReferrers(reference, digest, signal)
+  const entries = pages.flatMap(
+    (bytes) => entriesOf(ReferrersSchema, bytes, `referrers of ${digest}`).manifests ?? [],
+  )
   const bundles = entries.filter(({ artifactType }) => isBundleType(artifactType ?? ''))
   const signatures: Signature[] = []
   for (const entry of bundles.slice(0, MAX_SIGNATURES)) {

@@ -16,7 +16,10 @@ export function addCopy(program: Command, host: Host): void {
     .description('copy an image between registries, layouts and archives, unchanged, and print its digest')
     .option('-a, --all', 'accepted: all platforms are copied unless --platform names one')
     .option('--referrers', 'also copy signatures, SBOMs and attestations, between registries')
-    .option('--force', 'replace an existing archive')
+    .option(
+      '--force',
+      'replace an existing archive, and with --referrers the signatures that the destination has',
+    )
     .addOption(modeOption())
     .addHelpText(
       'after',
@@ -45,6 +48,10 @@ Both are named as in skopeo; a name without a transport is one of a registry. Th
           onEvent: progress.onEvent,
         })
         progress.summarize('copied')
+        for (const { kind, tag } of copied.keptReferrers)
+          output.note(
+            `kept the ${kind} that ${to} has under ${tag}, and did not copy that of ${from}; --force replaces it`,
+          )
         const isToOutput = /^(?:oci|docker)-archive:(?:-|\/dev\/stdout)(?::|$)/.test(to)
         if (isToOutput) output.note(copied.digest)
         else output.result(copied, () => copied.digest)
