@@ -234,6 +234,7 @@ describe('mirrors of hosts.toml', () => {
   })
 
   test('the referrers of an image come from all pages', async () => {
+    writeHosts(mirror.host)
     const pages = ['one', 'two'].map((name) => Buffer.from(JSON.stringify({ manifests: [], name })))
     server.intercept = (request, response) => {
       if (request.url?.includes('/referrers/') !== true) return false

@@ -175,6 +175,17 @@ describe('registries by the command', () => {
     assert.equal(JSON.parse(pinned.stderr).error.code, 'DIGEST_MISMATCH')
   })
 
+  test('a copy leaves the signatures that the destination has of its own, and says so', () => {
+    const copy = `${registry.host}/signed/app`
+    const tag = `${index.digest.replace(':', '-')}.sig`
+    ok(loam('copy', `${repository}:1-arm64`, `${copy}:${tag}`))
+    const kept = ok(loam('copy', '--referrers', `${repository}:1`, `${copy}:1`))
+    assert.match(kept.stderr, new RegExp(`kept the signature that .* has under ${tag}`))
+    assert.equal(ok(loam('inspect', '--raw', `${copy}:${tag}`)).stdout, arm64.manifest.bytes.toString())
+    ok(loam('copy', '--referrers', '--force', `${repository}:1`, `${copy}:1`))
+    assert.equal(ok(loam('inspect', '--raw', `${copy}:${tag}`)).stdout, signature.bytes.toString())
+  })
+
   test('an image is copied into layouts and archives, and from there into a registry again, unchanged', () => {
     const layout = `oci:${world.path('copy-layout')}`
     ok(loam('copy', `${repository}:1`, `${layout}:all`))
