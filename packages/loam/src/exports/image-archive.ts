@@ -4,6 +4,7 @@
  * Sources: OCI image-spec image-layout.md; moby's image/tarexport; containers/image's docker/internal/tarfile.
  */
 import type { SequentialWriter } from '../content/index.ts'
+import { throwIfAborted } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -46,10 +47,17 @@ export async function writeImageArchive(
     return
   }
   await using file = openFile(target)
-  const archive = new ImageArchive(format, async (chunk) => file.write(chunk))
+  const check = () => {
+    throwIfAborted(signal, `write ${target}`)
+  }
+  const archive = new ImageArchive(format, async (chunk) => {
+    check()
+    await file.write(chunk)
+  })
   await fill(archive)
   await archive.finish()
   await file.sync()
+  check()
 }
 
 interface DockerEntry {

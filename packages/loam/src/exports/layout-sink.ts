@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { isErrno, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -66,7 +66,10 @@ class LayoutSink implements ImageSink {
     const path = this.#pathOf(digest)
     if (statSync(path, { throwIfNoEntry: false })?.size !== sizeBytes) return undefined
     const hash = startDigest(digest)
-    for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+    for await (const chunk of createReadStream(path)) {
+      throwIfAborted(this.#signal, `copy to ${this.#folder}`)
+      hash.update(chunk as Buffer)
+    }
     return finishDigest(splitDigest(digest).algorithm, hash) === digest ? 'exists' : undefined
   }
 

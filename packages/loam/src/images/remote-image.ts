@@ -160,7 +160,12 @@ function platformsOf(entries: readonly Descriptor[]): { platform: string; digest
   }))
 }
 
+/** Entries of nested indexes to look into for the image of a platform. */
+const MAX_LOOKED = 32
+
 class RemoteLook {
+  /** Digests of entries that were looked into: an index may name the same ones again and again. */
+  readonly #looked = new Set<Digest>()
   readonly #source: ImageSource
   readonly #options: ImageOptions & { readonly limits: ImageServices['sources']['documentLimits'] }
 
@@ -198,6 +203,13 @@ class RemoteLook {
       (entry) => entry.platform === undefined && entry.mediaType !== '' && mayBeIndex(entry.mediaType),
     )
     for (const entry of [...(best === undefined ? [] : [best.entry]), ...nested]) {
+      if (this.#looked.has(entry.digest)) continue
+      this.#looked.add(entry.digest)
+      if (this.#looked.size > MAX_LOOKED)
+        throw new LoamError(
+          'DOCUMENT_INVALID',
+          `inspect ${this.#source.name}: it has more than ${MAX_LOOKED} nested indexes`,
+        )
       const found = await this.findImage(await this.#get(entry), entry.mediaType, entry.digest, depth + 1)
       if (found !== undefined) return found
     }

@@ -13,18 +13,20 @@ export interface ArchivedSource {
   readonly open: () => ImageSource
 }
 
-interface Part {
+/** An image of a file, and what finds it there. */
+export interface Part {
   readonly names: readonly StoredReference[]
-  /** What finds it in the file; undefined for the only image. */
-  readonly selector: string | undefined
+  /** What finds it in a layout; undefined for the only image, and in an archive of Docker. */
+  readonly selector?: string | undefined
+  /** Its place in an archive of Docker, whose images may have no names. */
+  readonly position?: number
 }
 
 /** Lists the images of an archive of Docker. @throws SOURCE_INVALID */
 export function dockerParts(path: string, members: ArchiveFiles): Part[] {
-  const images = listImages(path, members)
-  return images.map((image) => ({
+  return listImages(path, members).map((image, position) => ({
     names: [...new Set(referencesOf(image))],
-    selector: images.length === 1 ? undefined : image.references[0],
+    position,
   }))
 }
 

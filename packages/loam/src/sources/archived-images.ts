@@ -10,6 +10,8 @@ export interface ArchiveChoice {
   readonly selector?: string | undefined
   /** The name that the image gets. It chooses among several images; a single one need not have it. */
   readonly name?: ImageReference | undefined
+  /** Its place among the images of the archive, for one without a name. */
+  readonly position?: number | undefined
 }
 
 /** An image of an archive under all its references. */
@@ -36,8 +38,10 @@ export function joinArchived<Image>(
 export function chooseArchived<Image>(
   path: string,
   images: readonly ArchivedImage<Image>[],
-  { selector, name }: ArchiveChoice,
+  { selector, name, position }: ArchiveChoice,
 ): ArchivedImage<Image> {
+  const placed = position === undefined ? undefined : images[position]
+  if (placed !== undefined) return placed
   const wanted = selector === undefined ? name : parseReference(selector)
   const found =
     wanted === undefined

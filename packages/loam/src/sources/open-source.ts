@@ -16,7 +16,7 @@ import { firstSource, type SourceCandidate } from './first-source.ts'
 import { askedBy, type ImageName, parseFileName } from './image-name.ts'
 import type { ImageSource } from './image-source.ts'
 import { archiveFiles, folderFiles, type ArchiveFiles } from './archive-files.ts'
-import { type ArchivedSource, dockerParts, layoutParts } from './archive-parts.ts'
+import { type ArchivedSource, dockerParts, layoutParts, type Part } from './archive-parts.ts'
 import { isOciLayout, ociLayoutSource, selectInLayout } from './oci-layout.ts'
 import { copyFromPipe, copyStream } from './piped-file.ts'
 import { registrySource } from './registry-source.ts'
@@ -121,9 +121,9 @@ export async function openAllSources(
   const parts = isOciLayout(members)
     ? layoutParts(path, members)
     : isDockerV1(members)
-      ? [{ names: [], selector: undefined }]
+      ? [{ names: [] }]
       : dockerParts(path, members)
-  return parts.map(({ names, selector }) => ({
+  return parts.map(({ names, selector, position }: Part) => ({
     names,
     open: () =>
       withOrigin(
@@ -131,7 +131,7 @@ export async function openAllSources(
         path,
         isOciLayout(members)
           ? ociLayoutSource({ path, selector, members, platform: options.platform })
-          : archiveSource(path, { selector }, members, options),
+          : archiveSource(path, { selector, position }, members, options),
       ),
   }))
 }

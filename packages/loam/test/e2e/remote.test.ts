@@ -226,6 +226,47 @@ describe('registries by the command', () => {
     assert.equal(ok(loam('load', file)).stdout, loaded)
   })
 
+  test('an archive of several images is loaded whole, also those without a name', () => {
+    using other = new World()
+    const image = (of: string) => ({
+      of,
+      layer: buildTar([{ name: of, data: of }]),
+      name: (suffix: string) => `${of}${suffix}`,
+    })
+    const images = ['one', 'two', 'three'].map(image)
+    const config = ({ layer }: { readonly layer: Buffer }) => ({
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: [digestOf(layer)] },
+    })
+    const tags = [null, ['<none>:<none>'], ['x.test/three:1']]
+    const archive = buildTar([
+      ...images.flatMap((each) => [
+        { name: each.name('.tar'), data: each.layer },
+        { name: each.name('.json'), data: JSON.stringify(config(each)) },
+      ]),
+      {
+        name: 'manifest.json',
+        data: JSON.stringify(
+          images.map((each, index) => ({
+            Config: each.name('.json'),
+            RepoTags: tags[index],
+            Layers: [each.name('.tar')],
+          })),
+        ),
+      },
+    ])
+    writeFileSync(world.path('several.tar'), archive)
+    const loaded = ok(other.loam('load', '-i', world.path('several.tar')))
+      .stdout.trim()
+      .split('\n')
+    assert.deepEqual(loaded.length, 3)
+    assert.equal(loaded[2], 'Loaded image: x.test/three:1')
+    for (const [index, line] of loaded.slice(0, 2).entries())
+      assert.match(line, /^Loaded image: sha256:/, String(index))
+    assert.equal(JSON.parse(ok(other.loam('--json', 'images', '--all')).stdout).length, 3)
+  })
+
   test('a logout removes the login from the file, and the registry is closed again', () => {
     const authfile = world.path('.docker', 'config.json')
     assert.equal(ok(loam('logout', registry.host)).stdout, `removed from ${authfile}\n`)
