@@ -134,7 +134,8 @@ function readRootless() {
     const said = JSON.parse(process.env.LOAM_ROOTLESS)
     const [map] = fs.readFileSync('/proc/self/uid_map', 'utf8').trim().split('\n')
     const [first, outside] = map.trim().split(/\s+/).map(Number)
-    const isInside = process.geteuid() === 0 && first === 0 && outside === said.uid
+    // Root of the machine never works so, whoever set this variable.
+    const isInside = process.geteuid() === 0 && first === 0 && said.uid !== 0 && outside === said.uid
     return isInside || process.geteuid() === said.uid ? said : undefined
   } catch {
     return undefined

@@ -78,12 +78,14 @@ function findCurrentHolder(state) {
   return Object.assign({}, holder, { why })
 }
 
-/** Returns whether the namespace has mounts that others do not have: those of containers and of the store. */
+/** Returns whether the namespace has mounts where this process sees none: those of containers and of the store. */
 function hasOwnMounts(pid) {
-  const [own, held] = ['self', pid].map(
-    (id) => fs.readFileSync(`/proc/${id}/mountinfo`, 'utf8').split('\n').length,
-  )
-  return held > own
+  const points = (id) => {
+    const lines = fs.readFileSync(`/proc/${id}/mountinfo`, 'utf8').trim().split('\n')
+    return lines.map((line) => line.split(' ')[4])
+  }
+  const own = new Set(points('self'))
+  return points(pid).some((point) => !own.has(point))
 }
 
 function bootId() {

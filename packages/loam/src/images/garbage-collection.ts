@@ -88,7 +88,8 @@ export async function collectGarbage(
       hint: 'Set one of them, for example: {"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":3600000000000}}',
     })
   }
-  const data = await evictData(services, budget, dryRun)
+  const excluded = namesOf(services, config?.excludedImages ?? [])
+  const data = await evictData(services, { budget, excluded, dryRun })
   if (config === undefined || !containerizers.includes('mesos')) return { ...joinResults([]), ...data }
   const images = await evictImages(services, config, dryRun)
   return {
@@ -102,21 +103,32 @@ export async function collectGarbage(
 
 type EvictedData = Pick<CollectionReport, 'evicted' | 'reasons' | 'wantedBytes' | 'freedBytes'>
 
-/** Evicts the data of layers until those of the store fit into the budget: layers whose images were used least recently first. */
+/**
+ * Evicts the data of layers until those of the store fit into the budget: layers whose images were used least recently first. Images that are kept here
+ * on purpose, or exist nowhere else, keep their data: a registry may have collected the base that they were made from.
+ */
 async function evictData(
   { metadata, layers }: Pick<CollectionServices, 'metadata' | 'layers'>,
-  budget: number | undefined,
-  dryRun: boolean,
+  {
+    budget,
+    excluded,
+    dryRun,
+  }: Readonly<{ budget: number | undefined; excluded: readonly string[]; dryRun: boolean }>,
 ): Promise<EvictedData> {
   const bytes = budget === undefined ? 0 : layersBytes({ metadata, layers })
   if (budget === undefined || bytes <= budget)
     return { evicted: [], reasons: [], wantedBytes: 0, freedBytes: 0 }
+  const isKept = keptImages({ metadata }, excluded)
   const usedAtMs = new Map<DiffId, number>()
+  const kept = new Set<DiffId>()
   for (const image of metadata.images.list())
-    for (const diffId of layersOf(image))
+    for (const diffId of layersOf(image)) {
       usedAtMs.set(diffId, Math.max(usedAtMs.get(diffId) ?? 0, image.usedAtMs))
+      if (isKept(image)) kept.add(diffId)
+    }
   const candidates = layers.eviction
     .list()
+    .filter(({ diffId }) => !kept.has(diffId))
     .toSorted((a, b) => (usedAtMs.get(a.diffId) ?? 0) - (usedAtMs.get(b.diffId) ?? 0))
   const evicted: PrunedLayer[] = []
   const wantedBytes = bytes - budget
@@ -210,12 +222,7 @@ function findCandidates(
   { metadata }: Pick<ImageServices, 'metadata'>,
   excluded: readonly string[],
 ): ImageRecord[] {
-  const kept = new Set(
-    metadata.images
-      .listNames()
-      .filter(({ reference }) => excluded.includes(reference))
-      .map(({ imageDigest }) => imageDigest),
-  )
+  const isKept = keptImages({ metadata }, excluded)
   const used = new Set(
     [...metadata.containers.rootfses(), ...metadata.additionalImages.list()].map(
       ({ imageDigest }) => imageDigest,
@@ -223,11 +230,22 @@ function findCandidates(
   )
   return metadata.images
     .list()
-    .filter(
-      ({ digest, isLocal }) =>
-        !isLocal && !kept.has(digest) && !excluded.includes(digest) && !used.has(digest),
-    )
+    .filter((image) => !isKept(image) && !used.has(image.digest))
     .toSorted((a, b) => a.usedAtMs - b.usedAtMs)
+}
+
+/** Returns whether an image is never removed automatically: it is local, or excluded by its name or digest. */
+function keptImages(
+  { metadata }: Pick<ImageServices, 'metadata'>,
+  excluded: readonly string[],
+): (image: ImageRecord) => boolean {
+  const named = new Set(
+    metadata.images
+      .listNames()
+      .filter(({ reference }) => excluded.includes(reference))
+      .map(({ imageDigest }) => imageDigest),
+  )
+  return ({ digest, isLocal }) => isLocal || named.has(digest) || excluded.includes(digest)
 }
 
 /** Counts the images that need each layer, so that the space freed by removing an image is known. */

@@ -12,7 +12,6 @@ import { status } from '@grpc/grpc-js'
 import { Kind } from '../../gen/snapshots_pb.js'
 import { Client } from '../support/client.ts'
 import { LEFT_TO_VERIFY, rounds } from '../../../loam/test/support/rounds.ts'
-import { testTool } from '../../../loam/test/support/test-tools.ts'
 import { LOAMD, DaemonWorld } from '../support/world.ts'
 import { toStatus } from '../../src/service.ts'
 
@@ -33,7 +32,6 @@ function buildSuite(folder: string): string {
     GOPROXY: 'off',
     CGO_ENABLED: '0',
     GOFLAGS: '',
-    GOCACHE: testTool('gocache'),
     // A quarter less processor time than with Go's own value.
     GOGC: '400',
   }
