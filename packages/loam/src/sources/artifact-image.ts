@@ -20,8 +20,9 @@ import {
 } from '../image/index.ts'
 import { SequentialWriter } from '../content/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
+import { overLimit } from '../tree/index.ts'
 import { formatTarHeader, tarEnd, tarPadding } from '../tar/index.ts'
-import { storeBlob, streamFile } from './blob-file.ts'
+import { type InflateOptions, storeBlob, streamFile } from './blob-file.ts'
 import type { ConvertedImage, ConvertedLayer } from './converted.ts'
 
 /** Annotations of blobs: names of files (OCI, and the model specification of the CNCF), and whether ORAS has packed a directory. */
@@ -33,15 +34,21 @@ export interface ArtifactOrigin {
   readonly reference: ImageReference
   readonly client: RegistryClient
   readonly newPath: () => string
+  readonly limits: InflateOptions['limits']
   readonly signal: AbortSignal | undefined
 }
 
-/** Returns the blobs of the files of an artifact; undefined for an image, and for an artifact without files. @throws DOCUMENT_INVALID */
+/**
+ * Returns the blobs of the files of an artifact; undefined for an image, and for an artifact without files. With the config of an image it is an artifact only if
+ * each blob has a name and one is not a layer: an image with a layer of an unknown type is not shown as files. @throws DOCUMENT_INVALID
+ */
 export function filesOfArtifact(manifest: Buffer, what: string): readonly Descriptor[] | undefined {
   const { manifests, blobs } = listReferences(manifest, what)
   const [config, ...files] = blobs
   if (config === undefined || manifests.length > 0 || files.length === 0) return undefined
-  const isImage = isConfigType(config.mediaType) && files.every(({ mediaType }) => isLayerType(mediaType))
+  const areLayers = files.every(({ mediaType }) => mediaType === '' || isLayerType(mediaType))
+  const haveNames = files.every((file) => givenName(file) !== undefined)
+  const isImage = isConfigType(config.mediaType) && (areLayers || !haveNames)
   return isImage ? undefined : files
 }
 
@@ -71,9 +78,8 @@ export async function convertArtifact(
 }
 
 /** Returns the path of a file. @throws DOCUMENT_INVALID for a path that leads out of the volume, and for the name of a whiteout */
-function nameOf({ annotations = {}, digest }: Descriptor, what: string): string {
-  const given = NAMES.map((name) => annotations[name]).find((name) => name !== undefined && name !== '')
-  const name = given ?? digest.replace(':', '-')
+function nameOf(file: Descriptor, what: string): string {
+  const name = givenName(file) ?? file.digest.replace(':', '-')
   const parts = name.split('/')
   const isFile = parts.every(
     (part) => part !== '' && part !== '.' && part !== '..' && !part.startsWith('.wh.'),
@@ -85,23 +91,29 @@ function nameOf({ annotations = {}, digest }: Descriptor, what: string): string 
   )
 }
 
+function givenName({ annotations = {} }: Descriptor): string | undefined {
+  return NAMES.map((name) => annotations[name]).find((name) => name !== undefined && name !== '')
+}
+
 /** The directory is the first name in its tar. */
 async function fetchDirectory(
   blob: Descriptor,
-  { reference, client, newPath, signal }: ArtifactOrigin,
+  { reference, client, newPath, limits, signal }: ArtifactOrigin,
 ): Promise<ConvertedLayer & { readonly diffId: DiffId }> {
   const stream = client.streamBlob(reference, blob, signal)
-  const { diffId, open } = await storeBlob(stream, blob.digest, newPath())
+  const { diffId, open } = await storeBlob(stream, blob.digest, newPath(), { limits, signal })
   const descriptor = { mediaType: MEDIA_TYPES.ociLayerGzip, digest: blob.digest, sizeBytes: blob.sizeBytes }
   return { descriptor, diffId, open }
 }
 
-/** Writes a tar with one file. @throws SIZE_MISMATCH, DIGEST_MISMATCH */
+/** Writes a tar with one file. @throws SIZE_MISMATCH, DIGEST_MISMATCH, LAYER_LIMIT */
 async function fetchFile(
   blob: Descriptor,
   name: string,
-  { reference, client, newPath, signal }: ArtifactOrigin,
+  { reference, client, newPath, limits, signal }: ArtifactOrigin,
 ): Promise<ConvertedLayer & { readonly diffId: DiffId }> {
+  if (limits !== undefined && blob.sizeBytes > limits.tarBytes)
+    throw overLimit(`read blob ${blob.digest}`, 'tarBytes', limits.tarBytes)
   const path = newPath()
   const hash = createHash('sha256')
   const blobHash = startDigest(blob.digest)

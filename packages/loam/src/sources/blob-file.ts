@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
-import { createReadStream, statSync } from 'node:fs'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { createReadStream } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import {
   type DiffId,
   type Digest,
@@ -12,9 +13,19 @@ import {
 import { openInput } from '../linux/index.ts'
 import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
+import { type LayerLimits, overLimit } from '../tree/index.ts'
 import type { OpenBlobOptions } from './image-source.ts'
 
 const CHUNK_BYTES = 256 << 10
+/** Bytes that are decompressed and hashed in one turn of the event loop: a few milliseconds. */
+const TURN_BYTES = 1 << 20
+const RATIO_FREE_BYTES = 16 << 20
+
+export interface InflateOptions {
+  /** Undefined: any size. */
+  readonly limits?: Pick<LayerLimits, 'tarBytes' | 'ratio'> | undefined
+  readonly signal?: AbortSignal | undefined
+}
 
 /** Yields a stream without its first bytes, for streams that cannot be opened at an offset. */
 export async function* skipBytes(source: AsyncIterable<Buffer>, count = 0): AsyncGenerator<Buffer> {
@@ -47,20 +58,25 @@ export async function* streamFile(
   }
 }
 
-/** Writes a blob to a new file and computes its diffID. @throws DIGEST_MISMATCH, COMPRESSION_INVALID */
+/** Writes a blob to a new file and computes its diffID. @throws DIGEST_MISMATCH, COMPRESSION_INVALID, LAYER_LIMIT, CANCELED */
 export async function storeBlob(
   source: AsyncIterable<Buffer>,
   digest: Digest,
   path: string,
+  options: InflateOptions,
 ): Promise<{
   readonly sizeBytes: number
   readonly diffId: DiffId
   readonly open: (options: OpenBlobOptions) => AsyncIterable<Buffer>
 }> {
   const hash = startDigest(digest)
+  const what = `read blob ${digest}`
+  let sizeBytes = 0
   {
     await using writer = new SequentialWriter(path)
     for await (const chunk of source) {
+      sizeBytes += chunk.length
+      checkSize(what, sizeBytes, options)
       hash.update(chunk)
       await writer.write(chunk)
     }
@@ -73,14 +89,18 @@ export async function storeBlob(
     })
   }
   return {
-    sizeBytes: statSync(path).size,
-    diffId: await hashUncompressed(streamFile(path)),
+    sizeBytes,
+    diffId: await hashUncompressed(streamFile(path, options.signal), what, options),
     open: ({ offset, signal }) => streamFile(path, signal, { start: offset }),
   }
 }
 
-/** Returns the digest of a layer blob and its diffID. @throws COMPRESSION_INVALID */
-export async function hashBlob(source: AsyncIterable<Buffer>): Promise<{ digest: Digest; diffId: DiffId }> {
+/** Returns the digest of a layer blob and its diffID. @throws COMPRESSION_INVALID, LAYER_LIMIT, CANCELED */
+export async function hashBlob(
+  source: AsyncIterable<Buffer>,
+  what: string,
+  options: InflateOptions,
+): Promise<{ digest: Digest; diffId: DiffId }> {
   const hash = createHash('sha256')
   async function* hashed() {
     for await (const chunk of source) {
@@ -88,12 +108,53 @@ export async function hashBlob(source: AsyncIterable<Buffer>): Promise<{ digest:
       yield chunk
     }
   }
-  const diffId = await hashUncompressed(hashed())
+  const diffId = await hashUncompressed(hashed(), what, options)
   return { digest: finishDigest('sha256', hash), diffId }
 }
 
-async function hashUncompressed(source: AsyncIterable<Buffer>): Promise<DiffId> {
+/**
+ * Yields the uncompressed bytes of a blob in this thread. A small blob may have gigabytes of them, and its decoder never waits for anything: other work
+ * of the thread gets its turn in between. `what` is for errors. @throws COMPRESSION_INVALID, LAYER_LIMIT, CANCELED, and the errors of the source
+ */
+export async function* inflateHere(
+  source: AsyncIterable<Buffer>,
+  what: string,
+  options: InflateOptions,
+): AsyncGenerator<Buffer> {
+  let receivedBytes = 0
+  async function* counted() {
+    for await (const chunk of source) {
+      receivedBytes += chunk.length
+      yield chunk
+    }
+  }
+  let bytes = 0
+  let turnBytes = 0
+  for await (const chunk of decompress(counted())) {
+    bytes += chunk.length
+    turnBytes += chunk.length
+    checkSize(what, bytes, options, receivedBytes)
+    yield chunk
+    if (turnBytes < TURN_BYTES) continue
+    turnBytes = 0
+    await setImmediate()
+    throwIfAborted(options.signal, what)
+  }
+}
+
+function checkSize(what: string, bytes: number, { limits }: InflateOptions, receivedBytes = bytes): void {
+  if (limits === undefined) return
+  if (bytes > limits.tarBytes) throw overLimit(what, 'tarBytes', limits.tarBytes)
+  if (bytes > RATIO_FREE_BYTES && bytes > receivedBytes * limits.ratio)
+    throw overLimit(`${what}: bytes for each compressed one`, 'ratio', limits.ratio)
+}
+
+async function hashUncompressed(
+  source: AsyncIterable<Buffer>,
+  what: string,
+  options: InflateOptions,
+): Promise<DiffId> {
   const hash = createHash('sha256')
-  for await (const chunk of decompress(source)) hash.update(chunk)
+  for await (const chunk of inflateHere(source, what, options)) hash.update(chunk)
   return parseDiffId(finishDigest('sha256', hash))
 }

@@ -102,7 +102,7 @@ async function readLayer(
   const name = `${layerId}/layer.tar`
   const sizeBytes = members.sizeOf(name)
   if (sizeBytes !== undefined) {
-    const { digest, diffId } = await hashBlob(members.stream(name, { signal }))
+    const { digest, diffId } = await hashBlob(members.stream(name, { signal }), `read ${path}`, { signal })
     const descriptor = { mediaType: MEDIA_TYPES.dockerLayer, digest, sizeBytes }
     return { diffId, descriptor, open: (options) => members.stream(name, options) }
   }

@@ -3,13 +3,12 @@ import { join, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
 import { openInput } from '../linux/index.ts'
-import { decompress } from '../compression/index.ts'
 import { SequentialWriter } from '../content/index.ts'
 import { distinctLocations, fileLocation, type ImageLocation, registryLocation } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { AppcSourceOptions } from './appc/appc-source.ts'
 import type { ArchiveChoice } from './archived-images.ts'
-import { streamFile } from './blob-file.ts'
+import { inflateHere, streamFile } from './blob-file.ts'
 import { dockerArchiveSource } from './docker-archive.ts'
 import { dockerV1Source, isDockerV1 } from './docker-v1.ts'
 import { firstSource, type SourceCandidate } from './first-source.ts'
@@ -318,7 +317,8 @@ function isPacked(path: string): boolean {
 /** Decompresses an archive, which could not be read in place. The owner of the path removes the copy. */
 async function unpack(path: string, plain: string, signal: AbortSignal | undefined): Promise<string> {
   await using writer = new SequentialWriter(plain)
-  for await (const chunk of decompress(streamFile(path, signal))) await writer.write(chunk)
+  for await (const chunk of inflateHere(streamFile(path, signal), `open ${path}`, { signal }))
+    await writer.write(chunk)
   await writer.flush()
   return plain
 }

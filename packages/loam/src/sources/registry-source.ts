@@ -2,6 +2,7 @@ import { registryLocation } from '../policy/index.ts'
 import { formatReference, type ImageReference, isSchema1 } from '../image/index.ts'
 import type { BlobRange, RegistryClient } from '../registry/index.ts'
 import type { ImageSource, OpenBlobOptions } from './image-source.ts'
+import type { InflateOptions } from './blob-file.ts'
 import { convertArtifact, filesOfArtifact } from './artifact-image.ts'
 import { type ConvertedImage, convertedSource } from './converted.ts'
 import { registryLazyArtifacts } from './lazy-artifacts.ts'
@@ -15,7 +16,14 @@ export function registrySource(
   reference: ImageReference,
   client: RegistryClient,
   newPath: () => string,
-  { mayBeArtifact = false }: { readonly mayBeArtifact?: boolean | undefined } = {},
+  {
+    mayBeArtifact = false,
+    limits,
+  }: {
+    readonly mayBeArtifact?: boolean | undefined
+    /** Of each layer that a conversion reads. */
+    readonly limits?: InflateOptions['limits']
+  } = {},
 ): ImageSource {
   const name = formatReference(reference)
   const asked = { locations: [registryLocation(reference)], pin: reference.digest }
@@ -35,7 +43,7 @@ export function registrySource(
           throw await explainMissing(error, reference, client, signal)
         })
       const what = `manifest ${digest} of ${name}`
-      const from = { reference, client, newPath }
+      const from = { reference, client, newPath, limits }
       const convertTo = async (kind: string, convert: (given: typeof signal) => Promise<ConvertedImage>) => {
         converted = convertedSource({ name, asked, isRemote: true, convert })
         const document = await converted.resolve(signal)

@@ -8,7 +8,7 @@ import {
   MEDIA_TYPES,
 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
-import { storeBlob } from './blob-file.ts'
+import { type InflateOptions, storeBlob } from './blob-file.ts'
 import type { ConvertedImage, ConvertedLayer } from './converted.ts'
 
 /**
@@ -22,6 +22,7 @@ export async function convertSchema1(
     readonly reference: ImageReference
     readonly client: RegistryClient
     readonly newPath: () => string
+    readonly limits: InflateOptions['limits']
     readonly signal: AbortSignal | undefined
   },
 ): Promise<ConvertedImage> {
@@ -30,7 +31,7 @@ export async function convertSchema1(
   for (const digest of new Set(layers)) {
     const unknownSize: Descriptor = { mediaType: MEDIA_TYPES.dockerLayerGzip, digest, sizeBytes: -1 }
     const blob = from.client.streamBlob(from.reference, unknownSize, from.signal)
-    const stored = await storeBlob(blob, digest, from.newPath())
+    const stored = await storeBlob(blob, digest, from.newPath(), from)
     const descriptor = { ...unknownSize, sizeBytes: stored.sizeBytes }
     known.set(digest, { descriptor, diffId: stored.diffId, open: stored.open })
   }

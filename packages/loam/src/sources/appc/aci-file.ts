@@ -14,17 +14,15 @@ import {
   readAppcManifest,
   MEDIA_TYPES,
 } from '../../image/index.ts'
-import { decompress } from '../../compression/index.ts'
 import { SequentialWriter } from '../../content/index.ts'
 import type { TarEntry, TarEntryInput } from '../../tar/index.ts'
 import { splitPath } from '../../tree/index.ts'
-import { skipBytes, streamFile } from '../blob-file.ts'
+import { inflateHere, skipBytes, streamFile } from '../blob-file.ts'
 import { archiveFiles } from '../archive-files.ts'
 import type { ConvertedLayer } from '../converted.ts'
 import { copyTar } from '../tar-copy.ts'
 import { scanTarFile } from '../tar-scan.ts'
 
-const RATIO_FREE_BYTES = 16 << 20
 const SLASH = Buffer.from('/')
 
 /** One image of the App Container specification, read and checked. */
@@ -90,27 +88,10 @@ async function unpackAci(
   { newPath, limits, what, signal }: ReadAciOptions,
 ): Promise<{ id: AppcImageId; tarPath: string }> {
   const hash = createHash('sha512')
-  let readBytes = 0
-  let tarBytes = 0
-  async function* counted() {
-    for await (const chunk of streamFile(path, signal)) {
-      readBytes += chunk.length
-      yield chunk
-    }
-  }
   const tarPath = newPath()
   {
     await using writer = new SequentialWriter(tarPath)
-    for await (const chunk of decompress(counted())) {
-      tarBytes += chunk.length
-      if (
-        tarBytes > limits.tarBytes ||
-        (tarBytes > RATIO_FREE_BYTES && tarBytes > readBytes * limits.ratio)
-      ) {
-        throw new LoamError('LAYER_LIMIT', `unpack ${what}: more than ${tarBytes} bytes of ${readBytes}`, {
-          hint: 'If the image is right, raise the limit: `loam config` lists them.',
-        })
-      }
+    for await (const chunk of inflateHere(streamFile(path, signal), `unpack ${what}`, { limits, signal })) {
       hash.update(chunk)
       await writer.write(chunk)
     }
