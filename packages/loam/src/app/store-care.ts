@@ -20,6 +20,9 @@ import { reportHost } from './host-report.ts'
 import type { HostReport } from './results.ts'
 import type { StoreServices } from './wiring.ts'
 
+/** How long the handler of partial layers may take to say what it does. */
+const STATUS_LIMIT_MS = 5_000
+
 /** The services that `StoreCare` uses. */
 export type CareServices = Pick<
   ImageServices,
@@ -92,13 +95,16 @@ export class StoreCare {
   }
 
   /**
-   * Lists the layers whose data is not all here, with how much is, and why the rest does not come. @throws LAZY_UNAVAILABLE
+   * Lists the layers whose data is not all here, with how much is, and why the rest does not come. If the handler of partial layers does not say it, the
+   * numbers are those of the disk.
    */
   async partialLayers(): Promise<readonly PartialLayerInfo[]> {
     const { metadata, configuration } = this.#services
     if (metadata.layers.partials().length === 0) return []
     const handler = new HandlerClient(configuration.values.state, async () => undefined)
-    return describePartialLayers(this.#services, await handler.status())
+    // Lists of images and containers show this, and do not fail for it.
+    const status = await handler.status(AbortSignal.timeout(STATUS_LIMIT_MS)).catch(() => undefined)
+    return describePartialLayers(this.#services, status)
   }
 
   /**

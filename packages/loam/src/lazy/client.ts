@@ -192,7 +192,7 @@ async function askOnce(path: string, request: LazyRequest, options: AskOptions):
     try {
       options.signal?.throwIfAborted()
       socket.write(`${JSON.stringify(request)}\n`)
-      return await lastAnswer(socket, options)
+      return await lastAnswer(socket, request, options)
     } finally {
       options.signal?.removeEventListener('abort', leave)
       socket.destroy()
@@ -200,7 +200,11 @@ async function askOnce(path: string, request: LazyRequest, options: AskOptions):
   })
 }
 
-async function lastAnswer(socket: Socket, { onProgress }: AskOptions): Promise<LazyAnswer> {
+async function lastAnswer(
+  socket: Socket,
+  request: LazyRequest,
+  { onProgress }: AskOptions,
+): Promise<LazyAnswer> {
   socket.setEncoding('utf8')
   let text = ''
   try {
@@ -208,7 +212,7 @@ async function lastAnswer(socket: Socket, { onProgress }: AskOptions): Promise<L
       const { lines, rest } = splitLines(text + String(chunk))
       text = rest
       for (const line of lines) {
-        const answer = parseLazyAnswer(line)
+        const answer = readAnswer(line, request)
         if (answer.kind === 'failed') throw failureOf(answer)
         if (answer.kind !== 'progress') return answer
         onProgress?.(answer.presentBytes, answer.totalBytes)
@@ -219,6 +223,14 @@ async function lastAnswer(socket: Socket, { onProgress }: AskOptions): Promise<L
     throw error
   }
   throw new HandlerGone()
+}
+
+function readAnswer(line: string, request: LazyRequest): LazyAnswer {
+  try {
+    return parseLazyAnswer(line)
+  } catch (error) {
+    throw unavailable(request, 'its answer is not one of this version', error)
+  }
 }
 
 function failureOf({ code, message }: { readonly code: string; readonly message: string }): LoamError {

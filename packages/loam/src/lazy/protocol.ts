@@ -1,6 +1,9 @@
 /*
  * The control socket of the handler: a connection is one request, a line of JSON, and its answers, a line of JSON each, of which the last is
  * `done` or `failed`. Who closes the connection cancels the request.
+ *
+ * A handler outlives the program that started it, and its update: an answer may be that of an older version or of a newer one. A field that was added
+ * later is optional, with a value for handlers that do not send it, and unknown fields are ignored.
  */
 import * as v from 'valibot'
 import type { DiffId } from '../image/index.ts'
@@ -17,7 +20,7 @@ const REQUEST = v.variant('op', [
 ])
 
 const COUNT = v.number()
-const LAYER_STATUS = v.strictObject({
+const LAYER_STATUS = v.object({
   diffId: v.string(),
   presentBytes: COUNT,
   totalBytes: COUNT,
@@ -25,7 +28,7 @@ const LAYER_STATUS = v.strictObject({
   /** Why its data does not come: the last failure. */
   failure: v.nullable(v.string()),
 })
-const STATUS = v.strictObject({
+const STATUS = v.object({
   pid: COUNT,
   layers: v.array(LAYER_STATUS),
   /** Mount points that may have shown wrong data, and were unmounted. */
@@ -33,16 +36,16 @@ const STATUS = v.strictObject({
   events: COUNT,
   misses: COUNT,
   /** Reads that the kernel has refused, because the process had no descriptor for them. */
-  refused: COUNT,
+  refused: v.optional(COUNT, 0),
   /** Reads that have waited, by the classes of `WAIT_BOUNDS`; the last count is of those above. */
-  waits: v.strictObject({ counts: v.array(COUNT), sumSeconds: COUNT }),
+  waits: v.optional(v.object({ counts: v.array(COUNT), sumSeconds: COUNT }), { counts: [], sumSeconds: 0 }),
   failedReads: COUNT,
   bytesOnDemand: COUNT,
   bytesAhead: COUNT,
   rssBytes: COUNT,
 })
 /** A layer whose lazy index has turned out to be wrong. */
-const DENIED = v.strictObject({
+const DENIED = v.object({
   diffId: v.string(),
   indexDigest: v.string(),
   reason: v.string(),
@@ -51,12 +54,12 @@ const DENIED = v.strictObject({
   snapshots: v.array(v.string()),
 })
 const ANSWER = v.variant('kind', [
-  v.strictObject({ kind: v.literal('progress'), presentBytes: COUNT, totalBytes: COUNT }),
-  v.strictObject({ kind: v.literal('done') }),
-  v.strictObject({ kind: v.literal('status'), status: STATUS }),
+  v.object({ kind: v.literal('progress'), presentBytes: COUNT, totalBytes: COUNT }),
+  v.object({ kind: v.literal('done') }),
+  v.object({ kind: v.literal('status'), status: STATUS }),
   /** To those that hold the handler. */
-  v.strictObject({ kind: v.literal('denied'), denied: DENIED }),
-  v.strictObject({ kind: v.literal('failed'), code: v.string(), message: v.string() }),
+  v.object({ kind: v.literal('denied'), denied: DENIED }),
+  v.object({ kind: v.literal('failed'), code: v.string(), message: v.string() }),
 ])
 
 export type LazyRequest =
