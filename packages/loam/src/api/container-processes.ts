@@ -31,8 +31,8 @@ const StartEventSchema = v.object({
   file: text,
   args: list(v.string()),
   env: v.record(v.string(), v.string()),
-  /** File in which the runtime writes the number of the process when it has started. */
-  pidFile: text,
+  /** File in which the runtime writes the number of the process when it has started. Older daemons do not send it. */
+  pidFile: v.optional(text),
 })
 const StatusSchema = v.object({
   /** Exit status of the process; 128 and the signal's number if a signal ended it. */

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { createWriteStream } from 'node:fs'
 import type {
   Containers,
   DestroyOptions,
@@ -25,6 +24,7 @@ import {
   absolute,
   absoluteImage,
   descriptorOf,
+  streamTo,
   type RemoteFetchOptions,
   toFetchFields,
   toImageFields,
@@ -184,8 +184,12 @@ export class RemoteContainers
       throw new LoamError('USAGE', `export to ${output}: an image store is a directory`)
     if (format === 'containerd-cache')
       throw new LoamError('USAGE', `export to ${output}: a cache of containerd is a directory`)
-    const stream = createWriteStream('', { fd: descriptor, autoClose: false })
-    await this.#transport.downloadTo('containers.download', { ...request, format }, stream, signal)
+    await this.#transport.downloadTo(
+      'containers.download',
+      { ...request, format },
+      () => streamTo(descriptor),
+      signal,
+    )
   }
 
   /** Removes images from an additional image store, as `Containers.unexport`. */

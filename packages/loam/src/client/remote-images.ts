@@ -1,4 +1,3 @@
-import { createWriteStream } from 'node:fs'
 import type { Digest, ImageRequest } from '../image/index.ts'
 import type {
   CopiedImage,
@@ -41,6 +40,7 @@ import {
   absolute,
   absoluteImage,
   descriptorOf,
+  streamTo,
   sourceOf,
   type RemoteFetchOptions,
   toFetchFields,
@@ -239,8 +239,9 @@ export class RemoteImages implements Pick<Images, keyof Images> {
     const named = { ...toImageFields(options), images: images.map((image) => absoluteImage(image)), format }
     const descriptor = descriptorOf(output)
     if (descriptor !== undefined) {
-      const stream = createWriteStream('', { fd: descriptor, autoClose: false })
-      return [...(await this.#transport.downloadTo('images.download', named, stream, signal))]
+      return [
+        ...(await this.#transport.downloadTo('images.download', named, () => streamTo(descriptor), signal)),
+      ]
     }
     const request = { ...named, output: absolute(output), force, mode }
     const saved = await this.#transport.call('images.save', request, {

@@ -1,5 +1,5 @@
-import { createWriteStream } from 'node:fs'
 import { resolve } from 'node:path'
+import type { Writable } from 'node:stream'
 import type {
   ContainerFiles,
   ContainerProcess,
@@ -16,7 +16,7 @@ import type {
 } from '../containers/index.ts'
 import { readEnv } from '../runtime/index.ts'
 import { runRemotely } from './remote-run.ts'
-import { descriptorOf, tarOf } from './requests.ts'
+import { descriptorOf, streamTo, tarOf } from './requests.ts'
 import type { Transport } from './transport.ts'
 
 /** Options of `exec` over a daemon: this process starts the OCI runtime. */
@@ -79,8 +79,7 @@ export class RemoteProcesses implements Pick<ContainerProcesses, keyof Container
   /** Reads the output of a detached process, as `ContainerProcesses.logs`. */
   async *logs(id: string, { tail, follow, signal }: LogOptions = {}): AsyncIterable<Buffer> {
     try {
-      const stream = await this.#transport.download('containers.logs', { id, tail, follow }, signal)
-      for await (const chunk of stream) yield chunk as Buffer
+      yield* this.#transport.download('containers.logs', { id, tail, follow }, signal)
     } catch (error) {
       // The signal ends the output, and is no failure.
       if (signal?.aborted !== true) throw error
@@ -137,19 +136,26 @@ export class RemoteFiles implements Pick<ContainerFiles, keyof ContainerFiles> {
     return this.#transport.call('containers.copyTo', request, { signal })
   }
 
-  /** Writes files of a container as a tar, as `ContainerFiles.pack`; this process writes the output. */
+  /** Writes files of a container as a tar, as `ContainerFiles.pack`; this process writes the output. A failure leaves no file, and an existing one as it was. */
   async pack(
     id: string,
     path: string,
     output: string,
     { followsLink, force = false, signal }: PackFilesOptions = {},
   ): Promise<CopyReport> {
+    const request = { id, path, followsLink }
+    const fetchTo = async (openOutput: () => Writable) =>
+      this.#transport.downloadTo('containers.pack', request, openOutput, signal)
     const descriptor = descriptorOf(output)
-    const stream =
-      descriptor === undefined
-        ? createWriteStream(output, { flags: force ? 'w' : 'wx', mode: 0o600 })
-        : createWriteStream('', { fd: descriptor, autoClose: false })
-    return this.#transport.downloadTo('containers.pack', { id, path, followsLink }, stream, signal)
+    if (descriptor !== undefined) return fetchTo(() => streamTo(descriptor))
+    // Only a program that writes files loads it.
+    const { writeOutput } = await import('../exports/index.ts')
+    let report: CopyReport = { leftOut: [] }
+    const mayReplace = (found: { readonly isFile: () => boolean }) => force && found.isFile()
+    await writeOutput(output, { mayReplace, force, signal }, async (target) => {
+      report = await fetchTo(() => streamTo(target))
+    })
+    return report
   }
 
   /** Unpacks a tar into a directory of a container, as `ContainerFiles.unpack`; this process reads the tar. */

@@ -81,10 +81,12 @@ async function startProgram(
   starter: RunCallbacks['starter'],
 ): Promise<Reply> {
   try {
+    if (starter !== undefined && pidFile === undefined)
+      return { failed: 'the daemon does not say where the number of the process is: update loamd' }
     // Only a program that runs containers loads it.
     const { runForeground } = await import('../linux/index.ts')
     const status =
-      starter === undefined
+      starter === undefined || pidFile === undefined
         ? await runForeground(file, args, { env })
         : await starter.start({ file, args, env }, { id, keep: false, pidFile })
     return status === undefined ? { failed: 'its starter was killed' } : { status }

@@ -1,4 +1,3 @@
-import { createWriteStream } from 'node:fs'
 import type { SnapshotAdoption, SnapshotImportOptions, Snapshots } from '../app/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import type {
@@ -22,6 +21,7 @@ import {
   absolute,
   absoluteImage,
   descriptorOf,
+  streamTo,
   type RemoteFetchOptions,
   toFetchFields,
   toImageFields,
@@ -61,8 +61,7 @@ export class RemoteSnapshots implements Omit<Pick<Snapshots, keyof Snapshots>, '
       await this.#transport.call('snapshots.diff', { key, output: absolute(output), mode }, options)
       return
     }
-    const stream = createWriteStream('', { fd: descriptor, autoClose: false })
-    await this.#transport.downloadTo('snapshots.download', { key }, stream, signal)
+    await this.#transport.downloadTo('snapshots.download', { key }, () => streamTo(descriptor), signal)
   }
 
   /** Creates an image from a snapshot, as `Snapshots.commit`. */

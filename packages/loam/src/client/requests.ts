@@ -1,6 +1,9 @@
-import { createReadStream } from 'node:fs'
+import { createReadStream, createWriteStream, write } from 'node:fs'
 import { resolve } from 'node:path'
-import { LoamError } from '../errors/index.ts'
+import { Writable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { isErrno, LoamError } from '../errors/index.ts'
 import { formatPlatform, type ImageRequest } from '../image/index.ts'
 import type { FetchOptions, ImageOptions } from '../images/index.ts'
 import type { ImageAddress } from '../sources/index.ts'
@@ -86,6 +89,46 @@ const OUTPUTS: Readonly<Record<string, number>> = { '-': 1, '/dev/stdout': 1, '/
 export function descriptorOf(output: string): number | undefined {
   const [, number] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(output) ?? []
   return number === undefined ? OUTPUTS[output] : Number(number)
+}
+
+/** Opens a stream to a new file, or to a descriptor of this process, which stays open. */
+export function streamTo(target: string | number): Writable {
+  return typeof target === 'string'
+    ? createWriteStream(target, { flags: 'wx', mode: 0o600, flush: true })
+    : new DescriptorStream(target)
+}
+
+const FULL_PIPE_WAIT_MS = 5
+const writePart = promisify(write)
+
+/** Writes to a descriptor, which may be a pipe that does not block. */
+class DescriptorStream extends Writable {
+  readonly #descriptor: number
+
+  constructor(descriptor: number) {
+    super()
+    this.#descriptor = descriptor
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    void this.#writeAll(chunk, done)
+  }
+
+  async #writeAll(chunk: Buffer, done: (error?: Error | null) => void): Promise<void> {
+    for (let written = 0; written < chunk.length && !this.destroyed; ) {
+      try {
+        const { bytesWritten } = await writePart(this.#descriptor, chunk, written)
+        written += bytesWritten
+      } catch (error) {
+        if (!isErrno(error, 'EAGAIN')) {
+          done(error instanceof Error ? error : new Error(String(error)))
+          return
+        }
+        await sleep(FULL_PIPE_WAIT_MS)
+      }
+    }
+    done()
+  }
 }
 
 /** Returns the absolute address of an image: a URL, or a path. */

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { Agent, type IncomingMessage, request as send } from 'node:http'
-import type { Readable, Writable } from 'node:stream'
+import type { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
 import {
@@ -183,26 +183,34 @@ export class Transport {
     throw lost(name, this.#socket)
   }
 
-  /** Calls an operation that answers with a stream. */
-  async download<Name extends keyof Downloads>(
+  /** Calls an operation that answers with a stream, and yields its bytes. @throws as `call` */
+  async *download<Name extends keyof Downloads>(
     name: Name,
     request: RequestOf<Downloads[Name]>,
     signal: AbortSignal | undefined,
-  ): Promise<Readable> {
-    return this.#send(name, DOWNLOADS[name], request, { signal })
+  ): AsyncGenerator<Buffer, void> {
+    const response = await this.#send(name, DOWNLOADS[name], request, { signal })
+    try {
+      for await (const chunk of response) yield chunk as Buffer
+    } catch (error) {
+      throw this.#failure(name, error, signal)
+    }
   }
 
-  /** Calls an operation that answers with a stream, writes all of it to an output, which it ends, and returns its result. */
+  /**
+   * Calls an operation that answers with a stream, writes all of it to an output, which it ends, and returns its result. The output is opened when the
+   * daemon has begun its answer: an operation that fails touches nothing. @throws as `call`, and what the output throws
+   */
   async downloadTo<Name extends keyof Downloads>(
     name: Name,
     request: RequestOf<Downloads[Name]>,
-    output: Writable,
+    openOutput: () => Writable,
     signal: AbortSignal | undefined,
   ): Promise<ResultOf<Downloads[Name]>> {
     const download = DOWNLOADS[name] as unknown as Download<unknown, ResultOf<Downloads[Name]>>
     const response = await this.#send(name, download, request, { signal })
     try {
-      await pipeline(response, output)
+      await pipeline(response, openOutput())
     } catch (error) {
       if (isErrno(error, 'ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE')) throw this.#failure(name, error, signal)
       throw toLoamError(error, name, signal)

@@ -1,5 +1,14 @@
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, type Stats } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  type Stats,
+  statSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
@@ -45,8 +54,9 @@ export async function writeOutput(
     return
   }
   const { path } = resolved
-  if (!existsSync(dirname(path))) {
-    throw new LoamError('USAGE', `write ${path}: directory ${dirname(path)} does not exist`)
+  if (statSync(dirname(path), { throwIfNoEntry: false })?.isDirectory() !== true) {
+    const why = existsSync(dirname(path)) ? 'is not a directory' : 'does not exist'
+    throw new LoamError('USAGE', `write ${path}: ${dirname(path)} ${why}`)
   }
   const found = lstatSync(path, { throwIfNoEntry: false })
   if (found !== undefined && !mayReplace(found)) throw outputExists(path, 'it exists already', force)

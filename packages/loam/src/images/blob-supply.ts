@@ -72,11 +72,16 @@ export class BlobSupply {
       const first = source.openBlob(blob, { signal })
       let begun: AsyncIterator<Buffer> | undefined = first[Symbol.asyncIterator]()
       const head = await begun.next()
-      await act(() => {
-        const stream = begun === undefined ? source.openBlob(blob, { signal }) : resume(head, begun)
-        begun = undefined
-        return Readable.from(verified(stream, blob))
-      })
+      try {
+        await act(() => {
+          const stream = begun === undefined ? source.openBlob(blob, { signal }) : resume(head, begun)
+          begun = undefined
+          return Readable.from(verified(stream, blob))
+        })
+      } finally {
+        // The function did not open it, and the connection to the registry is free again.
+        await begun?.return?.().catch(() => undefined)
+      }
     })
     return 'source'
   }

@@ -26,6 +26,8 @@ import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './up
 const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
 const MAX_REPORTED = 100
+/** Longest line of a report, in characters: all lines have to fit into the trailer of an answer (1 MiB, percent-encoded). */
+const MAX_LINE = 500
 const MAX_TARGET_BYTES = 4096
 /** A process may hold a lease on its file; the kernel takes it away after lease-break-time, 45 s. */
 const MAX_LEASE_WAIT_MS = 60_000
@@ -325,7 +327,7 @@ class FolderReader<Place> {
 
   #add(line: string): void {
     this.#leftOutCount += 1
-    if (this.#leftOut.length < MAX_REPORTED) this.#leftOut.push(line)
+    if (this.#leftOut.length < MAX_REPORTED) this.#leftOut.push(shorten(line))
   }
 
   #refuse(why: string, { hint }: { hint: string }): LoamError {
@@ -407,6 +409,12 @@ export function readPieces(
     done += length
   }
   return done
+}
+
+/** Leaves out the middle of a long line: the file's name and what is said of it stay. */
+function shorten(line: string): string {
+  const half = MAX_LINE / 2
+  return line.length > MAX_LINE ? `${line.slice(0, half)}…${line.slice(-half)}` : line
 }
 
 /** Without root all files are the caller's; in a user namespace, those whose owner has no ID in it. Others were given to their owners. */

@@ -217,8 +217,7 @@ export class ApiClient {
 async function download(socket: string, name: string, format: 'tar' | 'erofs'): Promise<Buffer> {
   const transport = new Transport(socket)
   try {
-    const stream = await transport.download('containers.download', { name, format }, undefined)
-    return await buffer(stream)
+    return await buffer(transport.download('containers.download', { name, format }, undefined))
   } catch (error) {
     if (isLoamError(error)) throw error
     throw new LoamError('DAEMON_LOST', 'download: the stream was cut', { cause: error })
