@@ -142,7 +142,6 @@ export class Containers {
         ...lazy,
         cached,
         unpack: needsUnpacked,
-        merges: showsPartial,
       })
       const rootfs = await provisioner.provision({
         containerId,

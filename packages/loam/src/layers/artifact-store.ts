@@ -20,7 +20,7 @@ import type { LayerFiles } from '../transform/index.ts'
 import { type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
 import { ArtifactBuilder, type ArtifactBuilderOptions, type WantedArtifact } from './artifact-builder.ts'
 import { newArtifactRecord } from './artifact-record.ts'
-import { type ImageDevice, readDeviceTable, readDeviceTags } from './device-table.ts'
+import { type ImageDevice, readDeviceTable } from './device-table.ts'
 import { moveInto, removeIfEmpty } from './file-state.ts'
 import { hashFile } from './worker-pool.ts'
 
@@ -118,11 +118,6 @@ export class ArtifactStore {
     signal?: AbortSignal,
   ): Promise<string> {
     return this.#ensure({ ...stack, owner: stack.chainId }, signal)
-  }
-
-  /** Builds the merged image of a stack that is going to be shown, if it is not here. Never fails: who needs it waits for the same build, and gets its failure. */
-  async prepareMerged(chainId: ChainId, layers: readonly DiffId[]): Promise<void> {
-    await this.createStack({ chainId, kind: 'merged', layers }).catch(() => undefined)
   }
 
   async #ensure(wanted: WantedArtifact, signal: AbortSignal | undefined): Promise<string> {
@@ -244,15 +239,20 @@ export class ArtifactStore {
     removeIfEmpty(stackPath(this.#options.paths, owner))
   }
 
-  /** Removes the records of the merged images that show a layer, so that they are built again. Mounts keep the files that they show. */
+  /**
+   * Removes the records of the merged images that a layer may have part in, so that they are built again: those of images with that layer, and those of
+   * stacks that no image has. Mounts keep the files that they show.
+   */
   async forgetStacksOf(diffId: DiffId): Promise<void> {
-    const { layers } = this.#options.metadata
-    const tag = deviceTag(diffId)
-    for (const { owner, kind } of layers.listArtifacts()) {
-      const image = this.path(owner, kind)
-      if (kind === 'merged' && existsSync(image) && readDeviceTags(image).includes(tag))
-        await layers.removeArtifact(owner, kind)
-    }
+    const { layers, images } = this.#options.metadata
+    const without = new Set(
+      images
+        .list()
+        .filter((image) => image.layers.every((layer) => layer.diffId !== diffId))
+        .map(({ chainId }) => chainId),
+    )
+    for (const { owner, kind } of layers.listArtifacts())
+      if (kind === 'merged' && !without.has(owner as ChainId)) await layers.removeArtifact(owner, kind)
   }
 
   /** Rebuilds an artifact and replaces the existing one. */

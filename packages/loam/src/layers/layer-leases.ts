@@ -64,8 +64,6 @@ export interface LeaseLazilyOptions extends LeaseLayerOptions {
   readonly index: TrustedIndex | undefined
   /** Returns whether the request trusts the index of a layer that is partial already. One that it does not trust is completed first. */
   readonly trusts: (source: LazySource) => boolean
-  /** Called when the tree of a layer that was not here is; its data is not served yet. */
-  readonly onDescribed?: (() => void) | undefined
   /** Called if the layer is fetched although it has an index. */
   readonly onEager?: ((why: string) => void) | undefined
 }
@@ -245,13 +243,13 @@ export class LayerLeases {
   /** Returns false if the layer has to be fetched: its index may be invalid, or the handler unable to serve it. */
   async #create(
     layer: WantedLayer,
-    { index, onDescribed, onEager }: LeaseLazilyOptions,
+    { index, onEager }: LeaseLazilyOptions,
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
     const { partial } = this.#options
     if (index === undefined || !partial.mayCreate(layer.diffId)) return false
     try {
-      await partial.create(layer, index, { signal, onDescribed })
+      await partial.create(layer, index, signal)
       return true
     } catch (error) {
       throwIfAborted(signal, `pull layer ${layer.diffId}`)

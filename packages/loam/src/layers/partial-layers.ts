@@ -201,16 +201,9 @@ export class PartialLayers {
 
   /**
    * Creates a partial layer from its lazy index, and waits until its reads are served. The caller holds the layer's lock exclusively, and `mayCreate`
-   * was true. `onDescribed` is called before that, when its tree is here. Nothing is left on failure. @throws LAZY_INDEX_INVALID and the errors of `LayerFiller.serve`
+   * was true. Nothing is left on failure. @throws LAZY_INDEX_INVALID and the errors of `LayerFiller.serve`
    */
-  async create(
-    wanted: WantedLayer,
-    index: TrustedIndex,
-    {
-      signal,
-      onDescribed,
-    }: { readonly signal?: AbortSignal | undefined; readonly onDescribed?: (() => void) | undefined } = {},
-  ): Promise<void> {
+  async create(wanted: WantedLayer, index: TrustedIndex, signal: AbortSignal | undefined): Promise<void> {
     const { metadata, ingest, paths, bootId } = this.#options
     const { diffId } = wanted
     const { trustedBy, reference } = index
@@ -243,7 +236,6 @@ export class PartialLayers {
     } finally {
       await removeTree(directory)
     }
-    onDescribed?.()
     await this.#serveNew(diffId, signal)
   }
 

@@ -152,6 +152,7 @@ export class LazyHandler {
       layer,
       completions: new Set(),
       wrong,
+      isDenied: denial !== undefined,
       verifying: undefined,
       isCheckedAgain: false,
     }
@@ -223,11 +224,11 @@ export class LazyHandler {
 
   /** The denial of its index was lifted: what is here is verified once more, and its reads wait again. */
   #readmit(entry: ServedEntry): void {
-    const { layer, wrong } = entry
-    const isDenied = this.#options.metadata.layers.denialOf(layer.source.indexDigest) !== undefined
-    if (wrong?.code !== 'LAYER_DAMAGED' || isDenied) return
+    const { layer, isDenied } = entry
+    const isLifted = this.#options.metadata.layers.denialOf(layer.source.indexDigest) === undefined
+    if (!isDenied || !isLifted) return
     claimAll(layer)
-    Object.assign(entry, { wrong: undefined, verifying: undefined, isCheckedAgain: false })
+    Object.assign(entry, { wrong: undefined, isDenied: false, verifying: undefined, isCheckedAgain: false })
     this.#fill(layer)
   }
 
@@ -449,6 +450,7 @@ export class LazyHandler {
     for (const span of layer.present.keys()) Atomics.store(layer.present, span, 0)
     await this.#filler.remove(layer)
     this.#options.onDenied(await denyIndex(layer, failure, why, this.#options.metadata))
+    entry.isDenied = true
     for (const { done } of entry.completions) done.reject(failure)
   }
 

@@ -20,6 +20,8 @@ export interface ServedEntry {
   readonly completions: Set<Completion>
   /** Why its reads fail for good: its index has lied. */
   wrong: LoamError | undefined
+  /** Whether the database has the denial of its index, which may be lifted there. */
+  isDenied: boolean
   verifying: Promise<void> | undefined
   /** Whether its spans were compared with their sums once more, after its tar had another digest. */
   isCheckedAgain: boolean

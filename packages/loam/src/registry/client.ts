@@ -162,10 +162,12 @@ export class RegistryClient implements AsyncDisposable {
       // Only the registry itself knows that there is none.
       const accepts = session.isMirror ? [200] : [200, 404]
       const pages: Buffer[] = []
-      let isListed = true
+      let isListed = false
       const asked = { ...request, accepts, retry, pageBytes: manifestBytes }
       await readPages(session, asked, (bytes, { statusCode }) => {
-        isListed = statusCode === 200
+        if (pages.length === 0) isListed = statusCode === 200
+        else if (statusCode !== 200)
+          throw new LoamError('REGISTRY_RESPONSE', `${attempted}: a page of the list does not exist`)
         pages.push(bytes)
         if (pages.reduce((sum, page) => sum + page.length, 0) > MAX_REFERRERS_BYTES)
           throw new LoamError(

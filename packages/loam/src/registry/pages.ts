@@ -27,7 +27,7 @@ export async function readPages(
   onPage: (bytes: Buffer, response: DocumentResponse) => void,
 ): Promise<void> {
   let url: URL | undefined
-  const read = new Set<string>()
+  const read = new Set([session.urlOf(request.path).href])
   for (let page = 0; page < maxPages; page += 1) {
     if (page === MAX_PAGES)
       throw new LoamError('REGISTRY_RESPONSE', `${request.attempted}: there are more than ${MAX_PAGES} pages`)

@@ -37,14 +37,7 @@ import { annotationsOf } from './chunked-indexes.ts'
 import { checkImage, createRecord, toWanted } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
 import { waitForFlight } from './name-flight.ts'
-import {
-  EagerReason,
-  EarlyMerge,
-  type FindIndexes,
-  LazyPull,
-  type LazyPlan,
-  type TrustsStill,
-} from './lazy-pull.ts'
+import { EagerReason, type FindIndexes, LazyPull, type LazyPlan, type TrustsStill } from './lazy-pull.ts'
 import { leaseLayer, leaseLayers } from './lease-layers.ts'
 import type { PolicyEnforcer } from './policy-enforcer.ts'
 import { pruneStore, sweepRetainedBlobs } from './prune.ts'
@@ -151,13 +144,13 @@ export class ImageStore implements Store<ImageSource> {
     this.#reportOtherPlatform(image, source, options)
     const plan = await this.#plan(image.record, lazy, options)
     const eager = new EagerReason(plan, options.onEvent)
-    const merging = new EarlyMerge(this.#options.layers.artifacts, image.record, plan, options)
+    const { onEvent } = eager
     const leases = await leaseLayers(this.#options.layers, image.record, source, {
       ...options,
-      ...{ plan, onEvent: eager.onEvent, onDescribed: merging.begin },
+      plan,
+      onEvent,
     })
     try {
-      if (eager.hasFallenBack) await merging.undo()
       const store = this.#options.layers
       const layers = image.record.layers.map(({ diffId }) =>
         lazy === undefined ? store.get(diffId) : store.getLazily(diffId),

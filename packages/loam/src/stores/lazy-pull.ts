@@ -174,7 +174,6 @@ export class EagerReason {
   readonly #plan: LazyPlan | undefined
   readonly #onEvent: GetOptions['onEvent']
   #why: string | undefined
-  #hasFallenBack = false
 
   constructor(plan: LazyPlan | undefined, onEvent: GetOptions['onEvent']) {
     this.#plan = plan
@@ -183,16 +182,8 @@ export class EagerReason {
   }
 
   readonly onEvent = (event: PullEvent): void => {
-    if (event.kind === 'eager') {
-      this.#why = event.why
-      this.#hasFallenBack = true
-    }
+    if (event.kind === 'eager') this.#why = event.why
     this.#onEvent?.(event)
-  }
-
-  /** Whether a layer was fetched although it had an index. */
-  get hasFallenBack(): boolean {
-    return this.#hasFallenBack
   }
 
   /** Records the reason for `inspect`. A pull that found all layers here leaves what was recorded. */
@@ -200,41 +191,5 @@ export class EagerReason {
     const plan = this.#plan
     if (plan === undefined || (this.#why === undefined && plan.indexes.size === 0)) return
     await lazy.putWhyEager(image, this.#why)
-  }
-}
-
-/** Merges the layers of an image as soon as the trees of all are here, while the handler gets ready to serve them. */
-export class EarlyMerge {
-  readonly #artifacts: LayerStore['artifacts']
-  readonly #image: ImageRecord
-  readonly #isWanted: boolean
-  #merging: Promise<void> | undefined
-
-  constructor(
-    artifacts: LayerStore['artifacts'],
-    image: ImageRecord,
-    plan: LazyPlan | undefined,
-    { merges }: GetOptions,
-  ) {
-    this.#artifacts = artifacts
-    this.#image = image
-    this.#isWanted = merges === true && plan !== undefined && plan.indexes.size > 0
-  }
-
-  readonly begin = (): void => {
-    const { chainId, layers } = this.#image
-    if (!this.#isWanted || chainId === undefined) return
-    this.#merging = this.#artifacts.prepareMerged(
-      chainId,
-      layers.map(({ diffId }) => diffId),
-    )
-  }
-
-  /** Forgets the merged image: a layer was fetched instead, and only its own data says what its tree is. */
-  async undo(): Promise<void> {
-    const { chainId } = this.#image
-    if (this.#merging === undefined || chainId === undefined) return
-    await this.#merging
-    await this.#artifacts.forget(chainId, 'merged')
   }
 }

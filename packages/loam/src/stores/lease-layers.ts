@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../errors/index.ts'
-import type { DiffId, Digest } from '../image/index.ts'
+import type { Digest } from '../image/index.ts'
 import type { LayerStore, LeaseLayerOptions, WantedLayer } from '../layers/index.ts'
 import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
@@ -17,11 +17,7 @@ export async function leaseLayers(
   store: LayerStore,
   { layers }: ImageRecord,
   source: ImageSource,
-  options: GetOptions & {
-    readonly plan: LazyPlan | undefined
-    /** Called once when the trees of all layers are here. */
-    readonly onDescribed?: (() => void) | undefined
-  },
+  options: GetOptions & { readonly plan: LazyPlan | undefined },
 ): Promise<FileLock[]> {
   const failed = new AbortController()
   const signal =
@@ -36,20 +32,11 @@ export async function leaseLayers(
       totalBytes: layer.blobBytes,
     })),
   })
-  const described = new Set<DiffId>()
-  const noteDescribed = ({ diffId }: ImageRecord['layers'][number]) => {
-    if (described.has(diffId)) return
-    described.add(diffId)
-    if (described.size === positions.length) options.onDescribed?.()
-  }
   const results = await Promise.allSettled(
     positions.map(async ({ layer, index }) => {
       try {
-        const lease = await leaseLayer(store, toWanted(layer, source), options.plan, {
+        return await leaseLayer(store, toWanted(layer, source), options.plan, {
           signal,
-          onDescribed: () => {
-            noteDescribed(layer)
-          },
           unpack: options.unpack ?? false,
           syncEarly: options.sync ?? false,
           onEvent: options.onEvent,
@@ -60,8 +47,6 @@ export async function leaseLayers(
               options.onEvent?.({ kind: 'note', text: describeLeftOut(digest, progress.leftOutXattrs) })
           },
         })
-        noteDescribed(layer)
-        return lease
       } catch (error) {
         failed.abort(error)
         throw error
@@ -81,8 +66,7 @@ export async function leaseLayer(
   store: LayerStore,
   layer: WantedLayer,
   plan: LazyPlan | undefined,
-  options: LeaseLayerOptions &
-    Pick<GetOptions, 'onEvent'> & { readonly onDescribed?: (() => void) | undefined },
+  options: LeaseLayerOptions & Pick<GetOptions, 'onEvent'>,
 ): Promise<FileLock> {
   if (plan === undefined) return store.lease(layer, options)
   const onEager = (why: string) => options.onEvent?.({ kind: 'eager', why })

@@ -102,8 +102,6 @@ export interface GetOptions {
   readonly cached: boolean
   /** Build the layers' overlay folders in the same pass. */
   readonly unpack?: boolean
-  /** Whether the caller is going to show the layers merged: that is prepared while partial ones are not served yet. */
-  readonly merges?: boolean
   /**
    * Whether layers may be partial: those with a trusted lazy index are not fetched. `asked`: the user asked for it, and gets an event if there is none.
    * Undefined: all layers are complete.
