@@ -56,6 +56,7 @@ export {
   endWithoutHandlers,
   findListener,
   type FileRights,
+  type OwnFolder,
   hostPlatform,
   isRoot,
   listenOnUnixSocket,

@@ -13,6 +13,7 @@ import {
   type ProxyOptions,
   RegistryClient,
 } from '../registry/index.ts'
+import { readInput } from '../linux/index.ts'
 import type { ImageOptions } from './requests.ts'
 import type { Settings } from '../config/index.ts'
 
@@ -114,7 +115,7 @@ export function findCredentials(
   authFile: string | undefined,
 ): CredentialSource {
   const helperEnv = helperEnvironment(env, values.credential_helper_env)
-  if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile, cwd)], helperEnv)
+  if (authFile !== undefined) return credentialsFromFiles([requireFile(authFile, cwd)], helperEnv, readInput)
   const { docker_config: configured } = values
   const withProviders = (files: CredentialSource) =>
     providers === undefined ? files : firstCredentials([files, providers])

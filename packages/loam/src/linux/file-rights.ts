@@ -4,9 +4,11 @@
  * two changes of these IDs opens a file exactly when that user may, without a process of its own, and no other code runs meanwhile.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { resolve } from 'node:path'
-import { LoamError } from '../errors/index.ts'
-import { libc } from './libc.ts'
+import { closeSync, constants, openSync } from 'node:fs'
+import { relative, resolve } from 'node:path'
+import { isErrno, LoamError } from '../errors/index.ts'
+import { libc, O_PATH } from './libc.ts'
+import { openBeneath } from './open-beneath.ts'
 
 /** User and groups of a process. */
 export interface FileRights {
@@ -15,35 +17,52 @@ export interface FileRights {
   readonly groupIds: readonly number[]
 }
 
-interface Caller extends FileRights {
-  /** Directories of this process itself: what is there does not belong to callers. */
-  readonly own: readonly string[]
+/** A directory of this process itself: what is there does not belong to callers. */
+export interface OwnFolder {
+  readonly path: string
+  /** Whether symlinks in it are followed. False where files of images and containers may be, which choose where their symlinks lead. */
+  readonly followsLinks: boolean
 }
+
+/** Opens the file with flags of open(2), and returns its descriptor. */
+export type OpenFile = (flags: number) => number
+
+interface Caller extends FileRights {
+  readonly own: readonly OwnFolder[]
+}
+
+/** How a path is opened: as a caller's, or as one of this process in one of its directories. */
+type Access =
+  | { readonly kind: 'own'; readonly folder: OwnFolder; readonly absolute: string }
+  | { readonly kind: 'caller'; readonly caller: Caller }
 
 const callers = new AsyncLocalStorage<Caller>()
 
 /**
  * Does work in which the files that the caller names are opened with the caller's rights: those that `openInput` and `readInput` open. What is below `own` this
- * process opens with its own. Without root's rights it cannot take those of others, and keeps its own.
+ * process opens with its own rights. Without root's rights it cannot take those of others, and keeps its own.
  */
 export async function withFileRights<Result>(
   { userId, groupIds }: FileRights,
-  own: readonly string[],
+  own: readonly OwnFolder[],
   act: () => Promise<Result>,
 ): Promise<Result> {
   const isOther = userId !== process.geteuid?.()
   return process.geteuid?.() === 0 && isOther ? callers.run({ userId, groupIds, own }, act) : act()
 }
 
-/** Opens a path synchronously, with the rights of the caller that named it. */
-export function asCaller<Result>(path: string, open: () => Result): Result {
-  const caller = callerFor(path)
-  if (caller === undefined) return open()
+/** Opens a path synchronously, with the rights of the caller that named it. @throws SOURCE_INVALID for a symlink where none is followed, and system errors */
+export function asCaller<Result>(path: string, act: (open: OpenFile) => Result): Result {
+  const access = accessTo(path)
+  const open: OpenFile = (flags) => openSync(path, flags)
+  if (access === undefined) return act(open)
+  if (access.kind === 'own') return act((flags) => openOwn(access.folder, access.absolute, flags))
+  const { caller } = access
   const groups = process.getgroups?.() ?? []
   const groupId = process.getegid?.() ?? 0
   try {
     takeIds(caller.groupIds, caller.groupIds[0] ?? caller.userId, caller.userId)
-    return open()
+    return act(open)
   } finally {
     takeIds(groups, groupId, 0)
   }
@@ -51,8 +70,13 @@ export function asCaller<Result>(path: string, open: () => Result): Result {
 
 /** Refuses a directory that is read by other threads, which have the rights of this process. @throws SOURCE_INVALID for the directory of a caller */
 export function requireOwnRights(path: string): void {
-  const caller = callerFor(path)
-  if (caller === undefined) return
+  const access = accessTo(path)
+  if (access === undefined) return
+  if (access.kind === 'own') {
+    closeSync(openOwn(access.folder, access.absolute, O_PATH | constants.O_DIRECTORY))
+    return
+  }
+  const { caller } = access
   throw new LoamError(
     'SOURCE_INVALID',
     `read ${path}: it is a directory, which the daemon reads with other rights than those of user ${caller.userId}`,
@@ -60,11 +84,33 @@ export function requireOwnRights(path: string): void {
   )
 }
 
-function callerFor(path: string): Caller | undefined {
+function accessTo(path: string): Access | undefined {
   const caller = callers.getStore()
+  if (caller === undefined) return undefined
   const absolute = resolve(path)
-  const isOwn = caller?.own.some((folder) => absolute === folder || absolute.startsWith(`${folder}/`))
-  return isOwn === true ? undefined : caller
+  // The innermost one decides.
+  const [folder] = caller.own
+    .filter((own) => absolute === own.path || absolute.startsWith(`${own.path}/`))
+    .toSorted((one, other) => other.path.length - one.path.length)
+  return folder === undefined ? { kind: 'caller', caller } : { kind: 'own', folder, absolute }
+}
+
+/** `absolute` has no `..`, which a symlink before it would lead elsewhere. */
+function openOwn({ path, followsLinks }: OwnFolder, absolute: string, flags: number): number {
+  if (followsLinks) return openSync(absolute, flags)
+  const folderFd = openSync(path, O_PATH | constants.O_DIRECTORY)
+  try {
+    return openBeneath(folderFd, relative(path, absolute) || '.', flags)
+  } catch (error) {
+    if (isErrno(error, 'ELOOP'))
+      throw new LoamError('SOURCE_INVALID', `read ${absolute}: it leads through a symlink`, {
+        cause: error,
+        hint: `Symlinks below ${path} are not followed: images and containers choose where they lead.`,
+      })
+    throw error
+  } finally {
+    closeSync(folderFd)
+  }
 }
 
 /** The last step removes the right to do the others, or gives it back. */

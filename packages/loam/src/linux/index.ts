@@ -134,7 +134,7 @@ export {
 export { withUserNamespace } from './user-namespace.ts'
 export { canConnect, findListener } from './can-connect.ts'
 export { listenOnUnixSocket, sendDatagram } from './unix-socket.ts'
-export { asCaller, type FileRights, requireOwnRights, withFileRights } from './file-rights.ts'
+export { asCaller, type FileRights, type OwnFolder, requireOwnRights, withFileRights } from './file-rights.ts'
 export { peerGroups, peerUser } from './peer.ts'
 export {
   findProgram,

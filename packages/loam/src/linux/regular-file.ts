@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
 import { O_PATH } from './libc.ts'
-import { asCaller } from './file-rights.ts'
+import { asCaller, type OpenFile } from './file-rights.ts'
 import { reopenRegular } from './open-beneath.ts'
 
 /** Major 1, minor 3 (Linux's devices.txt). */
@@ -14,7 +14,11 @@ const CHUNK_BYTES = 64 << 10
  * file, and system errors
  */
 export function openRegular(path: string, code: ErrorCode = 'SOURCE_INVALID'): number {
-  const place = openSync(path, O_PATH)
+  return openWith((flags) => openSync(path, flags), path, code)
+}
+
+function openWith(open: OpenFile, path: string, code: ErrorCode): number {
+  const place = open(O_PATH)
   try {
     const file = reopenRegular(place, path)
     if (file === undefined) throw notRegular(path, fstatSync(place), code)
@@ -26,9 +30,13 @@ export function openRegular(path: string, code: ErrorCode = 'SOURCE_INVALID'): n
 
 /** Reads a file whole, as `openRegular`; /dev/null is an empty one. @throws also DOCUMENT_TOO_LARGE */
 export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'SOURCE_INVALID'): Buffer {
+  return readWith((flags) => openSync(path, flags), path, maxBytes, code)
+}
+
+function readWith(open: OpenFile, path: string, maxBytes: number, code: ErrorCode): Buffer {
   const { rdev } = statSync(path)
   if (rdev === NULL_DEVICE) return Buffer.alloc(0)
-  const fd = openRegular(path, code)
+  const fd = openWith(open, path, code)
   try {
     const chunks: Buffer[] = []
     for (let bytes = 0; ; ) {
@@ -47,12 +55,12 @@ export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'S
 
 /** Opens a file that a caller names, as `openRegular`, with the rights of that caller. */
 export function openInput(path: string): number {
-  return asCaller(path, () => openRegular(path))
+  return asCaller(path, (open) => openWith(open, path, 'SOURCE_INVALID'))
 }
 
 /** Reads a file that a caller names, as `readRegular`, with the rights of that caller. */
-export function readInput(path: string, maxBytes: number): Buffer {
-  return asCaller(path, () => readRegular(path, maxBytes))
+export function readInput(path: string, maxBytes: number, code: ErrorCode = 'SOURCE_INVALID'): Buffer {
+  return asCaller(path, (open) => readWith(open, path, maxBytes, code))
 }
 
 function notRegular(path: string, stats: Stats, code: ErrorCode): LoamError {

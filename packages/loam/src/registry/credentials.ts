@@ -7,6 +7,8 @@ import { type HelperEnvironment, helperEnvironment } from './credential-helper.t
 /** Far more than a configuration file has. */
 const MAX_FILE_BYTES = 4 << 20
 
+type ReadFile = typeof readRegular
+
 /** Options of a search for a credential. */
 export interface FindCredentialOptions {
   /** Repository in the registry. Undefined: the registry itself. */
@@ -44,20 +46,21 @@ export function credentialsFromConfig(
 
 /**
  * Reads credentials from files in Docker's or podman's format, one after the other. Each is read once, when it is needed; `env` as for
- * `credentialsFromConfig`.
+ * `credentialsFromConfig`. `read` is `readInput` for files that a caller names.
  */
 export function credentialsFromFiles(
   paths: readonly string[],
   env: HelperEnvironment = helperEnvironment(process.env),
+  read: ReadFile = readRegular,
 ): CredentialSource {
-  return firstCredentials([...new Set(paths)].map((path) => credentialsFromFile(path, env)))
+  return firstCredentials([...new Set(paths)].map((path) => credentialsFromFile(path, env, read)))
 }
 
-function credentialsFromFile(path: string, env: HelperEnvironment): CredentialSource {
+function credentialsFromFile(path: string, env: HelperEnvironment, read: ReadFile): CredentialSource {
   let file: AuthFile | undefined
   return {
     find: async (registry, { signal, repository } = {}) => {
-      file ??= readAuthFile(path)
+      file ??= readAuthFile(path, read)
       return findInAuthFile(file, { registry, repository }, { where: path, env, signal })
     },
   }
@@ -91,9 +94,9 @@ export function firstCredentials(sources: readonly CredentialSource[]): Credenti
   }
 }
 
-function readAuthFile(path: string): AuthFile {
+function readAuthFile(path: string, read: ReadFile): AuthFile {
   try {
-    return parseAuthFile(readRegular(path, MAX_FILE_BYTES, 'CREDENTIALS_INVALID'), path)
+    return parseAuthFile(read(path, MAX_FILE_BYTES, 'CREDENTIALS_INVALID'), path)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return {}
     throw toLoamError(error, `read ${path}`)

@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, readSync, type Stats, statSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrno, LoamError, throwIfAborted } from '../errors/index.ts'
@@ -148,7 +148,7 @@ async function* readDescriptor(
 
 /** Reads a named pipe, and waits for a writer first: a pipe without one reads as ended. */
 async function* readNamedPipe(path: string, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
-  const fd = asCaller(path, () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK))
+  const fd = asCaller(path, (open) => open(constants.O_RDONLY | constants.O_NONBLOCK))
   try {
     const chunk = Buffer.alloc(CHUNK_BYTES)
     let hasWriter = false

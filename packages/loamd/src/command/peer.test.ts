@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { findOtherRights } from './peer.ts'
+import { readConfiguration } from 'loamfs'
+import { findOtherRights, ownFolders } from './peer.ts'
 
 const ROOT = { userId: 0, groupIds: [0] }
 const MEMBER = { userId: 1000, groupIds: [1000, 999] }
@@ -14,4 +15,24 @@ test('a command that writes or removes files of a member of the group runs with 
 
 test('root in the group of the daemon is served by it', () => {
   assert.equal(findOtherRights(ROOT, ROOT, { args: ['save', 'debian:12'] }), undefined)
+})
+
+test('the daemon reads the directories of images that its configuration names with its own rights', () => {
+  const { values } = readConfiguration({
+    flags: {
+      root: '/store',
+      state: '/state',
+      docker_registry: '/srv/mirror/,https://registry.example',
+      docker_store_dir: '/agent/docker',
+      appc_simple_discovery_uri_prefix: 'file:///srv/aci,https://',
+    },
+    env: {},
+  })
+  assert.deepEqual(ownFolders(values), [
+    { path: '/store', followsLinks: false },
+    { path: '/state', followsLinks: false },
+    { path: '/agent/docker', followsLinks: false },
+    { path: '/srv/mirror', followsLinks: true },
+    { path: '/srv/aci', followsLinks: true },
+  ])
 })

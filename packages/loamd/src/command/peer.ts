@@ -1,6 +1,13 @@
 import type { Socket } from 'node:net'
-import type { Loam } from 'loamfs'
-import { type FileRights as Rights, peerGroups, peerUser, withFileRights } from 'loamfs/internal'
+import { isAbsolute, resolve } from 'node:path'
+import type { Configuration, Loam } from 'loamfs'
+import {
+  type FileRights as Rights,
+  type OwnFolder,
+  peerGroups,
+  peerUser,
+  withFileRights,
+} from 'loamfs/internal'
 import type { CommandRequest, SelfReason } from './messages.ts'
 
 /** Commands whose outcome belongs to the user who runs them: a process, and files that are written or removed. */
@@ -22,8 +29,20 @@ export async function withRightsOf<Result>(
   act: () => Promise<Result>,
 ): Promise<Result> {
   if (rights === undefined) return act()
-  const { root, state } = loam.store.configuration.values
-  return withFileRights(rights, [root, state], act)
+  return withFileRights(rights, ownFolders(loam.store.configuration.values), act)
+}
+
+/** Returns the directories that the daemon reads with its own rights: the store, and where the configuration says that images are. */
+export function ownFolders(values: Configuration['values']): OwnFolder[] {
+  const { root, state, docker_store_dir: docker, appc_store_dir: appc } = values
+  const strict = [root, state, docker, appc].filter((path) => path !== undefined)
+  const named = [...values.docker_registry, ...values.appc_simple_discovery_uri_prefix]
+    .map((address) => address.replace(/^file:\/\//, ''))
+    .filter((address) => isAbsolute(address))
+  return [
+    ...strict.map((path) => ({ path: resolve(path), followsLinks: false })),
+    ...named.map((path) => ({ path: resolve(path), followsLinks: true })),
+  ]
 }
 
 /** Returns the rights of this process. */
