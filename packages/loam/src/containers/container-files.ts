@@ -1,15 +1,16 @@
+import { closeSync } from 'node:fs'
 import { isAbsolute, resolve } from 'node:path'
 import type { Activity } from '../activity/index.ts'
 import type { Configuration } from '../config/index.ts'
 import type { IngestArea } from '../content/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { parseContainerId } from '../metadata/index.ts'
+import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import type { Provisioner } from '../provisioner/index.ts'
 import { type CopyContainer, copyFrom, copyTo, findCopyContainer } from './copy-files.ts'
 import type { RuntimePaths } from './oci-runtime.ts'
 import type { CopyOptions, PackFilesOptions, UnpackFilesOptions } from './requests.ts'
 import type { CopyReport } from './results.ts'
-import { packFrom, type StreamServices, unpackTo } from './stream-files.ts'
+import { openUnpackTarget, packFrom, receiveTar, type StreamServices, unpackTo } from './stream-files.ts'
 
 interface FileServices {
   readonly provisioner: Provisioner
@@ -76,7 +77,7 @@ export class ContainerFiles {
 
   /**
    * Unpacks a tar, compressed or not, into a directory of a container: a file, `-` for standard input, or a stream. Owners are those in the tar. Devices,
-   * pipes and sockets are left out. @throws CONTAINER_NOT_FOUND, PATH_NOT_FOUND, USAGE, TAR_INVALID, TAR_UNSAFE, COMPRESSION_INVALID, LAYER_LIMIT
+   * pipes, sockets and what goes into mounts of the container are left out. @throws CONTAINER_NOT_FOUND, PATH_NOT_FOUND, USAGE, TAR_INVALID, TAR_UNSAFE, COMPRESSION_INVALID, LAYER_LIMIT
    */
   async unpack(
     container: string,
@@ -84,9 +85,16 @@ export class ContainerFiles {
     path: string,
     options: UnpackFilesOptions = {},
   ): Promise<CopyReport> {
-    return this.#copy('containers.unpack', container, options, async (subject) =>
-      unpackTo(this.#streams, subject, [tar, path], options),
-    )
+    const { activity, provisioner } = this.#services
+    const id = parseContainerId(container)
+    return activity.observe('containers.unpack', { id }, async () => {
+      closeSync(openUnpackTarget(await findCopyContainer(provisioner, this.#paths, id), path))
+      // Before the container is leased: a slow sender keeps nobody from removing it.
+      await using received = await receiveTar(this.#streams, tar, options)
+      return await this.#withLease(id, options, async (subject) =>
+        unpackTo(this.#streams, subject, [received, path], options),
+      )
+    })
   }
 
   get #streams(): StreamServices {
@@ -97,15 +105,21 @@ export class ContainerFiles {
   async #copy(
     operation: string,
     container: string,
+    options: Pick<CopyOptions, 'signal'>,
+    act: (subject: CopyContainer) => Promise<CopyReport>,
+  ): Promise<CopyReport> {
+    const id = parseContainerId(container)
+    return this.#services.activity.observe(operation, { id }, async () => this.#withLease(id, options, act))
+  }
+
+  async #withLease(
+    id: ContainerId,
     { signal }: Pick<CopyOptions, 'signal'>,
     act: (subject: CopyContainer) => Promise<CopyReport>,
   ): Promise<CopyReport> {
-    const { activity, provisioner } = this.#services
-    const id = parseContainerId(container)
-    return activity.observe(operation, { id }, async () => {
-      using _lease = await provisioner.lease(id, signal)
-      return await act(await findCopyContainer(provisioner, this.#paths, id))
-    })
+    const { provisioner } = this.#services
+    using _lease = await provisioner.lease(id, signal)
+    return await act(await findCopyContainer(provisioner, this.#paths, id))
   }
 
   /** A slash or a dot at the end has a meaning, and stays. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempDisposableSync, symlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, mkdtempDisposableSync, openSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { findCovering, findMountPoints } from './copy-files.ts'
+import { findCovering, findMountPoints, mountsBelow } from './copy-files.ts'
 
 describe('findCovering', () => {
   test('finds the mount that a path leads into', () => {
@@ -28,6 +28,16 @@ describe('findCovering', () => {
     using root = new Root()
     assert.equal(root.find(['/run'], '/var/run', false), undefined)
     assert.equal(root.find(['/run'], '/var/run/x', false), '/run')
+  })
+})
+
+describe('mountsBelow', () => {
+  test('finds the mounts beneath a directory by their real paths from there on', () => {
+    using root = new Root()
+    assert.deepEqual(root.below(['/var/run/y', '/var', '/running'], '/run'), [
+      { parts: ['y'], mount: '/var/run/y' },
+    ])
+    assert.deepEqual(root.below(['/var/lib/a'], '/'), [{ parts: ['var', 'lib', 'a'], mount: '/var/lib/a' }])
   })
 })
 
@@ -60,6 +70,16 @@ class Root implements Disposable {
 
   find(mounts: readonly string[], path: string, isFollowed = true): string | undefined {
     return findCovering(this.#directory.path, mounts, { path, isFollowed })
+  }
+
+  below(mounts: readonly string[], path: string): ReturnType<typeof mountsBelow> {
+    const rootfsPath = this.#directory.path
+    const fd = openSync(join(rootfsPath, path), 'r')
+    try {
+      return mountsBelow({ id: 'a', rootfsPath, idMapping: undefined, runs: true, mounts }, fd)
+    } finally {
+      closeSync(fd)
+    }
   }
 
   [Symbol.dispose](): void {

@@ -10,7 +10,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, join, posix, resolve } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import type { LayerStore } from '../layers/index.ts'
+import type { LayerStore, MountBelow } from '../layers/index.ts'
 import {
   FileStat,
   hostRoot,
@@ -120,8 +120,11 @@ export async function copyTo(
   // In a user namespace the owners of this machine have no meaning.
   const keeps = keepsOwners && isRoot() && idMapping === undefined
   const owner = keeps || !isRoot() ? undefined : root
-  const copy = { source: source.fd, target: target.fd, name: target.name, owner, keepsOwners: keeps }
-  return await layers.trees.copyTree(copy, signal)
+  const mounts = mountsBelow(container, target.fd)
+  const named = mounts.find(({ parts }) => parts.length === 1 && parts[0] === target.name)
+  if (named !== undefined) throw isMount(container, path, named.mount)
+  const to = { target: target.fd, name: target.name, mounts }
+  return await layers.trees.copyTree({ source: source.fd, ...to, owner, keepsOwners: keeps }, signal)
 }
 
 /** A copy would find itself in the directory that it reads, and would not end. Also the store with its containers may be in it. @throws USAGE */
@@ -202,16 +205,21 @@ function isDirectoryPath(path: string): boolean {
 
 /** `isFollowed`: also a symlink at the end of the path. @throws USAGE for a path that leads into a mount of the runtime */
 function inContainer(
-  { id, rootfsPath, runs, mounts }: CopyContainer,
+  container: CopyContainer,
   path: string,
   isFollowed: boolean,
 ): { readonly root: string; readonly path: string } {
+  const { id, rootfsPath, mounts } = container
   if (path.includes('\0')) throw new LoamError('USAGE', `copy ${id}: a path has no NUL`)
   const absolute = posix.resolve('/', path)
   const covered = findCovering(rootfsPath, mounts, { path: absolute, isFollowed })
   if (covered === undefined) return { root: rootfsPath, path: absolute }
+  throw isMount(container, path, covered)
+}
+
+function isMount({ id, runs }: CopyContainer, path: string, mount: string): LoamError {
   const pipe = `use a pipe: loam exec ${id} cat FILE`
-  throw new LoamError('USAGE', `copy ${id}:${path}: ${covered} is a mount of the container`, {
+  return new LoamError('USAGE', `copy ${id}:${path}: ${mount} is a mount of the container`, {
     hint: `Copy to or from the source of the mount; or ${runs ? pipe : `start the container, and ${pipe}`}.`,
   })
 }
@@ -228,6 +236,17 @@ export function findCovering(
   if (written !== undefined || mounts.length === 0) return written
   const real = `${isFollowed ? resolveInRoot(root, path) : posix.join(resolveInRoot(root, posix.dirname(path)), posix.basename(path))}/`
   return mounts.find((mount) => real.startsWith(posix.join(resolveInRoot(root, mount), '/')))
+}
+
+/** Returns the mounts of a container beneath one of its directories, from there on. */
+export function mountsBelow({ rootfsPath, mounts }: CopyContainer, directory: number): MountBelow[] {
+  const above = posix.join(realPathOf(directory, rootfsPath), '/')
+  return mounts.flatMap((mount) => {
+    const real = resolveInRoot(rootfsPath, mount)
+    return real.startsWith(above) && real !== above
+      ? [{ parts: real.slice(above.length).split('/'), mount }]
+      : []
+  })
 }
 
 /** Resolves the symlinks of a path beneath a root, as far as its parts exist. */

@@ -7,7 +7,7 @@ import { writeOutput } from '../exports/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { FileStat, removeTree } from '../linux/index.ts'
 import { copyFromPipe, copyStream, type ImageAddress } from '../sources/index.ts'
-import { type CopyContainer, nameIn, openInContainer } from './copy-files.ts'
+import { type CopyContainer, mountsBelow, nameIn, openInContainer } from './copy-files.ts'
 import type { PackFilesOptions, UnpackFilesOptions } from './requests.ts'
 import type { CopyReport } from './results.ts'
 
@@ -41,35 +41,61 @@ export async function packFrom(
   }
 }
 
-/**
- * Unpacks a tar, compressed or not, into a directory of a container that is there. Nothing of a tar that cannot be read is unpacked. @throws
- * PATH_NOT_FOUND, USAGE, TAR_INVALID, TAR_UNSAFE, COMPRESSION_INVALID, LAYER_LIMIT, system errors
- */
-export async function unpackTo(
-  { layers, ingest, cwd, maxTarBytes }: StreamServices,
-  container: CopyContainer,
-  [tar, path]: readonly [tar: ImageAddress, path: string],
+/** A tar that has come, as a file that is removed at the end. */
+export interface ReceivedTar extends AsyncDisposable {
+  readonly packed: string
+}
+
+/** Receives a tar whole. @throws system errors, CANCELED */
+export async function receiveTar(
+  { ingest, cwd, maxTarBytes }: StreamServices,
+  tar: ImageAddress,
   { signal }: UnpackFilesOptions,
-): Promise<CopyReport> {
-  const { id, idMapping } = container
-  const target = openInContainer(container, path, true)
+): Promise<ReceivedTar> {
   const copy = ingest().newPath('files.tar')
-  const directory = ingest().newPath('files')
+  const remove = async () => removeTree(copy)
+  const options = { newPath: () => copy, limits: { tarBytes: maxTarBytes }, signal }
   try {
-    if (!FileStat.of(target).isDirectory) {
-      throw new LoamError('USAGE', `unpack into ${id}:${path}: it is not a directory`, {
-        hint: `Name the directory that the files come into: loam cp - ${id}:/tmp < files.tar`,
-      })
-    }
-    const options = { newPath: () => copy, limits: { tarBytes: maxTarBytes }, signal }
     const packed =
       typeof tar === 'string'
         ? await copyFromPipe(tar === '-' ? tar : resolve(cwd, tar), options)
         : await copyStream(tar, options)
-    return await layers.trees.unpackTar({ packed, directory, target, idMapping }, signal)
+    return { packed, [Symbol.asyncDispose]: remove }
+  } catch (error) {
+    await remove()
+    throw error
+  }
+}
+
+/** Opens a directory of a container that a tar is unpacked into. The caller closes it. @throws PATH_NOT_FOUND, USAGE */
+export function openUnpackTarget(container: CopyContainer, path: string): number {
+  const target = openInContainer(container, path, true)
+  if (FileStat.of(target).isDirectory) return target
+  closeSync(target)
+  const { id } = container
+  throw new LoamError('USAGE', `unpack into ${id}:${path}: it is not a directory`, {
+    hint: `Name the directory that the files come into: loam cp - ${id}:/tmp < files.tar`,
+  })
+}
+
+/**
+ * Unpacks a tar, compressed or not, into a directory of a container that is there. Nothing of a tar that cannot be read is unpacked. What would go into
+ * mounts of the container is left out. @throws PATH_NOT_FOUND, USAGE, TAR_INVALID, TAR_UNSAFE, COMPRESSION_INVALID, LAYER_LIMIT, system errors
+ */
+export async function unpackTo(
+  { layers, ingest }: Pick<StreamServices, 'layers' | 'ingest'>,
+  container: CopyContainer,
+  [{ packed }, path]: readonly [tar: ReceivedTar, path: string],
+  { signal }: UnpackFilesOptions,
+): Promise<CopyReport> {
+  const { idMapping } = container
+  const target = openUnpackTarget(container, path)
+  const directory = ingest().newPath('files')
+  try {
+    const mounts = mountsBelow(container, target)
+    return await layers.trees.unpackTar({ packed, directory, target, mounts, idMapping }, signal)
   } finally {
     closeSync(target)
-    await removeTree(copy)
     await removeTree(directory)
   }
 }

@@ -1,3 +1,4 @@
+export type { MountBelow } from '../transform/index.ts'
 export type { MergedImage } from './artifact-store.ts'
 export type { PrunedLayer } from './prune.ts'
 export type { LayerProgress, LeaseLayerOptions, LeaseLazilyOptions } from './layer-leases.ts'

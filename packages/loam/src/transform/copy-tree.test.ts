@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import {
   closeSync,
   constants,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempDisposableSync,
@@ -18,7 +19,7 @@ import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
 import { libc } from '../linux/index.ts'
 import type { PackReport } from './folder-reader.ts'
-import { copyTree } from './copy-tree.ts'
+import { copyTree, type MountBelow } from './copy-tree.ts'
 
 const BYTES = 3 << 20
 
@@ -79,6 +80,27 @@ describe('copyTree', () => {
     assert.equal(readFileSync(join(world.target, 'copy/sub/.wh.file'), 'utf8'), 'x')
     assert.deepEqual(leftOut, ['left out /sub/pipe: it is a device, a pipe or a socket'])
   })
+
+  test('leaves out what would be hidden by mounts of the target, and reports each mount once', () => {
+    using world = new World()
+    const source = world.makeDirectory('data/sub/deep')
+    for (const name of ['data/sub/a', 'data/sub/deep/b', 'data/kept', 'resolv'])
+      writeFileSync(join(source, name), 'x')
+    linkSync(join(source, 'data/sub/a'), join(source, 'zlink'))
+    const mounts = [
+      { parts: ['copy', 'data', 'sub'], mount: '/data/sub' },
+      { parts: ['copy', 'resolv'], mount: '/resolv' },
+      { parts: ['copy', 'other'], mount: '/other' },
+    ]
+    const { leftOut } = world.copyDirectory(source, mounts)
+    const made = readdirSync(world.target, { recursive: true }).toSorted()
+    assert.deepEqual(made, ['copy', 'copy/data', 'copy/data/kept', 'copy/data/sub'])
+    assert.deepEqual(leftOut, [
+      'left out what goes to /data/sub: it is a mount of the container',
+      'left out what goes to /resolv: it is a mount of the container',
+      'left out /zlink: its data were left out by another name',
+    ])
+  })
 })
 
 function setXattr(path: string, name: string): void {
@@ -116,15 +138,15 @@ class World implements Disposable {
     return this.#copy(this.#source, 'file', check)
   }
 
-  copyDirectory(path: string): PackReport {
-    return this.#copy(path, 'copy', () => undefined)
+  copyDirectory(path: string, mounts?: readonly MountBelow[]): PackReport {
+    return this.#copy(path, 'copy', () => undefined, mounts)
   }
 
-  #copy(path: string, name: string, check: () => void): PackReport {
+  #copy(path: string, name: string, check: () => void, mounts?: readonly MountBelow[]): PackReport {
     const source = openSync(path, constants.O_RDONLY)
     const target = openSync(this.target, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
-      return copyTree({ source, target, name, owner: undefined, keepsOwners: false, check })
+      return copyTree({ source, target, name, mounts, owner: undefined, keepsOwners: false, check })
     } finally {
       closeSync(source)
       closeSync(target)

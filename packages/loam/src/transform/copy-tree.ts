@@ -46,6 +46,14 @@ const S_IFLNK = 0o120000
 const MAX_TARGET_BYTES = 4096
 const MAX_NOTES = 100
 
+/** Where something else is mounted when the target is used: a file that is copied there would not be seen. */
+export interface MountBelow {
+  /** Parts of its path from a directory on; none for the directory itself. */
+  readonly parts: readonly string[]
+  /** Its path for a person. */
+  readonly mount: string
+}
+
 export interface CopyTreeOptions {
   /** Descriptor of the file or directory to copy, which may be a path only (`O_PATH`). */
   readonly source: number
@@ -53,6 +61,8 @@ export interface CopyTreeOptions {
   readonly target: number
   /** Name of the copy in that directory. Undefined: the content of a directory is copied into it. */
   readonly name: string | undefined
+  /** Mounts beneath the target: what goes into them is left out and reported. */
+  readonly mounts?: readonly MountBelow[] | undefined
   /** Owner of what is created. Undefined: that of the source, if `keepsOwners`, or this process's. */
   readonly owner: FileOwner | undefined
   /** The user namespace that owners of the source are in, which are kept. Undefined: that of this process. */
@@ -115,6 +125,9 @@ interface OpenDirectory {
   /** Undefined: it was there before, and keeps its attributes. */
   readonly made: FolderFile | undefined
   readonly path: readonly Buffer[]
+  readonly mounts: readonly MountBelow[]
+  /** The mount that it is in: nothing is created there. */
+  readonly covered: string | undefined
 }
 
 /** Creates what a reader finds. A place is the path of a file from the top directory of the copy. */
@@ -125,6 +138,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
   readonly #directories: OpenDirectory[] = []
   readonly #times = Buffer.alloc(32)
   readonly #window = Buffer.alloc(WINDOW_BYTES)
+  readonly #reported = new Set<string>()
   /** Name of the top directory, while it is not open. */
   #topName: Buffer | undefined
 
@@ -138,7 +152,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
 
   /** Puts files into a directory that is there. */
   openAt(fd: number): void {
-    this.#directories.push({ fd: openDirectoryAt(fd, '.'), made: undefined, path: [] })
+    this.#directories.push(this.#topAt(openDirectoryAt(fd, '.')))
   }
 
   /** Completes all directories. */
@@ -155,10 +169,19 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     }
     if (this.#directories.length > 0) this.#enterNew(this.#here, file, file.name)
     else if (this.#topName === undefined) this.openAt(this.#options.target)
-    else this.#enterNew({ fd: this.#options.target, made: undefined, path: [] }, file, this.#topName)
+    else this.#enterNew(this.#topAt(this.#options.target), file, this.#topName)
+  }
+
+  #topAt(fd: number): OpenDirectory {
+    return { fd, made: undefined, path: [], mounts: this.#options.mounts ?? [], covered: undefined }
   }
 
   #enterNew(above: OpenDirectory, file: FolderFile, name: Buffer): void {
+    if (above.covered !== undefined) {
+      this.#isLeftOut(name)
+      this.#directories.push({ ...above, fd: openDirectoryAt(above.fd, '.'), made: undefined })
+      return
+    }
     const terminated = terminate(name)
     let made: FolderFile | undefined = file
     try {
@@ -169,7 +192,8 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     }
     try {
       const path = this.#directories.length === 0 ? [] : [...above.path, name]
-      this.#directories.push({ fd: openDirectoryAt(above.fd, terminated), made, path })
+      const fd = openDirectoryAt(above.fd, terminated)
+      this.#directories.push({ fd, made, path, ...mountsIn(above, name) })
     } catch (error) {
       if (!isErrno(error, 'ENOTDIR', 'ELOOP')) throw error
       throw inTheWay(name, 'a file', 'a directory')
@@ -190,6 +214,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
 
   addFile(file: FolderFile, data: FolderData): readonly Buffer[] {
     const { fd: parent, path } = this.#here
+    if (this.#isLeftOut(file.name)) return []
     this.#make(file.name, (name) => {
       const fd = this.#calls.openat(parent, name, CREATE, 0o600)
       try {
@@ -225,6 +250,7 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
 
   addOther(file: FolderFile, target: Buffer): readonly Buffer[] {
     const { fd: parent, path } = this.#here
+    if (this.#isLeftOut(file.name)) return []
     if ((file.stat.mode & S_IFMT) !== S_IFLNK) {
       this.#note(`left out ${this.#pathOf(file.name)}: it is a device, a pipe or a socket`)
       return []
@@ -240,8 +266,11 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
   }
 
   addLink(file: FolderFile, place: readonly Buffer[]): void {
-    // Its first name was left out.
-    if (place.length === 0) return
+    if (this.#isLeftOut(file.name)) return
+    if (place.length === 0) {
+      this.#note(`left out ${this.#pathOf(file.name)}: its data were left out by another name`)
+      return
+    }
     const top = this.#directories[0]?.fd ?? -1
     const { fd: parent } = this.#here
     const from = openBeneath(top, Buffer.from(joinPath(place)), O_PATH)
@@ -259,6 +288,16 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
 
   [Symbol.dispose](): void {
     for (const { fd } of this.#directories.splice(0)) closeSync(fd)
+  }
+
+  /** Returns whether a name of the directory that is open is in a mount, or is one. Each mount is reported once. */
+  #isLeftOut(name: Buffer): boolean {
+    const { covered } = mountsIn(this.#here, name)
+    if (covered === undefined) return false
+    if (!this.#reported.has(covered))
+      this.#note(`left out what goes to ${covered}: it is a mount of the container`)
+    this.#reported.add(covered)
+    return true
   }
 
   get #here(): OpenDirectory {
@@ -343,6 +382,21 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
 
   #note(text: string): void {
     if (this.notes.length < MAX_NOTES) this.notes.push(text)
+  }
+}
+
+/** Returns the mounts from a name of a directory on. */
+function mountsIn(
+  { mounts, covered }: OpenDirectory,
+  name: Buffer,
+): Pick<OpenDirectory, 'mounts' | 'covered'> {
+  if (mounts.length === 0 || covered !== undefined) return { mounts, covered }
+  const first = name.toString()
+  const below = mounts.filter(({ parts }) => parts[0] === first)
+  const here = below.find(({ parts }) => parts.length === 1)
+  return {
+    mounts: below.map(({ parts, mount }) => ({ parts: parts.slice(1), mount })),
+    covered: here?.mount,
   }
 }
 

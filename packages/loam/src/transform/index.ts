@@ -10,6 +10,7 @@ export type { LargeFile, LayerReport, ReportRequest, TreeReport } from './layer-
 export type { LayerShare } from './contents-index.ts'
 export type { ContentsEntry, ContentsLevel } from './contents-level.ts'
 export type { FileType } from './entry-types.ts'
+export type { MountBelow } from './copy-tree.ts'
 export type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
 export type { LayerBlob } from './ingest.ts'
 export type { LayerFiles, LayerTar } from './layer-files.ts'

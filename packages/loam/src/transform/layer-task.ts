@@ -5,6 +5,7 @@ import type { BlobAccess, ChunkedLayer, IndexedBlob } from '../lazy-index/index.
 import type { FileOwner, IdMapping, OutputTarget } from '../linux/index.ts'
 import type { LayerLimits, LayerSummary } from '../tree/index.ts'
 import type { TreeContents } from './contents.ts'
+import type { MountBelow } from './copy-tree.ts'
 import type { CompareRequest, TreeComparison } from './compare-trees.ts'
 import type { ReportRequest, TreeReport } from './layer-report.ts'
 import type { GatheredAs, PackedAs, PackReport } from './folder-reader.ts'
@@ -183,6 +184,7 @@ export type LayerTask =
       readonly source: number
       readonly target: number
       readonly name: string | undefined
+      readonly mounts?: readonly MountBelow[] | undefined
       readonly owner: FileOwner | undefined
       readonly keepsOwners: boolean
     }
@@ -201,6 +203,7 @@ export type LayerTask =
       readonly packed: string
       readonly directory: string
       readonly target: number
+      readonly mounts: readonly MountBelow[]
       readonly idMapping: IdMapping | undefined
       readonly limits: LayerLimits
     }

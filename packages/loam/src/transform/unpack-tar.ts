@@ -5,7 +5,7 @@ import { decompress } from '../compression/index.ts'
 import { type DiffId, parseDiffId } from '../image/index.ts'
 import { type IdMapping, isRoot, openDirectory } from '../linux/index.ts'
 import { type LayerLimits, LayerTreeBuilder, overLimit } from '../tree/index.ts'
-import { copyTree } from './copy-tree.ts'
+import { copyTree, type MountBelow } from './copy-tree.ts'
 import type { PackReport } from './folder-reader.ts'
 import { scanTarFile } from './read-layer.ts'
 import { writeTree } from './write-tree.ts'
@@ -20,6 +20,8 @@ export interface UnpackOptions {
   readonly directory: string
   /** Descriptor of the directory to unpack into. */
   readonly target: number
+  /** Mounts beneath that directory, as for `copyTree`. */
+  readonly mounts: readonly MountBelow[]
   /** The user namespace of the container whose directory it is. Undefined: that of this process. */
   readonly idMapping: IdMapping | undefined
   readonly limits: LayerLimits
@@ -34,7 +36,7 @@ export interface UnpackOptions {
  * LAYER_LIMIT, COMPRESSION_INVALID, and as `copyTree`
  */
 export async function unpackTar(options: UnpackOptions): Promise<PackReport> {
-  const { directory, target, idMapping, limits, canceled, check } = options
+  const { directory, target, mounts, idMapping, limits, canceled, check } = options
   mkdirSync(directory, { mode: 0o700 })
   const tarPath = join(directory, 'tar')
   await unpackFile(tarPath, options)
@@ -48,7 +50,7 @@ export async function unpackTar(options: UnpackOptions): Promise<PackReport> {
   writeTree(builder.tree, { target: files, layers: [layer], whiteouts: 'none', canceled })
   const source = openDirectory(files)
   try {
-    const place = { source, target, name: undefined, owner: undefined, idMapping }
+    const place = { source, target, mounts, name: undefined, owner: undefined, idMapping }
     return copyTree({ ...place, keepsOwners: isRoot(), check })
   } finally {
     closeSync(source)

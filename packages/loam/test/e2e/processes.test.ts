@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
+import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
 import { busyboxEntries, must, World } from '../support/world.ts'
 
@@ -147,7 +148,9 @@ describe('a process of loam run', () => {
       const out = world.args('--quiet', 'cp', 'tar:/tmp/srv', '-').map((word) => `'${word}'`)
       const listed = must('sh', '-c', `'${process.execPath}' ${out.join(' ')} | tar -tv --numeric-owner`)
       assert.match(listed, /^drwxr-xr-x 0\/0 .* srv\/\n-rwsr-xr-x 7\/8 .* srv\/.wh.file\nl.* srv\/link -> /)
-      writeFileSync(tar, 'no tar')
+      writeFileSync(tar, buildTar([{ name: 'dev/' }, { name: 'dev/shm/' }, { name: 'dev/shm/x', data: 'x' }]))
+      const hidden = world.loamProcess({ input: readFileSync(tar, 'utf8') }, 'cp', '-', 'tar:/')
+      assert.match(hidden.stderr, /left out what goes to \/dev: it is a mount of the container/)
       const bad = world.loamProcess({ input: 'x'.repeat(2000) }, 'cp', '-', 'tar:/tmp')
       assert.deepEqual([bad.status, /hint|not a tar|checksum/.test(bad.stderr)], [1, true], bad.stderr)
       const file = world.loamProcess({ input: 'x' }, 'cp', '-', 'tar:/etc/passwd')
@@ -157,16 +160,38 @@ describe('a process of loam run', () => {
     }
   })
 
+  test('a container is removed while a tar that goes into it is still coming', async () => {
+    const { root, state } = world
+    await using library = await openLoam({ flags: { root, state }, file: null, env: {} })
+    const { containers } = library
+    await containers.provision(image, { id: 'slow' })
+    const began = Promise.withResolvers<undefined>()
+    const ends = Promise.withResolvers<undefined>()
+    const comingTar = async function* () {
+      began.resolve(undefined)
+      await ends.promise
+      yield buildTar([{ name: 'file' }])
+    }
+    const unpacked = containers.files.unpack('slow', comingTar(), '/tmp')
+    await Promise.race([began.promise, unpacked])
+    await containers.destroy('slow')
+    ends.resolve(undefined)
+    await assert.rejects(unpacked, { code: 'CONTAINER_NOT_FOUND' })
+  })
+
   test('files are copied into and out of a container that redirects its paths to this machine', () => {
     const source = join(world.folder, 'source')
     mkdirSync(join(source, 'sub'), { recursive: true })
     writeFileSync(join(source, 'sub/program'), 'x', { mode: 0o755 })
     chmodSync(join(source, 'sub/program'), 0o4755)
     symlinkSync('/etc/passwd', join(source, 'link'))
+    mkdirSync(join(world.folder, 'mounted'))
     said('run', '-d', '--name', 'files', '-v', `${source}:/mounted`, image, 'sleep', '1000')
     try {
       said('cp', `${source}/.`, 'files:/tmp')
       said('cp', source, 'files:/new')
+      const onMount = loam('cp', join(world.folder, 'mounted'), 'files:/')
+      assert.match(onMount.stderr, /files:\/: \/mounted is a mount of the container/)
       assert.equal(
         said('exec', 'files', 'ls', '-lnA', '/tmp/sub').includes('-rwxr-xr-x    1 0        0'),
         true,
