@@ -18,21 +18,34 @@ systemd-run --scope --collect --quiet --no-ask-password sh -c "$@" || [ -e "$beg
 /**
  * The monitor: it writes the status to another name first, so that the file is whole when it exists. Descriptor 3 keeps the pipe open, from which the
  * process reads. `keep` writes the output to the log, and begins a new one when it is full (output-log.ts); `head` without a buffer, so that `logs` sees
- * each line at once. While the disk is full, the process waits. Without `stdbuf` the log has no limit.
+ * each line at once. When the disk is full, what `head` has read is lost, at most 8 KiB, and the log says so; the process waits until there is room again,
+ * but its end is known a minute later at most. Without `stdbuf` the log has no limit.
  */
-const MONITOR = `
+export const MONITOR = `
 cd "$1" || exit 0
 echo $$ >${MONITOR_FILES.began}
 log=$2 max=$3 remove=$4 keepsInput=$5
 shift 5
+rm -f exit.new
+tries=0
 if [ -n "$keepsInput" ]; then mkfifo -m 600 ${MONITOR_FILES.stdin}; exec 3<>${MONITOR_FILES.stdin} <&3; fi
 run() { "$@" 3>&-; echo $? >exit.new; }
+waitForRoom() {
+  sleep 1
+  until [ ! -e "$log" ] || head -c 65536 /dev/zero >"$log.probe"; do
+    rm -f "$log.probe"
+    if [ -e exit.new ] && [ $((tries += 1)) -gt 60 ]; then break; fi
+    sleep 1
+  done
+  rm -f "$log.probe"
+  [ ! -e "$log" ] || printf '\\nloam: output was lost here: the log could not be written, for example because the disk was full\\n' >>"$log"
+}
 keep() {
   umask 077
   while :; do
     left=$((max - $(wc -c <"$log")))
     if [ "$left" -gt 0 ]; then
-      stdbuf -o0 head -c "$left" >>"$log" || { sleep 1; continue; }
+      stdbuf -o0 head -c "$left" >>"$log" || { waitForRoom; continue; }
       [ "$(wc -c <"$log")" -ge "$max" ] || return
     fi
     ln -f "$log" "$log.1" && : >"$log.new" && mv -f "$log.new" "$log" || sleep 1
