@@ -8,8 +8,6 @@ import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   FileStat,
   type IdMapping,
-  isMachineRoot,
-  isRoot,
   libc,
   O_CLOEXEC,
   O_PATH,
@@ -19,9 +17,8 @@ import {
   TreeWalk,
 } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
-import { checkXattrs, isOwnerRecord, type Owner, recordedOwner } from '../tree/index.ts'
-import { ContainerIds } from './container-ids.ts'
-import { findMovedMark, isUpperOpaque, isUpperWhiteout, shownXattrs } from './upper-marks.ts'
+import { FileDescriber } from './describe-file.ts'
+import { isUpperOpaque, isUpperWhiteout } from './upper-marks.ts'
 
 const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
@@ -41,7 +38,7 @@ const LEASE_WAIT_MS = 20
  *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
  *   overlay  as an upper folder of overlayfs, whose marks become whiteouts
  */
-type FolderMeaning = PackedAs | 'plain'
+export type FolderMeaning = PackedAs | 'plain'
 
 /** How a folder is packed. */
 export type PackedAs = 'rootfs' | 'files' | 'layer' | 'overlay'
@@ -112,7 +109,7 @@ class FolderReader<Place> {
   readonly #as: FolderMeaning
   readonly #sink: FolderSink<Place>
   readonly #check: () => void
-  readonly #ids: ContainerIds | undefined
+  readonly #describer: FileDescriber
   /** Files that have more names than were met, by their identity. */
   readonly #linked = new Map<string, { readonly place: Place; missing: number }>()
   readonly #leftOut: string[] = []
@@ -128,12 +125,20 @@ class FolderReader<Place> {
     this.#as = as
     this.#sink = sink
     this.#check = check
-    this.#ids = idMapping === undefined ? undefined : new ContainerIds(idMapping)
+    this.#describer = new FileDescriber(as, idMapping, {
+      leaveOut: (why) => {
+        this.#leaveOut(why)
+      },
+      report: (what) => {
+        this.#add(`/${this.#path()} ${what}`)
+      },
+      refuse: (why, hint) => this.#refuse(why, hint),
+    })
   }
 
   run(): PackReport {
     this.#attempt(() => {
-      this.#sink.enter(this.#describe(Buffer.alloc(0), this.#walk.top, this.#walk.fd).file)
+      this.#sink.enter(this.#describer.describe(Buffer.alloc(0), this.#walk.top, this.#walk.fd).file)
     })
     for (;;) {
       const listed = this.#attempt(() => this.#walk.next())
@@ -204,7 +209,7 @@ class FolderReader<Place> {
   }
 
   #addDirectory(terminated: Buffer, stat: FileStat, pathFd: number): void {
-    const { file, found } = this.#describe(terminated.subarray(0, -1), stat, pathFd)
+    const { file, found } = this.#describer.describe(terminated.subarray(0, -1), stat, pathFd)
     this.#sink.enter(file)
     if (this.#as === 'overlay' && isUpperOpaque(found)) this.#sink.addWhiteout(undefined)
     // It is gone: then nothing is in it.
@@ -215,7 +220,7 @@ class FolderReader<Place> {
     const known = stat.links > 1 ? this.#linked.get(stat.identity) : undefined
     if (known !== undefined) {
       const owner = { uid: stat.uid, gid: stat.gid }
-      this.#sink.addLink({ name, stat, ...(this.#ids?.owner(owner) ?? owner), xattrs: [] }, known.place)
+      this.#sink.addLink({ name, stat, ...this.#describer.toContainer(owner), xattrs: [] }, known.place)
       known.missing -= 1
       if (known.missing === 0) this.#linked.delete(stat.identity)
       return
@@ -228,7 +233,10 @@ class FolderReader<Place> {
     const fd = this.#open(pathFd)
     try {
       const stat = FileStat.of(fd)
-      return this.#sink.addFile(this.#describe(name, stat, fd).file, { fd, sizeBytes: stat.sizeBytes })
+      return this.#sink.addFile(this.#describer.describe(name, stat, fd).file, {
+        fd,
+        sizeBytes: stat.sizeBytes,
+      })
     } finally {
       closeSync(fd)
     }
@@ -262,67 +270,12 @@ class FolderReader<Place> {
 
   #addOther(name: Buffer, stat: FileStat, pathFd: number): Place {
     return this.#sink.addOther(
-      this.#describe(name, stat, pathFd).file,
+      this.#describer.describe(name, stat, pathFd).file,
       stat.isSymlink ? readTarget(pathFd) : Buffer.alloc(0),
     )
   }
-
-  #describe(
-    name: Buffer,
-    stat: FileStat,
-    fd: number,
-  ): { readonly file: FolderFile; readonly found: TarXattr[] } {
-    const found = readXattrsOf(fd)
-    const isRecorded = this.#as !== 'layer' && this.#as !== 'plain' && !isMachineRoot()
-    const { uid, gid } = isRecorded ? ownerOf(found, stat) : stat
-    const owner = { uid, gid }
-    const own = isRecorded ? found.filter((xattr) => !isOwnerRecord(xattr)) : found
-    const ids = this.#ids
-    if (ids === undefined)
-      return { file: { name, stat, ...owner, xattrs: this.#keptXattrs(stat.mode, own) }, found }
-    if (!ids.has(owner)) this.#report('has an owner without an ID in the user namespace: it becomes nobody')
-    const xattrs = this.#keptXattrs(
-      stat.mode,
-      own.flatMap((xattr) => {
-        const translated = ids.xattr(xattr)
-        if (translated === undefined)
-          this.#leaveOut('capabilities of a user without an ID in the user namespace')
-        return translated ?? []
-      }),
-    )
-    return { file: { name, stat, ...ids.owner(owner), xattrs }, found }
-  }
-
-  #keptXattrs(mode: number, found: readonly TarXattr[]): TarXattr[] {
-    if (this.#as === 'plain') return [...found]
-    let xattrs = found
-    if (this.#as === 'overlay') {
-      const moved = findMovedMark(found)
-      if (moved !== undefined) {
-        throw this.#refuse(`${moved} says that its data is elsewhere`, {
-          hint: 'The overlay was mounted with redirect_dir or metacopy, which layers cannot represent.',
-        })
-      }
-      xattrs = shownXattrs(found)
-    }
-    const { leftOut } = checkXattrs(xattrs, mode)
-    for (const name of leftOut) this.#leaveOut(`layers cannot represent its xattr ${name}`)
-    const kept = xattrs.filter(({ name }) => !leftOut.includes(name.toString('latin1')))
-    // GNU tar and libarchive write %3D, which containerd, Docker, podman and umoci take for a part of the name.
-    const unsaid = kept.find(({ name }) => name.includes('='))
-    if (unsaid === undefined) return kept
-    const name = unsaid.name.toString('utf8')
-    throw this.#refuse(`the name of its xattr ${name} contains =, which ends a name in a tar`, {
-      hint: 'Remove it: `setfattr -x NAME FILE`.',
-    })
-  }
-
   #leaveOut(why: string): void {
     this.#add(`left out /${this.#path()}: ${why}`)
-  }
-
-  #report(what: string): void {
-    this.#add(`/${this.#path()} ${what}`)
   }
 
   #add(line: string): void {
@@ -415,10 +368,4 @@ export function readPieces(
 function shorten(line: string): string {
   const half = MAX_LINE / 2
   return line.length > MAX_LINE ? `${line.slice(0, half)}…${line.slice(-half)}` : line
-}
-
-/** Without root all files are the caller's; in a user namespace, those whose owner has no ID in it. Others were given to their owners. */
-function ownerOf(xattrs: readonly TarXattr[], stat: FileStat): Owner {
-  if (!isRoot() || xattrs.some(isOwnerRecord)) return recordedOwner(xattrs)
-  return stat
 }

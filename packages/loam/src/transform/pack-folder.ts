@@ -1,9 +1,9 @@
 // Packs a folder as a tar.
 import { closeSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
-import { FileStat, type IdMapping, readXattrsOf, reopenRegular, toContainerOwner } from '../linux/index.ts'
+import { FileStat, type IdMapping, reopenRegular } from '../linux/index.ts'
 import { formatTarHeader, type TarEntryInput, tarEnd, tarPadding } from '../tar/index.ts'
-import { checkXattrs } from '../tree/index.ts'
+import { FileDescriber } from './describe-file.ts'
 import { entryTypeOf } from './entry-types.ts'
 import {
   type FolderData,
@@ -67,14 +67,18 @@ export function packFiles(
 }
 
 function packOne(source: number, stat: FileStat, { name = '', idMapping, write }: PackOptions): PackReport {
-  const sink = new TarSink({ as: 'files', write, latestSeconds: Infinity, topName: '' })
-  const owner = { uid: stat.uid, gid: stat.gid }
-  const ids = idMapping === undefined ? owner : toContainerOwner(idMapping, owner)
-  const file = { name: Buffer.from(name), stat, ...ids, xattrs: [] }
   if (stat.isSocket) return { leftOut: [`left out ${name}: a tar cannot hold a socket`] }
+  const sink = new TarSink({ as: 'files', write, latestSeconds: Infinity, topName: '' })
+  const leftOut: string[] = []
+  const describer = new FileDescriber('files', idMapping, {
+    leaveOut: (why) => leftOut.push(`left out ${name}: ${why}`),
+    report: (what) => leftOut.push(`${name} ${what}`),
+    refuse: (why, { hint }) => refuse(Buffer.from(name), why, hint),
+  })
+  const describe = (fd: number) => describer.describe(Buffer.from(name), stat, fd).file
   if (!stat.isFile) {
-    sink.addOther(file, stat.isSymlink ? readTarget(source) : Buffer.alloc(0))
-    return { leftOut: [] }
+    sink.addOther(describe(source), stat.isSymlink ? readTarget(source) : Buffer.alloc(0))
+    return { leftOut }
   }
   const opened = reopenRegular(source, name)
   if (opened === undefined)
@@ -82,11 +86,8 @@ function packOne(source: number, stat: FileStat, { name = '', idMapping, write }
       details: { errno: 'ESTALE' },
     })
   try {
-    const xattrs = readXattrsOf(opened.fd)
-    const { leftOut } = checkXattrs(xattrs, stat.mode)
-    const kept = xattrs.filter((xattr) => !leftOut.includes(xattr.name.toString('latin1')))
-    sink.addFile({ ...file, xattrs: kept }, { fd: opened.fd, sizeBytes: opened.stats.size })
-    return { leftOut: leftOut.map((xattr) => `left out the xattr ${xattr} of ${name}`) }
+    sink.addFile(describe(opened.fd), { fd: opened.fd, sizeBytes: opened.stats.size })
+    return { leftOut }
   } finally {
     closeSync(opened.fd)
   }
