@@ -80,7 +80,8 @@ class MonitorWorld implements Disposable {
 
   run(line: string): void {
     const words = [this.#bundle, join(this.logs, 'output.log'), '65536', '', '', 'sh', '-c', line]
-    const env = { PATH: `${this.#programs}:${process.env.PATH}` }
+    const { PATH = '' } = process.env
+    const env = { PATH: `${this.#programs}:${PATH}` }
     this.#monitor = spawn('/bin/sh', ['-c', MONITOR, 'loam-monitor', ...words], { env, stdio: 'ignore' })
   }
 
