@@ -93,8 +93,8 @@ describe('copyTree', () => {
       { parts: ['copy', 'other'], mount: '/other' },
     ]
     const { leftOut } = world.copyDirectory(source, mounts)
-    const made = readdirSync(world.target, { recursive: true }).toSorted()
-    assert.deepEqual(made, ['copy', 'copy/data', 'copy/data/kept', 'copy/data/sub'])
+    const made = new Set(readdirSync(world.target, { recursive: true }))
+    assert.deepEqual(made, new Set(['copy', 'copy/data', 'copy/data/kept', 'copy/data/sub']))
     assert.deepEqual(leftOut, [
       'left out what goes to /data/sub: it is a mount of the container',
       'left out what goes to /resolv: it is a mount of the container',

@@ -4,8 +4,30 @@ import { type FileStat, type IdMapping, isMachineRoot, isRoot, readXattrsOf } fr
 import type { TarXattr } from '../tar/index.ts'
 import { checkXattrs, isOwnerRecord, type Owner, recordedOwner } from '../tree/index.ts'
 import { ContainerIds } from './container-ids.ts'
-import type { FolderFile, FolderMeaning } from './folder-reader.ts'
 import { findMovedMark, shownXattrs } from './upper-marks.ts'
+
+/**
+ * The meaning of a folder's files:
+ *   rootfs   as they are
+ *   files    as they are, also names that begin with `.wh.`
+ *   plain    for a copy, not for a layer: as they are, also names that begin with `.wh.`, with any xattrs, and sockets
+ *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
+ *   overlay  as an upper folder of overlayfs, whose marks become whiteouts
+ */
+export type FolderMeaning = PackedAs | 'plain'
+
+/** How a folder is packed. */
+export type PackedAs = 'rootfs' | 'files' | 'layer' | 'overlay'
+
+/** A file of the folder. Times as in a tar. */
+export interface FolderFile {
+  /** Its own name; empty for the folder itself. */
+  readonly name: Buffer
+  readonly stat: FileStat
+  readonly uid: number
+  readonly gid: number
+  readonly xattrs: readonly TarXattr[]
+}
 
 /** Takes what there is to say about the file that is described. */
 export interface FileNotes {

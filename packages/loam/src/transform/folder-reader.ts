@@ -16,9 +16,10 @@ import {
   reopenRegular,
   TreeWalk,
 } from '../linux/index.ts'
-import type { TarXattr } from '../tar/index.ts'
-import { FileDescriber } from './describe-file.ts'
+import { FileDescriber, type FolderFile, type FolderMeaning, type PackedAs } from './describe-file.ts'
 import { isUpperOpaque, isUpperWhiteout } from './upper-marks.ts'
+
+export type { FolderFile, PackedAs } from './describe-file.ts'
 
 const OPEN_PATH = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
 const WHITEOUT_PREFIX = Buffer.from('.wh.')
@@ -30,19 +31,6 @@ const MAX_TARGET_BYTES = 4096
 const MAX_LEASE_WAIT_MS = 60_000
 const LEASE_WAIT_MS = 20
 
-/**
- * The meaning of a folder's files:
- *   rootfs   as they are
- *   files    as they are, also names that begin with `.wh.`
- *   plain    for a copy, not for a layer: as they are, also names that begin with `.wh.`, with any xattrs, and sockets
- *   layer    as an unpacked layer: names that begin with `.wh.` are its marks
- *   overlay  as an upper folder of overlayfs, whose marks become whiteouts
- */
-export type FolderMeaning = PackedAs | 'plain'
-
-/** How a folder is packed. */
-export type PackedAs = 'rootfs' | 'files' | 'layer' | 'overlay'
-
 /** How a folder is gathered: an upper folder becomes the tree of a layer. */
 export type GatheredAs = Exclude<PackedAs, 'layer' | 'files'>
 
@@ -50,16 +38,6 @@ export type GatheredAs = Exclude<PackedAs, 'layer' | 'files'>
 export interface PackReport {
   /** One line each, for a person; at most 100 and one that counts the others. */
   readonly leftOut: readonly string[]
-}
-
-/** A file of the folder. Times as in a tar. */
-export interface FolderFile {
-  /** Its own name; empty for the folder itself. */
-  readonly name: Buffer
-  readonly stat: FileStat
-  readonly uid: number
-  readonly gid: number
-  readonly xattrs: readonly TarXattr[]
 }
 
 /** The data of a file, as it is opened now; the bytes that are missing at the end are zeros. */
