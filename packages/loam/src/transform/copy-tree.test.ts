@@ -93,7 +93,7 @@ describe('copyTree', () => {
       { parts: ['copy', 'other'], mount: '/other' },
     ]
     const { leftOut } = world.copyDirectory(source, mounts)
-    const made = new Set(readdirSync(world.target, { recursive: true }))
+    const made = new Set(readdirSync(world.target, { recursive: true, encoding: 'utf8' }))
     assert.deepEqual(made, new Set(['copy', 'copy/data', 'copy/data/kept', 'copy/data/sub']))
     assert.deepEqual(leftOut, [
       'left out what goes to /data/sub: it is a mount of the container',
