@@ -16,8 +16,8 @@ import { LOAMD, DaemonWorld } from '../support/world.ts'
 import { toStatus } from '../../src/service.ts'
 
 const SUITE_FOLDER = fileURLToPath(new URL('../suite/', import.meta.url))
-const KILLS = rounds(8, 2, 'LOAM_SNAPSHOT_KILLS')
-const SNAPSHOTS = rounds(1000, 160, 'LOAM_SNAPSHOTS')
+const KILLS = rounds(5, 2, 'LOAM_SNAPSHOT_KILLS')
+const SNAPSHOTS = rounds(480, 160, 'LOAM_SNAPSHOTS')
 const CLIENTS = rounds(32, 8)
 /** Through containerd the same suite runs with containerd in between, which keeps some calls from the socket. */
 const THROUGH = process.env['LOAM_SUITE_THROUGH']?.split(',') ?? ['socket']
