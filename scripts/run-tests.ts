@@ -1,5 +1,5 @@
-// node scripts/run-tests.ts [--few] TIER…: runs tiers of tests, with few rounds of what is repeated at random: unit (no root, no network), root (mounts, in a mount namespace of its own), e2e (the command with
-// real registries, runc, umoci). A tier that ought to run and skipped everything is a failure.
+// node scripts/run-tests.ts [--few | --short] TIER…: runs tiers of tests: unit (no root, no network), root (mounts, in a mount namespace of its own),
+// e2e (the command with real registries, runc, umoci). A tier that ought to run and skipped everything is a failure.
 import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -27,8 +27,8 @@ const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readon
   daemon: { files: THROUGH_DAEMON, needsRoot: true },
 }
 
-/** A file of tests uses half a core: the rest of its time it waits for disks and for other processes. So there are twice as many files as cores. */
-const CONCURRENCY = 4
+/** A file of tests uses a third of a core: the rest of its time it waits for disks and for other processes. So there are three times as many files as cores. */
+const CONCURRENCY = 6
 const KEPT_THREADS = new URL('../packages/loam/test/support/kept-threads.ts', import.meta.url).href
 /** Time limit of a test, and of a file of tests: many times the usual time, for busy machines. */
 const TEST_LIMIT_MS = 1_500_000
@@ -39,7 +39,12 @@ const SILENCE_LIMIT_MS = TEST_LIMIT_MS + 60_000
 const THEN_MOUNTS = '"$@"; status=$?; cat /proc/self/mountinfo >"$0"; exit $status'
 
 const { values, positionals } = parseArgs({
-  options: { few: { type: 'boolean', default: false } },
+  options: {
+    /** Few rounds of what is repeated at random. */
+    few: { type: 'boolean', default: false },
+    /** The same, without whole suites and systems of others. */
+    short: { type: 'boolean', default: false },
+  },
   allowPositionals: true,
 })
 
@@ -86,7 +91,8 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     ...times.env,
     // Without it each thread that runs the sources takes half a second of a core to start.
     NODE_COMPILE_CACHE: fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url)),
-    ...(values.few ? { FEW_ROUNDS: '1' } : {}),
+    ...(values.few || values.short ? { FEW_ROUNDS: '1' } : {}),
+    ...(values.short ? { WITHOUT_SUITES: '1' } : {}),
     ...(name === 'daemon' ? { THROUGH_DAEMON: '1' } : {}),
   })
   const left = await tier.find()

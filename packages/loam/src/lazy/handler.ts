@@ -18,6 +18,7 @@ import { unmountAndReport } from './poisoned-mounts.ts'
 import { cannotWait, openGroup } from './read-group.ts'
 import { denyIndex, wrongIndex } from './wrong-index.ts'
 import type { WaitingRead } from './waiting-reads.ts'
+import { runPeriodically } from './periodic.ts'
 import { report } from './report.ts'
 
 /** Between tries of what has failed, and looks at what has changed. */
@@ -79,7 +80,7 @@ export class LazyHandler {
     handler.#answers.takeOver(kept !== undefined)
     handler.#answers.start()
     await handler.#keep()
-    setInterval(() => handler.#lookAgain(), AGAIN_MS).unref()
+    runPeriodically('look at what is served', AGAIN_MS, () => handler.#lookAgain())
     return handler
   }
 
@@ -162,8 +163,7 @@ export class LazyHandler {
   }
 
   #fill(layer: ServedLayer): void {
-    this.#filler.add(layer, this.#profiles.expected(layer))
-    this.#profiles.arm(layer)
+    this.#filler.add(layer, this.#profiles.begin(layer))
   }
 
   /** Serves partial layers; returns when their reads wait. Layers that are complete need nothing. @throws LAYER_NOT_FOUND, LAZY_*, system errors */
@@ -218,8 +218,7 @@ export class LazyHandler {
   #beginAgain(entry: ServedEntry): void {
     this.#readmit(entry)
     const { layer } = entry
-    this.#filler.expect(layer, this.#profiles.expected(layer))
-    this.#profiles.arm(layer)
+    this.#filler.expect(layer, this.#profiles.begin(layer))
   }
 
   /** The denial of its index was lifted: what is here is verified once more, and its reads wait again. */

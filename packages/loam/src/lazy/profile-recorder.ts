@@ -25,15 +25,11 @@ export class ProfileRecorder {
     this.#windowMs = windowMs
   }
 
-  /** Returns the spans that were read before in the first seconds, by the numbers of the layer's index. */
-  expected({ diffId, source }: ServedLayer): readonly number[] {
+  /** A container starts: the next read begins a recording. Returns the spans that were read at earlier starts, by the numbers of the layer's index. */
+  begin({ diffId, source }: ServedLayer): readonly number[] {
+    if (!this.#recordings.has(diffId)) this.#armed.add(diffId)
     const profile = this.#metadata.lazy.profileOf(diffId)
     return profile?.indexDigest === source.indexDigest ? profile.spans : []
-  }
-
-  /** The next read begins a recording. */
-  arm({ diffId }: ServedLayer): void {
-    if (!this.#recordings.has(diffId)) this.#armed.add(diffId)
   }
 
   /** Spans were read: the first, and the one after the last. */

@@ -14,6 +14,7 @@ import {
 } from './shared-reads.ts'
 import { type NeededSpans, type WaitingRead, WaitingReads } from './waiting-reads.ts'
 import { WaitTimes } from './wait-times.ts'
+import { runPeriodically } from './periodic.ts'
 import { report } from './report.ts'
 
 /** The same in a checkout, where each module is a file, and in the package, where the thread is beside the bundle. */
@@ -57,7 +58,7 @@ export class ReadAnswers {
       this.#give(read, answer)
     })
     this.#layers.port1.unref()
-    setInterval(() => this.#releaseDead(), LOOK_FOR_DEAD_MS).unref()
+    runPeriodically('find dead readers', LOOK_FOR_DEAD_MS, () => this.#releaseDead())
   }
 
   /** Number of events so far, of those that had to wait, and of those that the kernel has refused for want of a descriptor. */

@@ -10,6 +10,7 @@ import { SharedMemory } from './shared-memory.ts'
 import { lengthOf, type ServedLayer } from './served-layer.ts'
 import type { SpanJob, SpanOutcome } from './span-jobs.ts'
 import type { WaitingRead, WaitingReads } from './waiting-reads.ts'
+import { runPeriodically } from './periodic.ts'
 import { report } from './report.ts'
 
 /** Requests at once to one host. */
@@ -84,7 +85,8 @@ export class SpanFiller {
 
   constructor(options: SpanFillerOptions) {
     this.#options = options
-    if (options.stallTimeoutMs > 0) setInterval(() => this.#refuseStalled(), LOOK_FOR_STALLS_MS).unref()
+    if (options.stallTimeoutMs > 0)
+      runPeriodically('refuse stalled reads', LOOK_FOR_STALLS_MS, () => this.#refuseStalled())
   }
 
   /** Begins to fill a layer, with the spans that are likely to be read. */
