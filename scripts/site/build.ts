@@ -1,8 +1,8 @@
-// npm run site [-- --serve [PORT]] [-- --pages]: builds the documents as a site in dist/site, without the network; --pages only writes
-// the Markdown pages into tools/site/pages. SITE_BASE is the path of the site on its host.
+// npm run site [-- --serve [PORT]] [-- --pages] [-- --output DIRECTORY]: builds the documents as a site in dist/site or another directory, which is
+// replaced, without the network; --pages only writes the Markdown pages into tools/site/pages. SITE_BASE is the path of the site on its host.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { packageEdition } from '../man-pages.ts'
 import { deadLinks } from './check-links.ts'
@@ -10,7 +10,6 @@ import { createSite, REPOSITORY, type Site } from './pages.ts'
 
 const TOOLS = join(REPOSITORY, 'tools/site')
 const PAGES = join(TOOLS, 'pages')
-const OUTPUT = join(REPOSITORY, 'dist/site')
 
 /** Writes the pages, the sidebar and the files that pages show. */
 function writePages({ pages, sidebar, files }: Site): void {
@@ -31,21 +30,30 @@ function writePages({ pages, sidebar, files }: Site): void {
 }
 
 function run(program: string, ...args: readonly string[]): void {
-  const { status, error } = spawnSync(program, args, { cwd: TOOLS, stdio: 'inherit' })
+  const { status, error } = spawnSync(program, args, {
+    cwd: TOOLS,
+    stdio: 'inherit',
+    env: { ...process.env, SITE_OUTPUT: output },
+  })
   if (error !== undefined) throw error
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} has failed`)
 }
 
 const { values, positionals } = parseArgs({
-  options: { serve: { type: 'boolean', default: false }, pages: { type: 'boolean', default: false } },
+  options: {
+    serve: { type: 'boolean', default: false },
+    pages: { type: 'boolean', default: false },
+    output: { type: 'string', default: join(REPOSITORY, 'dist/site') },
+  },
   allowPositionals: true,
 })
+const output = resolve(values.output)
 const site = createSite()
 const dead = deadLinks(site)
 if (dead.length > 0) throw new Error(`dead links:\n${dead.join('\n')}`)
 writePages(site)
 if (!values.pages) {
-  rmSync(OUTPUT, { recursive: true, force: true })
+  rmSync(output, { recursive: true, force: true })
   run('npm', 'install', '--no-audit', '--no-fund', '--silent', '--ignore-scripts')
   const vitepress = join(TOOLS, 'node_modules/vitepress/bin/vitepress.js')
   run(process.execPath, vitepress, 'build')
@@ -57,7 +65,7 @@ if (!values.pages) {
     '--options',
     options,
     '--out',
-    join(OUTPUT, 'library'),
+    join(output, 'library'),
     '--logLevel',
     'Error',
   )

@@ -13,7 +13,7 @@ export default {
   lang: 'en',
   base: process.env.SITE_BASE ?? '/',
   srcDir: 'pages',
-  outDir: '../../dist/site',
+  outDir: process.env.SITE_OUTPUT ?? '../../dist/site',
   cacheDir: '../../.cache/site',
   // The pages work from any file server, also without rewriting of addresses.
   cleanUrls: false,
@@ -27,6 +27,8 @@ export default {
     ],
   ],
   markdown: {
+    // Comments of the usual themes are too pale to be read.
+    theme: { light: 'github-light-high-contrast', dark: 'github-dark-high-contrast' },
     // The documents have no HTML; what looks like it is text.
     html: false,
     linkify: false,

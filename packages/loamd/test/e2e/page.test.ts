@@ -1,22 +1,14 @@
 // The page as a user sees it, in a real browser. PAGE_SCREENSHOTS=DIRECTORY keeps the pictures of each view.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { buildImage, buildTar } from 'loamfs/testing'
-import type { BrowserContextOptions, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { someOf } from '../../../loam/test/support/rounds.ts'
+import { findBarriers, overflowOf, SCREENS, watchPage } from '../support/browser.ts'
 import { file, PageWorld, SAMPLES } from '../support/page-world.ts'
-
-const AXE = readFileSync(new URL(import.meta.resolve('axe-core/axe.min.js')), 'utf8')
-
-const SCREENS: Readonly<Record<string, BrowserContextOptions>> = {
-  light: { colorScheme: 'light' },
-  dark: { colorScheme: 'dark', reducedMotion: 'reduce' },
-  phone: { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true },
-}
 
 const world = await PageWorld.start()
 after(async () => world[Symbol.asyncDispose]())
@@ -33,47 +25,20 @@ async function goTo(page: Page, view: string): Promise<void> {
   await page.getByText('Loading…').first().waitFor({ state: 'hidden' })
 }
 
-/** A finding of the accessibility checker. */
-async function findBarriers(page: Page): Promise<string[]> {
-  await page.evaluate(AXE)
-  return page.evaluate(async () => {
-    const { axe } = globalThis as unknown as {
-      axe: {
-        run: () => Promise<{
-          violations: { id: string; nodes: { html: string; failureSummary: string }[] }[]
-        }>
-      }
-    }
-    const { violations } = await axe.run()
-    return violations.flatMap(({ id, nodes }) =>
-      nodes.map((node) => `${id}: ${node.html}\n${node.failureSummary}`),
-    )
-  })
-}
-
 async function check(page: Page, name: string): Promise<void> {
   const folder = process.env['PAGE_SCREENSHOTS'] ?? world.daemon.folder
   await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true })
   assert.deepEqual(await findBarriers(page), [], name)
-  const { scrollWidth: wide, clientWidth: screen } = await page.evaluate<{
-    scrollWidth: number
-    clientWidth: number
-  }>(`(({ scrollWidth, clientWidth }) => ({ scrollWidth, clientWidth }))(document.documentElement)`)
-  assert.ok(wide <= screen, `${name} is ${wide - screen} pixels wider than the screen`)
+  assert.equal(await overflowOf(page), 0, `pixels that ${name} is wider than the screen`)
 }
 
 for (const [screen, options] of someOf(Object.entries(SCREENS), 1)) {
   test(`each view of the page is accessible, has no error and loads nothing from elsewhere (${screen})`, async () => {
     const page = await world.open(options)
-    const wrong: string[] = []
-    const { origin } = new URL(page.url())
-    page.on('console', (message) => {
-      if (message.type() === 'error' || message.type() === 'warning') wrong.push(message.text())
-    })
-    page.on('pageerror', (error) => wrong.push(error.message))
+    const wrong = watchPage(page, new URL(page.url()).origin)
+    const withToken: string[] = []
     page.on('request', (request) => {
-      if (!request.url().startsWith(`${origin}/`)) wrong.push(request.url())
-      if (request.url().includes('access')) wrong.push(`a token in ${request.url()}`)
+      if (request.url().includes('access')) withToken.push(request.url())
     })
     await page.getByText('On disk', { exact: true }).waitFor()
     await check(page, `${screen}-storage`)
@@ -97,7 +62,7 @@ for (const [screen, options] of someOf(Object.entries(SCREENS), 1)) {
       await goTo(page, view)
       await check(page, `${screen}-${view.toLowerCase()}`)
     }
-    assert.deepEqual(wrong, [])
+    assert.deepEqual([wrong, withToken], [[], []])
     await page.context().close()
   })
 }

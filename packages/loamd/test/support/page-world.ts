@@ -1,10 +1,9 @@
 // The page in a real browser (Debian's chromium): a daemon and a registry in this process, and images of it.
 import { randomBytes } from 'node:crypto'
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { type BuildEntry, buildImage, buildTar, type BuiltImage, RegistryServer } from 'loamfs/testing'
+import { launchBrowser } from './browser.ts'
 import { HttpWorld } from './http-world.ts'
-
-const CHROMIUM = '/usr/bin/chromium'
 
 /** A file of a given size; its bytes are random, so that compression does not shrink it. */
 export function file(name: string, kib: number): BuildEntry {
@@ -35,10 +34,7 @@ export class PageWorld implements AsyncDisposable {
     const registry = open.use(await RegistryServer.start())
     const daemon = open.use(await HttpWorld.start())
     open.defer(async () => destroyContainers(daemon))
-    const browser = await chromium.launch({
-      executablePath: CHROMIUM,
-      args: ['--no-sandbox', '--disable-gpu'],
-    })
+    const browser = await launchBrowser()
     open.defer(async () => browser.close())
     return new PageWorld(open.move(), daemon, registry, browser)
   }
