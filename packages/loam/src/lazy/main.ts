@@ -82,7 +82,7 @@ async function run(paths: LazyPaths): Promise<void> {
     stallTimeoutMs: values.lazy_stall_timeout,
     descriptorLimit,
     withSource: async (source, tries, act) => sources.with(source, tries, act),
-    unmountPoisoned,
+    unmountPoisoned: (diffIds) => unmountPoisoned(store, diffIds),
     onDenied,
     onIdle: () => {
       idle.look()

@@ -2,15 +2,15 @@
 import assert from 'node:assert/strict'
 import type { ServerResponse } from 'node:http'
 import { spawnSync } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, copyFileSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
-import { layerPath } from '../../src/content/index.ts'
+import { layerPath, openStoreRoot } from '../../src/content/index.ts'
 import { storedReference } from '../../src/image/index.ts'
 import { openSpanMap, recordSpan, SPAN_HERE } from '../../src/layers/span-map.ts'
-import { isMountPoint } from '../../src/linux/index.ts'
+import { isMountPoint, mountErofs, unmountAll } from '../../src/linux/index.ts'
 import type { Interceptor } from '../../src/testing/index.ts'
 import { LazyStore, type LazyStoreOptions } from '../support/lazy-store.ts'
 import { must, World } from '../support/world.ts'
@@ -246,6 +246,28 @@ test('a mount whose reads nobody has let wait is found, unmounted and told', asy
   store.registry.intercept = () => false
   store.mountLayers()
   assert.deepEqual(store.compare(await store.read()), RIGHT)
+})
+
+test('mounts of another store with the same layers stay when those of a store are unmounted', async () => {
+  await using store = await LazyStore.create(SMALL)
+  interceptBlobs(store, () => true)
+  await store.show()
+  const { images } = openStoreRoot(join(store.folder, 'other'))
+  const [image, tar, target] = [
+    join(images, 'merged.erofs'),
+    join(store.folder, 'tar'),
+    join(images, 'mount'),
+  ]
+  copyFileSync(store.imagePath, image)
+  writeFileSync(tar, gunzipSync(store.image.layers[0]?.bytes ?? ''))
+  mkdirSync(target)
+  mountErofs({ image, devices: [tar], target, by: 'file' })
+  await store.endHandler()
+  store.endHolders()
+  await store.client.serve(store.diffIds)
+  assert.deepEqual((await store.status()).poisoned, [store.mount])
+  assert.equal(isMountPoint(target), true)
+  unmountAll(target)
 })
 
 test('a blob that is gone is fetched by another name of an image with this layer', async () => {

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { decompress } from '../../src/compression/index.ts'
 import { readConfiguration } from '../../src/config/index.ts'
 import { layerPath, openStoreRoot, type StorePaths } from '../../src/content/index.ts'
@@ -189,7 +189,8 @@ export class LazyStore implements AsyncDisposable {
       }
       await this.metadata.layers.putPartial(layer, source, newArtifactRecord(diffId, 'meta', readBootId()))
     }
-    writeImageFile(merged, join(this.folder, 'merged.erofs'), {
+    mkdirSync(dirname(this.imagePath))
+    writeImageFile(merged, this.imagePath, {
       contents: 'merged',
       data: 'tar',
       as: 'cached',
@@ -210,6 +211,11 @@ export class LazyStore implements AsyncDisposable {
     return diffId
   }
 
+  /** The merged image. */
+  get imagePath(): string {
+    return join(this.paths.images, this.diffId, 'merged.erofs')
+  }
+
   tarPath(diffId: DiffId): string {
     return join(layerPath(this.paths, diffId), 'layer.tar')
   }
@@ -221,7 +227,7 @@ export class LazyStore implements AsyncDisposable {
   }
 
   mountLayers(): void {
-    const image = join(this.folder, 'merged.erofs')
+    const image = this.imagePath
     const devices = readDeviceTags(image).map((tag) => {
       const diffId = this.diffIds.find((each) => each.endsWith(tag))
       if (diffId === undefined) throw new Error(`no layer ${tag}`)
