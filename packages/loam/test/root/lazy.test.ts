@@ -50,7 +50,8 @@ test('a holder that was killed is replaced, so that the descriptors outlive the 
 })
 
 test('a layer that is forgotten is not served any more, and its spans that are here are kept for the next time', async () => {
-  await using store = await LazyStore.create({ layers: 1, files: 12 })
+  await using store = await LazyStore.create({ layers: 1, files: 100 })
+  // Of nine.
   let left = 2
   store.registry.intercept = (request) => request.url?.includes('/blobs/') === true && (left -= 1) < 0
   await store.client.serve(store.diffIds)
