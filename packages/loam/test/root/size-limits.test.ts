@@ -188,9 +188,12 @@ describe('size limits', () => {
     sync()
     assert.ok(blocks() > 50 * MIB)
     rmSync(join(rootfsPath, 'big'))
-    sync()
-    sync()
-    assert.ok(blocks() < 20 * MIB, String(blocks()))
+    // The kernel discards blocks in the background, some time after the commit of its journal.
+    for (let tries = 0; blocks() >= 20 * MIB; tries++) {
+      assert.ok(tries < 600, `the disk still holds ${blocks()} bytes`)
+      sync()
+      await sleep(100)
+    }
     await loam.destroy('c')
   })
 
