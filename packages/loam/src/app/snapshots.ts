@@ -18,7 +18,6 @@ import {
 } from '../images/index.ts'
 import { chainIds, type Digest } from '../image/index.ts'
 import { requireOwnRights } from '../linux/index.ts'
-import { ContainerdContent } from '../nodes/index.ts'
 import { observeFetch } from '../stores/index.ts'
 import {
   importSnapshots,
@@ -174,6 +173,7 @@ export class Snapshots {
       options,
       async (own) =>
         cancelable(own.signal, `fetch the content of ${image}`, async () => {
+          const { ContainerdContent } = await import('../nodes/index.ts')
           using containerd = new ContainerdContent(configuration.values.containerd_socket)
           return await fetchContent(this.#services, containerd, image, own)
         }),

@@ -20,7 +20,8 @@ export async function askDaemon(
   { method, path }: DaemonRequest,
 ): Promise<DaemonAnswer | string> {
   // Loaded here, so that other commands do not wait for it.
-  const [{ request }, { text }] = await Promise.all([import('node:http'), import('node:stream/consumers')])
+  const { request } = process.getBuiltinModule('node:http')
+  const { text } = await import('node:stream/consumers')
   const { promise, resolve, reject } = Promise.withResolvers<DaemonAnswer>()
   const body = method === 'POST' ? '{}' : ''
   const headers = { 'content-type': 'application/json', 'content-length': body.length }

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs'
-import { Agent, type IncomingMessage, request as send } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
@@ -80,7 +80,8 @@ export interface EventStreamOptions {
 /** Calls the operations of a daemon over its socket. */
 export class Transport {
   readonly #socket: string
-  readonly #agent = new Agent({ keepAlive: true, maxFreeSockets: 16 })
+  readonly #http = process.getBuiltinModule('node:http')
+  readonly #agent = new this.#http.Agent({ keepAlive: true, maxFreeSockets: 16 })
   readonly #closed = new AbortController()
 
   constructor(socket: string) {
@@ -263,7 +264,7 @@ export class Transport {
     const body = method === 'POST' && stream === undefined ? JSON.stringify(request) : undefined
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
     const stop = AbortSignal.any([this.#closed.signal, ...(signal === undefined ? [] : [signal])])
-    const asked = send(
+    const asked = this.#http.request(
       {
         socketPath: this.#socket,
         method,

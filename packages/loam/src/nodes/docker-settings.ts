@@ -1,4 +1,3 @@
-import { request } from 'node:http'
 import { json } from 'node:stream/consumers'
 import * as v from 'valibot'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
@@ -85,6 +84,7 @@ export async function askDocker(socketPath: string): Promise<RunningDocker | str
 async function getInfo(socketPath: string): Promise<unknown> {
   const { promise, resolve, reject } = Promise.withResolvers<unknown>()
   const headers = { host: 'docker' }
+  const { request } = process.getBuiltinModule('node:http')
   const asked = request({ socketPath, path: '/info', headers, timeout: TIMEOUT_MS }, (response) => {
     json(response).then(resolve, reject)
   })

@@ -1,4 +1,4 @@
-import { TLSSocket, type DetailedPeerCertificate } from 'node:tls'
+import type { DetailedPeerCertificate } from 'node:tls'
 
 const MAX_CHAIN = 10
 
@@ -7,6 +7,7 @@ export type Explain = (error: Error) => Error
 
 /** Watches the handshake of a connection: its certificates are known only while it is open. */
 export function watchCertificates(socket: unknown): Explain {
+  const { TLSSocket } = process.getBuiltinModule('node:tls')
   if (!(socket instanceof TLSSocket)) return (error) => error
   let found: string | undefined
   // Before Node's own listener, which ends the connection.

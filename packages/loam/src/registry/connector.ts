@@ -116,8 +116,7 @@ async function openTunnel(
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
   const isTls = proxy.url.protocol === 'https:'
   const proxyHost = bareHost(proxy.url)
-  // Loaded only for a proxy: loading it takes as long as a cached provision.
-  const http = isTls ? await import('node:https') : await import('node:http')
+  const http = isTls ? process.getBuiltinModule('node:https') : process.getBuiltinModule('node:http')
   const request = http.request(proxy.url, {
     method: 'CONNECT',
     path,

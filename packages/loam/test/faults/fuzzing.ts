@@ -15,6 +15,7 @@ const LEAST_BLOCKS = 50
 export const fuzzing: Group = {
   id: 'R12',
   what: 'fuzzing of all that takes bytes from outside, and listings beside GNU tar and bsdtar',
+  isInTiers: true,
   run: async ({ isLong, seed }, outcome) => {
     mkdirSync(FINDINGS, { recursive: true })
     const watchdog = new Watchdog(join(FINDINGS, `hang-${process.pid}`))

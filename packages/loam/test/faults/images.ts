@@ -5,6 +5,7 @@ import type { Group } from './outcome.ts'
 export const randomImages: Group = {
   id: 'R15',
   what: 'random images and commits, held against a model',
+  isInTiers: true,
   run: async ({ isLong }, outcome) => {
     const size = isLong ? LONG : MIDDLE
     await outcome.repeat(isLong ? 600 : 6, async (random, round) => {

@@ -16,6 +16,7 @@ import { type Group, Outcome } from './outcome.ts'
 import { carelessStores, powerCuts } from './power.ts'
 import { Scene } from './scene.ts'
 import { simulatedLives } from './simulated.ts'
+import { isFew } from '../support/rounds.ts'
 
 const GROUPS: readonly Group[] = [
   randomKills,
@@ -51,7 +52,7 @@ const { values } = parseArgs({
   },
 })
 const only = values.only?.split(',')
-const chosen = GROUPS.filter(({ id }) => only === undefined || only.includes(id))
+const chosen = GROUPS.filter(({ id, isInTiers }) => only?.includes(id) ?? !(isFew && isInTiers))
 if (chosen.length === 0) throw new Error(`no such group; there are ${GROUPS.map(({ id }) => id).join(', ')}`)
 const seed = Number(values.seed ?? Date.now() % 1_000_000)
 

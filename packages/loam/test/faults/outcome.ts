@@ -18,6 +18,8 @@ export interface GroupContext {
 export interface Group {
   readonly id: string
   readonly what: string
+  /** The tiers run fewer rounds of the same: `npm run verify` leaves it to them. */
+  readonly isInTiers?: true
   readonly run: (context: GroupContext, outcome: Outcome) => Promise<void>
 }
 

@@ -8,6 +8,7 @@ const TEST = fileURLToPath(new URL('../simulation/simulation.test.ts', import.me
 export const simulatedLives: Group = {
   id: 'R13',
   what: 'lives of a store on a simulated machine, held against a model',
+  isInTiers: true,
   run: async ({ isLong, seed, onlyRound }, outcome) => {
     const lives = onlyRound === undefined ? (isLong ? 100_000 : 300) : 1
     const env = {

@@ -1,7 +1,8 @@
 // Rounds that the tiers skip with `--few` (scripts/run-tests.ts), that is in `npm run verify`, and tests that they skip with `--short`, that is in
 // `npm test` and `npm run test:system`. `npm run verify:all` skips nothing.
 
-const isFew = process.env['FEW_ROUNDS'] === '1'
+/** Whether the tiers are run with `--few`. */
+export const isFew = process.env['FEW_ROUNDS'] === '1'
 
 /**
  * Returns how many rounds a test runs: all of them, or few if the tier is run with `--few`. An environment variable sets any other number for

@@ -1,10 +1,4 @@
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  STATUS_CODES,
-} from 'node:http'
+import type { IncomingMessage, RequestListener, Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -25,6 +19,8 @@ import type { ApiServices } from './operation-handler.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 import { EventStreams } from './event-streams.ts'
 import { createRoutes } from './routes.ts'
+
+const { createServer, STATUS_CODES } = process.getBuiltinModule('node:http')
 
 /** Protocol of `Upgrade:` for command lines. */
 const COMMAND_PROTOCOL = 'loam-command'

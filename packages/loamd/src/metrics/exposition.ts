@@ -1,4 +1,4 @@
-import { createServer, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import { LoamError } from 'loamfs'
 import { isForThisMachine } from '../page/request-guard.ts'
@@ -33,9 +33,9 @@ export class Exposition {
  */
 export async function serveMetrics(address: string, exposition: Exposition): Promise<AsyncDisposable> {
   const { host, port } = parseAddress(address)
-  const server = createServer(
-    { requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS },
-    (request, response) => {
+  const server = process
+    .getBuiltinModule('node:http')
+    .createServer({ requestTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS }, (request, response) => {
       if (!isForThisMachine(request)) {
         response.writeHead(403).end()
         return
@@ -43,8 +43,7 @@ export async function serveMetrics(address: string, exposition: Exposition): Pro
       const isAsked = request.method === 'GET' && request.url?.split('?')[0] === PATH
       if (isAsked) void answer(response, exposition)
       else response.writeHead(404).end()
-    },
-  )
+    })
   server.maxConnections = MAX_CONNECTIONS
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   server.once('error', reject)

@@ -1,11 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http'
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { LoamError } from 'loamfs'
 import { isErrno, type OperationName, OPERATIONS, SUBSCRIPTIONS } from 'loamfs/internal'
@@ -75,7 +69,7 @@ export class PageServer implements Disposable {
 
   private constructor(options: PageServerOptions) {
     this.#options = options
-    this.#server = createServer(
+    this.#server = process.getBuiltinModule('node:http').createServer(
       {
         maxHeaderSize: MAX_HEADER_BYTES,
         headersTimeout: HEADERS_TIMEOUT_MS,

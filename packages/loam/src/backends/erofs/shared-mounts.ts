@@ -15,6 +15,14 @@ export interface SharedMountsOptions {
   readonly isUsed: (chainId: ChainId) => boolean
 }
 
+/** How a stack is mounted. */
+export interface StackMount {
+  /** Returns whether a mount of the stack shows what one that is made now would show. */
+  readonly isCurrent: () => boolean
+  /** Makes the image of the stack, and returns what mounts it: a client that has the path of an outdated mount sees no empty directory meanwhile. */
+  readonly prepare: () => Promise<(target: string) => void>
+}
+
 /**
  * The mounts of merged images, one for each stack of layers, which all root filesystems of an image share. The database knows
  * which of them are needed: a root filesystem's row exists before it uses a mount, and until it has released it.
@@ -43,16 +51,17 @@ export class SharedMounts {
    */
   async lease(
     chainId: ChainId,
-    stack: { readonly isCurrent: () => boolean; readonly mount: (target: string) => Promise<void> },
+    stack: StackMount,
     signal: AbortSignal | undefined,
   ): Promise<{ path: string; lease: FileLock }> {
     createDirectories(this.#state)
     const path = this.pathOf(chainId)
     const make = async () => {
+      const mount = await stack.prepare()
       createDirectories(path)
       // A foreign mount, a remaining mount of Loam, or an outdated one, which the root filesystems that use it keep.
       unmountAll(path)
-      await stack.mount(path)
+      mount(path)
     }
     const lease = await leaseOrMake(this.#lockOf(chainId), () => isMounted(path) && stack.isCurrent(), make, {
       signal,

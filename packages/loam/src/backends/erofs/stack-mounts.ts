@@ -79,15 +79,17 @@ export class StackMounts implements SharedMountOwner {
     const { artifacts } = this.#layers
     // Also if the stack is mounted already: the process that answers its reads may have ended.
     const isPartial = await this.#layers.serve(diffIds, signal)
-    const mount = async (target: string) =>
+    const prepare = async () =>
       traced('stack.mount', { chainId }, async () => {
         const { path: image, devices } = await artifacts.mergedImage(chainId, diffIds, signal)
         const files = devices.map(({ path }) => path)
-        // Reads through a loop device do not wait for data.
-        mountErofs({ image, devices: files, target, ...(isPartial ? { by: 'file' } : {}) })
+        return (target: string) => {
+          // Reads through a loop device do not wait for data.
+          mountErofs({ image, devices: files, target, ...(isPartial ? { by: 'file' } : {}) })
+        }
       })
     const isCurrent = () => artifacts.isCurrent(chainId, 'merged')
-    return this.#shared.lease(chainId, { mount, isCurrent }, signal)
+    return this.#shared.lease(chainId, { prepare, isCurrent }, signal)
   }
 
   /** Remounts a stack whose mounts are gone or hidden by others: its own, and one for each mapping. Returns the paths of those that were not mounted. */
