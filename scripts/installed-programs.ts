@@ -8,6 +8,9 @@ const REPOSITORY = fileURLToPath(new URL('..', import.meta.url))
 const CACHE = join(REPOSITORY, 'node_modules/.cache')
 const BUNDLER = join(REPOSITORY, 'tools/node_modules/.bin/rolldown')
 
+/** Environment in which V8 keeps what it compiles: without it each thread that runs the sources takes half a second of a core to start. */
+export const KEPT_CODE = { NODE_COMPILE_CACHE: join(CACHE, 'compiled') } as const
+
 /** Bundles both packages and installs them in a temporary directory. */
 export class InstalledPrograms implements Disposable {
   readonly folder: string

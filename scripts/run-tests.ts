@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { InstalledPrograms } from './installed-programs.ts'
+import { InstalledPrograms, KEPT_CODE } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
 import { describeProcessorTimes, TEST_PROCESS_OPTIONS, ProcessorTimes } from './processor-times.ts'
 
@@ -89,8 +89,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     ...tier.env,
     ...programs?.env,
     ...times.env,
-    // Without it each thread that runs the sources takes half a second of a core to start.
-    NODE_COMPILE_CACHE: fileURLToPath(new URL('../node_modules/.cache/compiled', import.meta.url)),
+    ...KEPT_CODE,
     ...(values.few || values.short ? { FEW_ROUNDS: '1' } : {}),
     ...(values.short ? { WITHOUT_SUITES: '1' } : {}),
     ...(name === 'daemon' ? { THROUGH_DAEMON: '1' } : {}),

@@ -7,6 +7,7 @@ import { History, randomVerb } from './kills.ts'
 import type { Group } from './outcome.ts'
 import { Random } from './random.ts'
 import { type Scene, Store } from './scene.ts'
+import { rounds } from '../support/rounds.ts'
 
 const PROCESSES = 8
 
@@ -151,7 +152,7 @@ export const longLife: Group = {
   id: 'R11',
   what: 'root filesystems made and removed in one process',
   run: async ({ scene, isLong }, outcome) => {
-    const rounds = isLong ? 10_000 : 1000
+    const lives = isLong ? 10_000 : rounds(1000, 500)
     using store = new Store()
     const wrong: string[] = []
     {
@@ -159,10 +160,10 @@ export const longLife: Group = {
       const image = scene.references[0] ?? ''
       await loam.provision(image, { id: 'kept' })
       const samples: { files: number; mounts: number; bytes: number }[] = []
-      for (let round = 0; round <= rounds; round += 1) {
+      for (let round = 0; round <= lives; round += 1) {
         await loam.provision(image, { id: 'passing' })
         await loam.destroy('passing')
-        if (round % (rounds / 10) > 0) continue
+        if (round % (lives / 10) > 0) continue
         collectAll()
         samples.push({
           files: readdirSync('/proc/self/fd').length,
@@ -176,14 +177,14 @@ export const longLife: Group = {
       if (first === undefined || last === undefined) throw new Error('no samples')
       const least = (from: number, to: number) =>
         Math.min(...samples.slice(from, to).map(({ bytes }) => bytes))
-      const growth = ((least(7, 11) - least(2, 6)) / 2 ** 20 / (rounds / 2)) * 1000
+      const growth = ((least(7, 11) - least(2, 6)) / 2 ** 20 / (lives / 2)) * 1000
       outcome.figures['MiB more for each 1000'] = growth.toFixed(2)
       if (last.files > first.files) wrong.push(`${last.files - first.files} files more are open`)
       if (last.mounts !== first.mounts) wrong.push(`${last.mounts - first.mounts} mounts more`)
       if (growth > 8) wrong.push(`${growth.toFixed(1)} MiB more for each 1000`)
       await loam.destroy('kept')
     }
-    outcome.rounds += rounds
+    outcome.rounds += lives
     outcome.add(0, [...wrong, ...(await check(scene, store)), ...(await checkEmptied(store))])
   },
 }

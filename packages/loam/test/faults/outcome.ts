@@ -41,13 +41,13 @@ export class Outcome {
     this.figures[name] = Number(this.figures[name] ?? 0) + by
   }
 
-  /** Runs rounds, each with random numbers of its own, so that one can be repeated alone; half of them where `npm run verify` has no time for more. */
+  /** Runs rounds, each with random numbers of its own, so that one can be repeated alone; a quarter of them where `npm run verify` has no time for more. */
   async repeat(
     all: number,
     act: (random: Random, round: number) => Promise<readonly string[]>,
   ): Promise<void> {
     const { seed, isLong, onlyRound, rounds: asked } = this.#context
-    const usual = isLong ? all : rounds(all, Math.ceil(all / 2))
+    const usual = isLong ? all : rounds(all, Math.ceil(all / 4))
     const first = onlyRound ?? 0
     const end = onlyRound === undefined ? (asked ?? usual) : onlyRound + 1
     for (let round = first; round < end; round += 1) {

@@ -8,6 +8,7 @@ import { check, type Expectations } from './invariants.ts'
 import type { Group, GroupContext, Outcome } from './outcome.ts'
 import type { Random } from './random.ts'
 import { Store, WORK_FOLDER } from './scene.ts'
+import { rounds } from '../support/rounds.ts'
 
 const HOST = join(WORK_FOLDER, 'host')
 const DISK = join(HOST, 'disk.img')
@@ -119,7 +120,7 @@ export const carelessStores: Group = {
   what: 'the same with fsync turned off, which has to show violations',
   run: async (context, outcome) => {
     using _host = createHost()
-    const [most, enough] = context.isLong ? [200, 20] : [40, 3]
+    const [most, enough] = context.isLong ? [200, 20] : [160, rounds(3, 1)]
     let [tried, found] = [0, 0]
     await outcome.repeat(most, async (random) => {
       if (found === enough) return []
