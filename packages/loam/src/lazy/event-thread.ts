@@ -15,6 +15,7 @@ import {
   type SharedLayer,
   spansOf,
 } from './shared-reads.ts'
+import { prioritizeAnswers } from './thread-priority.ts'
 
 const { group, journal: path, firstTurn, slots, shared, layers: layersPort } = workerData as EventThreadData
 /** Until it tries again when there are no descriptors. */
@@ -28,6 +29,7 @@ const pause = new Int32Array(new SharedArrayBuffer(4))
 let layersVersion = 0
 let slot = 0
 
+prioritizeAnswers()
 for (let turn = firstTurn; ; turn += 1) {
   slot = freeSlot(slot)
   const event = nextEvent(turn)

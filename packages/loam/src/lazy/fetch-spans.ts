@@ -1,4 +1,4 @@
-import { decompress } from '../compression/index.ts'
+import { decompress, releaseChunk } from '../compression/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { SharedBytes, SharedMemory } from './shared-memory.ts'
@@ -15,6 +15,8 @@ export interface FetchOptions {
   readonly run: (job: SpanJob) => Promise<SpanOutcome>
   readonly memory: SharedMemory
   readonly onSpan: (span: number, outcome: SpanOutcome) => void
+  /** Called when the bytes of the first span have come. */
+  readonly onFirst?: (() => void) | undefined
   readonly signal: AbortSignal
   /** Called when the source cannot send a part of the blob. Undefined: the blob is fetched to its end, in order. */
   readonly onWhole?: (() => void) | undefined
@@ -31,6 +33,7 @@ export async function fetchSpans(
     const made =
       layer.access === 'random' ? randomJobs(source, layer, options) : streamJobs(source, layer, options)
     for await (const { span, job } of made) {
+      if (span === options.from) options.onFirst?.()
       const doing = doJob(span, job, options)
       jobs.add(doing)
       void doing.finally(() => jobs.delete(doing))
@@ -63,38 +66,18 @@ async function* randomJobs(
   options: FetchOptions,
 ): AsyncGenerator<SpanToDo> {
   const { spans, index, compression } = layer
-  const { from, to, signal, onWhole, memory } = options
+  const { from, to, signal, onWhole } = options
   const blobBytes = layer.source.blob.sizeBytes
-  const start = spans.blobStarts[from] ?? 0
+  const startOf = (span: number) => spans.blobStarts[span] ?? 0
   // Its last bits may be in the first byte of the next span.
   const endOf = (span: number) => Math.min(blobBytes, (spans.blobStarts[span + 1] ?? blobBytes) + 1)
-  const length = onWhole === undefined ? {} : { lengthBytes: endOf(to - 1) - start, onWhole }
-  const window = new ByteWindow(start)
-  let span = from
-  for await (const chunk of source.openBlob(layer.source.blob, { offset: start, signal, ...length })) {
-    window.push(chunk)
-    for (; span < to && endOf(span) <= window.end; span += 1) {
-      const blobStart = spans.blobStarts[span] ?? 0
-      window.drop(blobStart)
-      if (layer.present[span] === 1) continue
-      const bytes = memory.take(endOf(span) - blobStart)
-      window.copy(bytes)
-      yield {
-        span,
-        job: {
-          kind: 'fill',
-          span,
-          bytes,
-          bit: spans.bits[span] ?? 0,
-          compression,
-          index,
-          ...placeOf(layer, span),
-        },
-      }
-    }
-    if (span === to) return
+  const offset = startOf(from)
+  const length = onWhole === undefined ? {} : { lengthBytes: endOf(to - 1) - offset, onWhole }
+  const chunks = source.openBlob(layer.source.blob, { offset, signal, ...length })
+  for await (const { span, bytes } of cutIntoSpans(chunks, layer, options, { from, to, startOf, endOf })) {
+    const bit = spans.bits[span] ?? 0
+    yield { span, job: { kind: 'fill', span, bytes, bit, compression, index, ...placeOf(layer, span) } }
   }
-  throw endsEarly(layer)
 }
 
 /** Without checkpoints the blob is decompressed from its start. */
@@ -103,30 +86,56 @@ async function* streamJobs(
   layer: ServedLayer,
   options: FetchOptions,
 ): AsyncGenerator<SpanToDo> {
-  const { spans } = layer
-  const window = new ByteWindow(0)
-  let span = 0
-  for await (const chunk of decompress(readWhole(source, layer, options))) {
-    window.push(chunk)
-    for (; span < spans.count && (spans.tarStarts[span + 1] ?? 0) <= window.end; span += 1) {
-      window.drop(spans.tarStarts[span] ?? 0)
-      if (layer.present[span] === 1) continue
-      const bytes = options.memory.take(lengthOf(spans, span))
-      window.copy(bytes)
-      yield { span, job: { kind: 'write', bytes, ...placeOf(layer, span) } }
-    }
-    if (span === spans.count) return
-  }
-  throw endsEarly(layer)
+  const { count, tarStarts } = layer.spans
+  const startOf = (span: number) => tarStarts[span] ?? 0
+  const endOf = (span: number) => tarStarts[span + 1] ?? 0
+  const chunks = decompress(source.openBlob(layer.source.blob, { signal: options.signal }))
+  const all = { from: 0, to: count, startOf, endOf }
+  for await (const { span, bytes } of cutIntoSpans(chunks, layer, options, all))
+    yield { span, job: { kind: 'write', bytes, ...placeOf(layer, span) } }
 }
 
-async function* readWhole(
-  source: ImageSource,
+/** Adjacent spans, and where each is in a stream. The next one begins where one ends, or at its last byte. */
+interface StreamSpans {
+  readonly from: number
+  readonly to: number
+  readonly startOf: (span: number) => number
+  readonly endOf: (span: number) => number
+}
+
+/**
+ * Copies a stream that begins with the first of the spans into memory for each span, and releases its chunks. Spans that are here by then are passed over.
+ * @throws SIZE_MISMATCH, the errors of the stream
+ */
+async function* cutIntoSpans(
+  chunks: AsyncIterable<Buffer>,
   layer: ServedLayer,
-  { signal }: FetchOptions,
-): AsyncGenerator<Buffer> {
-  // A copy: who decompresses takes its chunks over.
-  for await (const chunk of source.openBlob(layer.source.blob, { signal })) yield Buffer.from(chunk)
+  { memory }: FetchOptions,
+  { from, to, startOf, endOf }: StreamSpans,
+): AsyncGenerator<{ readonly span: number; readonly bytes: SharedBytes }> {
+  let span = from
+  let bytes: SharedBytes | undefined
+  let start = startOf(from)
+  for await (const chunk of chunks) {
+    const end = start + chunk.length
+    while (span < to) {
+      const spanStart = startOf(span)
+      const spanEnd = endOf(span)
+      bytes ??= memory.take(spanEnd - spanStart)
+      const first = Math.max(start, spanStart)
+      bytes.set(chunk.subarray(first - start, Math.min(end, spanEnd) - start), first - spanStart)
+      if (spanEnd > end) break
+      const whole = { span, bytes }
+      span += 1
+      bytes = undefined
+      if (layer.present[whole.span] === 1) memory.give(whole.bytes)
+      else yield whole
+    }
+    start = end
+    releaseChunk(chunk)
+    if (span === to) return
+  }
+  throw endsEarly(layer)
 }
 
 /** Returns where a span is, for a job. */
@@ -138,49 +147,4 @@ export function placeOf(layer: ServedLayer, span: number): SpanPlace {
 
 function endsEarly({ diffId, source }: ServedLayer): LoamError {
   return new LoamError('SIZE_MISMATCH', `fill layer ${diffId}: blob ${source.blob.digest} ends early`)
-}
-
-/** The part of a stream that is still needed. */
-class ByteWindow {
-  readonly #chunks: Buffer[] = []
-  #start: number
-  #end: number
-
-  constructor(start: number) {
-    this.#start = start
-    this.#end = start
-  }
-
-  /** The place after the last byte. */
-  get end(): number {
-    return this.#end
-  }
-
-  push(chunk: Buffer): void {
-    this.#chunks.push(chunk)
-    this.#end += chunk.length
-  }
-
-  /** Forgets the bytes before a place. */
-  drop(place: number): void {
-    while (this.#start < place) {
-      const [first] = this.#chunks
-      if (first === undefined) return
-      const count = Math.min(place - this.#start, first.length)
-      if (count === first.length) this.#chunks.shift()
-      else this.#chunks[0] = first.subarray(count)
-      this.#start += count
-    }
-  }
-
-  /** Copies the first bytes. */
-  copy(target: Uint8Array): void {
-    let at = 0
-    for (const chunk of this.#chunks) {
-      if (at === target.length) break
-      const part = chunk.subarray(0, target.length - at)
-      target.set(part, at)
-      at += part.length
-    }
-  }
 }

@@ -11,6 +11,7 @@ import type { IndexFile, SpanJob, SpanOutcome, ThreadAnswer, ThreadRequest } fro
 
 /** Indexes that are kept, of some megabytes each. */
 const KEPT_INDEXES = 4
+/** A multiple of a tar's blocks, of which the pieces of a skeleton are parts: none is in two reads. */
 const READ_BYTES = 1 << 20
 /** The limits were checked when the layer was described. */
 const LIMITS = { ...DEFAULT_LAYER_LIMITS, tarBytes: Number.MAX_SAFE_INTEGER, ratio: Number.MAX_SAFE_INTEGER }
@@ -81,29 +82,27 @@ function readFully(fd: number, bytes: Uint8Array, position: number): void {
   }
 }
 
+/** Reads the tar once, for its digest and for the skeleton: what the kernel has mounted was made from that. */
 function verify({ fd, tarBytes, algorithm, index }: Extract<SpanJob, { kind: 'verify' }>): SpanOutcome {
   const sum = createHash(algorithm)
   const buffer = memoryFor(READ_BYTES)
-  for (let at = 0; at < tarBytes; ) {
-    const bytes = buffer.subarray(0, Math.min(READ_BYTES, tarBytes - at))
-    readFully(fd, bytes, at)
-    sum.update(bytes)
-    at += bytes.length
+  let start = 0
+  let bytes = buffer.subarray(0, 0)
+  const isRead = (place: number) => start + bytes.length > place
+  const readUntil = (place: number) => {
+    while (!isRead(place)) {
+      start += bytes.length
+      bytes = buffer.subarray(0, Math.min(READ_BYTES, tarBytes - start))
+      readFully(fd, bytes, start)
+      sum.update(bytes)
+    }
   }
-  return {
-    kind: 'verified',
-    digest: finishDigest(algorithm, sum),
-    isSkeletonRight: hasSkeleton(fd, tarBytes, index),
-  }
-}
-
-/** What the kernel has mounted was made from the skeleton. */
-function hasSkeleton(fd: number, tarBytes: number, index: IndexFile): boolean {
-  return isSkeletonOf(indexOf(index).skeletonPieces(), tarBytes, (tarStart, lengthBytes) => {
-    const bytes = Buffer.allocUnsafe(lengthBytes)
-    readFully(fd, bytes, tarStart)
-    return bytes
+  const isSkeletonRight = isSkeletonOf(indexOf(index).skeletonPieces(), tarBytes, (tarStart, lengthBytes) => {
+    readUntil(tarStart)
+    return bytes.subarray(tarStart - start, tarStart - start + lengthBytes)
   })
+  if (tarBytes > 0) readUntil(tarBytes - 1)
+  return { kind: 'verified', digest: finishDigest(algorithm, sum), isSkeletonRight }
 }
 
 function indexOf({ path, digest }: IndexFile): LazyIndex {

@@ -3,8 +3,9 @@ import type { DiffId } from '../image/index.ts'
 import { FAIL_READ } from '../linux/index.ts'
 import { recordSpan, SPAN_HERE } from '../layers/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-import { fetchSpans, placeOf } from './fetch-spans.ts'
+import { type FetchOptions, fetchSpans, placeOf } from './fetch-spans.ts'
 import { FillThreads } from './fill-threads.ts'
+import { NearHosts } from './near-hosts.ts'
 import { type Run, Scheduler } from './scheduler.ts'
 import { SharedMemory } from './shared-memory.ts'
 import { lengthOf, type ServedLayer } from './served-layer.ts'
@@ -75,6 +76,7 @@ export class SpanFiller {
   readonly #scheduler = new Scheduler(SLOTS)
   readonly #threads = new FillThreads()
   readonly #memory = new SharedMemory()
+  readonly #near = new NearHosts()
   readonly #layers = new Map<DiffId, Filling>()
   #fullUntilMs = 0
   #aheadFromMs = 0
@@ -187,11 +189,15 @@ export class SpanFiller {
       this.#scheduler.end(run)
       return
     }
-    if (isJump) this.#holdBack(DURING_JUMP_MS)
-    const filled = this.#fill(filling, { from, to, isDemand: reason === 'demand' })
+    const { host } = filling.layer
+    const mustHoldBack = isJump && !this.#near.has(host)
+    if (mustHoldBack) this.#holdBack(DURING_JUMP_MS)
+    const start = performance.now()
+    const onFirst = isJump ? () => this.#near.note(host, performance.now() - start) : undefined
+    const filled = this.#fill(filling, { from, to, isDemand: reason === 'demand', onFirst })
     this.#track(filling, filled, () => {
       this.#scheduler.end(run)
-      if (isJump) this.#holdBack(AFTER_JUMP_MS)
+      if (mustHoldBack) this.#holdBack(this.#near.has(host) ? 0 : AFTER_JUMP_MS)
       this.#pump()
     })
   }
@@ -219,7 +225,12 @@ export class SpanFiller {
   /** Fills adjacent spans. Never throws: what has not arrived is given back. */
   async #fill(
     filling: Filling,
-    { from, to, isDemand }: { from: number; to: number; isDemand: boolean },
+    {
+      from,
+      to,
+      isDemand,
+      onFirst,
+    }: { from: number; to: number; isDemand: boolean; onFirst: FetchOptions['onFirst'] },
   ): Promise<void> {
     const { layer } = filling
     const onSpan = (span: number, outcome: SpanOutcome) => {
@@ -236,7 +247,7 @@ export class SpanFiller {
           inOrder.abort()
         }
         await this.#options.withSource(layer, filling.failures, async (source) =>
-          fetchSpans(source, layer, { ...part, run, memory: this.#memory, onSpan, signal, onWhole }),
+          fetchSpans(source, layer, { ...part, run, memory: this.#memory, onSpan, onFirst, signal, onWhole }),
         )
       }
     } catch (error) {
