@@ -13,7 +13,7 @@ export default {
   lang: 'en',
   base: process.env.SITE_BASE ?? '/',
   srcDir: 'pages',
-  outDir: process.env.SITE_OUTPUT ?? '../../dist/site',
+  outDir: process.env.SITE_OUTPUT,
   cacheDir: '../../.cache/site',
   // The pages work from any file server, also without rewriting of addresses.
   cleanUrls: false,

@@ -1,4 +1,3 @@
-import { realpathSync } from 'node:fs'
 import type { StorePaths } from '../content/index.ts'
 import { toLoamError } from '../errors/index.ts'
 import { deviceTag } from '../erofs/index.ts'
@@ -7,17 +6,23 @@ import { readDeviceTags } from '../layers/index.ts'
 import { type MountEntry, readMountTable, unmountEach } from '../linux/index.ts'
 import { report } from './report.ts'
 
+/** Returns whether a mount shows a merged image of a store. */
+export function showsImageOf({ images }: StorePaths, { type, source }: MountEntry): boolean {
+  return type === 'erofs' && source.startsWith(`${images}/`)
+}
+
 /**
- * Unmounts what may have shown holes of these partial layers of a store as zeros, because their reads waited for nobody for a while: the mounts of their
- * stacks and the root filesystems above these. Another store may have the same layers, complete: its mounts stay. Returns their mount points. Processes that use one keep it. @throws SYSTEM for a mount that others hide
+ * Unmounts what may have shown holes of these partial layers of a store as zeros, because their reads waited for nobody for
+ * a while: the mounts of their stacks and the root filesystems above these. Another store may have the same layers,
+ * complete: its mounts stay. Returns their mount points. Processes that use one keep it. @throws SYSTEM for a mount that
+ * others hide
  */
-export function unmountPoisoned({ images }: StorePaths, diffIds: readonly DiffId[]): string[] {
+export function unmountPoisoned(paths: StorePaths, diffIds: readonly DiffId[]): string[] {
   if (diffIds.length === 0) return []
   const tags = new Set(diffIds.map(deviceTag))
-  const folder = `${realpathSync(images)}/`
   const table = readMountTable()
   const stacks = new Set(
-    table.filter((mount) => mount.type === 'erofs' && shows(mount, folder, tags)).map(({ target }) => target),
+    table.filter((mount) => showsImageOf(paths, mount) && shows(mount, tags)).map(({ target }) => target),
   )
   if (stacks.size === 0) return []
   const isPoisoned = (mount: MountEntry) =>
@@ -27,10 +32,10 @@ export function unmountPoisoned({ images }: StorePaths, diffIds: readonly DiffId
   return poisoned
 }
 
-/** Returns whether a mount shows an image of the folder that has one of the devices. */
-function shows({ source }: MountEntry, folder: string, tags: ReadonlySet<string>): boolean {
+/** Returns whether the image of a mount has one of the devices. */
+function shows({ source }: MountEntry, tags: ReadonlySet<string>): boolean {
   try {
-    return realpathSync(source).startsWith(folder) && readDeviceTags(source).some((tag) => tags.has(tag))
+    return readDeviceTags(source).some((tag) => tags.has(tag))
   } catch {
     // The image is not one of Loam's, or is gone; it has no table that could be read.
     return false

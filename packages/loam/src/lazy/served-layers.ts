@@ -4,6 +4,7 @@ import type { LoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import { ALLOW_READ, FAIL_READ, readMountTable } from '../linux/index.ts'
 import type { HandlerOptions } from './handler-options.ts'
+import { showsImageOf } from './poisoned-mounts.ts'
 import type { ReadNeeds } from './read-answers.ts'
 import { neededOf, type ServedLayer } from './served-layer.ts'
 import type { UnopenedLayers } from './unopened-layers.ts'
@@ -78,8 +79,7 @@ export class ServedLayers {
 
   /** Returns whether a mount shows images of the store. */
   areShown(): boolean {
-    const folder = `${this.#options.paths.images}/`
-    return readMountTable().some(({ type, source }) => type === 'erofs' && source.startsWith(folder))
+    return readMountTable().some((mount) => showsImageOf(this.#options.paths, mount))
   }
 
   /** Returns what a read of a file needs; of inode 0: of a file that is not known. */
