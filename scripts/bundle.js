@@ -12,7 +12,7 @@ export function bundleOf(input) {
     input,
     platform: 'node',
     external: Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`)),
-    plugins: [plainText(), licences('THIRD-PARTY-LICENSES.txt')],
+    plugins: [plainText(), lazyHttp(), licences('THIRD-PARTY-LICENSES.txt')],
     output: {
       dir: 'dist',
       format: 'esm',
@@ -36,6 +36,23 @@ function plainText() {
         file.code = file.code.replaceAll(
           /[^\0-\x7f]/g,
           (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+        )
+      }
+    },
+  }
+}
+
+/** An import of node:http reads each of its exports, and one of them loads fetch: 100 ms, and memory. Own code never imports it; libraries do. */
+function lazyHttp() {
+  return {
+    name: 'lazy-http',
+    generateBundle(_options, bundle) {
+      for (const file of Object.values(bundle)) {
+        if (file.type !== 'chunk') continue
+        file.code = file.code.replaceAll(
+          /^import \{([^}]*)\} from "node:http";$/gm,
+          (_line, names) =>
+            `const {${names.replaceAll(' as ', ': ')}} = process.getBuiltinModule("node:http");`,
         )
       }
     },
