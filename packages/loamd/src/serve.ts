@@ -2,6 +2,7 @@ import { homedir } from 'node:os'
 import { isLoamError } from 'loamfs'
 import { protectMemory } from 'loamfs/internal'
 import { Daemon } from './daemon.ts'
+import { IdleMemory } from './idle-memory.ts'
 import { Log } from './log.ts'
 import { type ServeFlags, settingsOf } from './serve-flags.ts'
 import { reportSuccession, startSuccessor } from './systemd/hand-over.ts'
@@ -31,6 +32,7 @@ export async function serve(flags: ServeFlags): Promise<void> {
       log,
     })
     const watchdog = startWatchdog({ env, notifier, check: async () => daemon.check(), log })
+    using _memory = new IdleMemory()
     const { httpSocketPath: socket, root } = daemon
     log.info('serving', { grpcSocket: flags.grpcSocket, socket, pid: process.pid })
     notifier.ready(`serving ${root}`)

@@ -16,6 +16,9 @@ const MISNAMED = ['handles', 'requests', 'resources'].map((what) => `nodejs_acti
 /** Label of a success, in place of the code of an error. */
 const OK = 'ok'
 
+/** The default of 10 ms wakes an idle process a hundred times a second. */
+const LAG_PRECISION_MS = 50
+
 /**
  * The daemon's figures for Prometheus: counters and histograms of what happens, told by the store's activity and by containerd's calls. Labels
  * have few values: operations, codes, kinds of sources; never names of images or containers.
@@ -88,7 +91,7 @@ export class Metrics {
   )
 
   constructor() {
-    collectDefaultMetrics({ register: this.registry })
+    collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: LAG_PRECISION_MS })
     for (const name of MISNAMED) this.registry.removeSingleMetric(name)
     const info = this.#gauge('build_info', 'Version of the daemon and of Node; the value is 1.', [
       'version',
