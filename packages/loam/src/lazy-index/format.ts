@@ -19,6 +19,8 @@ export const SKELETON_FRAME_BYTES = 1 << 20
 /** Bytes of a span in the unpacked points. */
 export const POINT_BYTES = 8 + 8 + 1 + 32
 export const SUM_BYTES = 32
+/** The least that Node makes a piece of. */
+const ROOM_BYTES = 64
 /** Size at which a span may end. */
 export const SPAN_BYTES = 1 << 20
 /** Spans of an index that has many are at least this large on average. */
@@ -57,8 +59,10 @@ export function unpack(packed: Buffer, bytes: number, what: string): Buffer {
 
 /** Unpacks one zstd frame of at most `maxBytes`. @throws LAZY_INDEX_INVALID */
 export function unpackUpTo(packed: Buffer, maxBytes: number, what: string): Buffer {
+  // In one piece: Node's default is one for each 16 KiB. With the room that shows that nothing follows.
+  const chunkSize = Math.min(maxBytes, SKELETON_FRAME_BYTES) + ROOM_BYTES
   try {
-    return zstdDecompressSync(packed, { maxOutputLength: Math.max(maxBytes, 1) })
+    return zstdDecompressSync(packed, { maxOutputLength: Math.max(maxBytes, 1), chunkSize })
   } catch (error) {
     throw invalidIndex(`${what} cannot be unpacked`, error)
   }
