@@ -109,19 +109,17 @@ export class StoreCare {
 
   /**
    * Uses a lazy index again that was denied, since its layer had another diffID than it says. Layers that containers show are filled and verified once
-   * more; if the index is wrong, it is denied again. Returns whether it was denied. @throws DIGEST_INVALID, LAZY_UNAVAILABLE, CANCELED
+   * more; if the index is wrong, it is denied again. Returns whether it was denied. Repeat it after a failure. @throws DIGEST_INVALID, LAZY_UNAVAILABLE, CANCELED
    */
   async allowIndex(
     indexDigest: string,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<boolean> {
-    const { metadata, layers, activity } = this.#services
+    const { layers, activity } = this.#services
     const digest: Digest = parseDigest(indexDigest)
-    return activity.observe('store.allowIndex', { index: digest }, async () => {
-      const wasDenied = await metadata.lazy.allowIndex(digest)
-      if (wasDenied) await layers.partial.resume(options.signal)
-      return wasDenied
-    })
+    return activity.observe('store.allowIndex', { index: digest }, async () =>
+      layers.partial.allowIndex(digest, options.signal),
+    )
   }
 
   /** Reports which backends work on this machine, and why the others do not. */

@@ -57,9 +57,9 @@ class Store implements AsyncDisposable {
           writeFileSync(this.path('layer.tar'), tar)
           await metadata.layers.complete(diffId, newArtifactRecord(diffId, 'tar', bootId))
         },
-        resume: async () => {
+        resume: async (diffIds) => {
           this.asked.push('resume')
-          return ['/poisoned']
+          return (await this.filler.resume?.(diffIds)) ?? ['/poisoned']
         },
         forget: async (diffIds) => {
           this.asked.push('forget')
@@ -239,6 +239,26 @@ describe('partial layers', () => {
         'layer.tar',
       ])
       assert.deepEqual(await store.leaseLazily(), [], 'it is there for the next one')
+    })
+  })
+
+  test('an index is allowed again by a call that is repeated after its layers could not be served', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      await store.use()
+      const indexDigest = store.layers.partial.sourceOf(diffId)?.indexDigest
+      assert.ok(indexDigest !== undefined)
+      await store.metadata.layers.denyIndex(indexDigest, 'wrong')
+      store.filler.resume = async () => {
+        throw new LoamError('LAZY_UNAVAILABLE', 'it did not start')
+      }
+      await assert.rejects(store.layers.partial.allowIndex(indexDigest), (error) =>
+        isLoamError(error, 'LAZY_UNAVAILABLE'),
+      )
+      store.filler = {}
+      store.asked.length = 0
+      assert.equal(await store.layers.partial.allowIndex(indexDigest), false)
+      assert.deepEqual(store.asked, ['resume'])
     })
   })
 

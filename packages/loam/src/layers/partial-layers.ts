@@ -262,6 +262,16 @@ export class PartialLayers {
     return await lazy.filler.resume(shown.filter(isShown), signal)
   }
 
+  /**
+   * Uses a lazy index again that was denied, and serves the layers that are shown with it. Returns whether it was denied. Repeat it after a failure: the layers are
+   * served also if the denial is gone already. @throws the errors of `LayerFiller.resume`
+   */
+  async allowIndex(indexDigest: Digest, signal?: AbortSignal): Promise<boolean> {
+    const wasDenied = await this.#options.metadata.lazy.allowIndex(indexDigest)
+    await this.resume(signal)
+    return wasDenied
+  }
+
   async #serveNew(diffId: DiffId, signal: AbortSignal | undefined): Promise<void> {
     try {
       await this.serve([diffId], signal)
