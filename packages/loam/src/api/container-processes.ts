@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import type { CommandInfo } from '../runtime/index.ts'
+import type { CommandInfo, TerminalSize } from '../runtime/index.ts'
 import { HostMountSchema, ImageVolumeSchema, provisionFields } from './containers.ts'
 import { image, PullEventSchema } from './fetch.ts'
 import { conversation } from './operation.ts'
@@ -34,6 +34,9 @@ const StartEventSchema = v.object({
   /** File in which the runtime writes the number of the process when it has started. Older daemons do not send it. */
   pidFile: v.optional(text),
 })
+/** Of 16 bits each, as the kernel has it (struct winsize). */
+const characters = v.pipe(count, v.maxValue(0xffff))
+const TerminalSizeSchema = matching<TerminalSize>()(v.strictObject({ columns: characters, rows: characters }))
 const StatusSchema = v.object({
   /** Exit status of the process; 128 and the signal's number if a signal ended it. */
   status: count,
@@ -70,6 +73,7 @@ export const CONTAINER_CONVERSATIONS = {
       remove: v.optional(v.boolean()),
       keepsInput: v.optional(v.boolean()),
       terminal: v.optional(v.boolean()),
+      terminalSize: v.optional(TerminalSizeSchema),
       network: v.optional(v.string()),
       capAdd: texts,
       capDrop: texts,
@@ -98,6 +102,7 @@ export const CONTAINER_CONVERSATIONS = {
       workingDir: v.optional(v.string()),
       user: v.optional(v.string()),
       terminal: v.optional(v.boolean()),
+      terminalSize: v.optional(TerminalSizeSchema),
       /** Run the process in the background: the program to start returns at once. */
       detach: v.optional(v.boolean()),
       capabilities,

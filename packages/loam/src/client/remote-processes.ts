@@ -14,7 +14,7 @@ import type {
   StopOptions,
   UnpackFilesOptions,
 } from '../containers/index.ts'
-import { readEnv } from '../runtime/index.ts'
+import { ownTerminalSize, readEnv } from '../runtime/index.ts'
 import { runRemotely } from './remote-run.ts'
 import { descriptorOf, streamTo, tarOf } from './requests.ts'
 import type { Transport } from './transport.ts'
@@ -62,12 +62,13 @@ export class RemoteProcesses implements Pick<ContainerProcesses, keyof Container
   async #exec(
     id: string,
     command: readonly string[],
-    { env, workingDir, user, terminal, detach, onStart, starter }: ExecOptions,
+    { env, workingDir, user, terminal, terminalSize, detach, onStart, starter }: ExecOptions,
   ): Promise<number> {
     this.#transport.requireOwnUser('containers.exec')
     const { boundingCapabilities } = await import('../linux/index.ts')
     const request = {
       ...{ id, command: [...command], workingDir, user, terminal, detach },
+      terminalSize: terminalSize ?? (terminal === true ? ownTerminalSize() : undefined),
       env: env === undefined ? undefined : readEnv(env, process.env),
       capabilities: boundingCapabilities().toString(16),
     }

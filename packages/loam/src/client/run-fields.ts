@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { Conversations, RequestOf } from '../api/index.ts'
 import type { RunImageOptions } from '../containers/index.ts'
-import { readEnv } from '../runtime/index.ts'
+import { ownTerminalSize, readEnv } from '../runtime/index.ts'
 import { absoluteImage, type RemoteFetchOptions } from './requests.ts'
 
 /** Options of `run` over a daemon: this process starts the OCI runtime. */
@@ -12,7 +12,18 @@ type RunFields = Omit<RequestOf<Conversations['containers.run']>, 'image' | 'cap
 /** Returns the fields of a request to run a container. Values from the environment and paths are those of this process. @throws USAGE */
 export function toRunFields(options: RemoteRunOptions): RunFields {
   const { command, commandInfo, entrypoint, shell, env, workingDir, user, mounts, volumes } = options
-  const { hostMounts, hostname, keep, terminal, network, capAdd, capDrop, securityOpts, pidsLimit } = options
+  const {
+    hostMounts,
+    hostname,
+    keep,
+    terminal,
+    terminalSize,
+    network,
+    capAdd,
+    capDrop,
+    securityOpts,
+    pidsLimit,
+  } = options
   const { memoryBytes, cpus, tmpfs, detach, remove, keepsInput } = options
   return {
     command,
@@ -28,6 +39,7 @@ export function toRunFields(options: RemoteRunOptions): RunFields {
     hostname,
     keep,
     terminal,
+    terminalSize: terminalSize ?? (terminal === true ? ownTerminalSize() : undefined),
     network: network?.replace(/^ns:(.+)$/, (_all, path: string) => `ns:${resolve(path)}`),
     capAdd,
     capDrop,

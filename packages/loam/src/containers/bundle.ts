@@ -17,12 +17,14 @@ import {
   mergeCommandInfo,
   mergeEnv,
   type Network,
+  ownTerminalSize,
   parseMount,
   parseTmpfs,
   programOf,
   resetEntrypoint,
   type RuntimeMount,
   variablesOf,
+  type TerminalSize,
 } from '../runtime/index.ts'
 import { isSignal, STOP_SIGNAL } from './signals.ts'
 import { findCommand } from './find-command.ts'
@@ -90,6 +92,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
     cwd,
     user,
     terminal,
+    terminalSize: terminalSizeOf(options),
     hostname,
     mounts: orderMounts(
       networkMounts(bundlePath, { rootfs, hostname, network: confinement.network }),
@@ -102,6 +105,12 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
   writeFileSync(join(bundlePath, 'config.json'), JSON.stringify(config, undefined, 2), {
     mode: 0o600,
   })
+}
+
+/** A detached process has a terminal of its own, with a size of its own. */
+function terminalSizeOf({ terminalSize, detach, starter }: RunImageOptions): TerminalSize | undefined {
+  if (detach === true) return undefined
+  return terminalSize ?? (starter === undefined ? ownTerminalSize() : undefined)
 }
 
 function annotationsOf({ stopSignal }: RunConfig): Record<string, string> {

@@ -6,7 +6,15 @@ import { LoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import { type IdMapping, readFileInRoot, runForeground } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
-import { checkWords, readEnv, type ResolvedUser, resolveUser, type RuntimeMount } from '../runtime/index.ts'
+import {
+  checkWords,
+  consoleOf,
+  ownTerminalSize,
+  readEnv,
+  type ResolvedUser,
+  resolveUser,
+  type RuntimeMount,
+} from '../runtime/index.ts'
 import { findCommand } from './find-command.ts'
 import {
   bundlePath,
@@ -109,7 +117,10 @@ function createProcess(
   const kept = isRootUser ? [] : ambient
   return {
     ...base,
-    terminal: options.terminal ?? false,
+    ...consoleOf(
+      options.terminal ?? false,
+      options.terminalSize ?? (options.starter === undefined ? ownTerminalSize() : undefined),
+    ),
     user,
     args: command,
     env,

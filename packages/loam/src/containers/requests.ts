@@ -1,5 +1,5 @@
 import type { RootedPath } from '../linux/index.ts'
-import type { CommandInfo, ConfinementOptions } from '../runtime/index.ts'
+import type { CommandInfo, ConfinementOptions, TerminalSize } from '../runtime/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { FetchOptions, ImageOptions, LazyOptions } from '../images/index.ts'
 
@@ -120,6 +120,8 @@ export interface ExecOptions {
   readonly user?: string | undefined
   /** Give the process a terminal; the standard streams must be one. */
   readonly terminal?: boolean | undefined
+  /** Size of the terminal when the process starts. Undefined: that of this process's terminal, unless a `starter` has another. */
+  readonly terminalSize?: TerminalSize | undefined
   /** Run the process in the background: `exec` returns 0 when it has started, and its output is discarded. */
   readonly detach?: boolean | undefined
   /** Called right before the process is started. */
@@ -214,6 +216,8 @@ export interface RunImageOptions extends ProvisionImageOptions, ConfinementOptio
   readonly keep?: boolean | undefined
   /** Give the process a terminal: the standard streams must be one, except for a detached process, which gets a terminal of its own. */
   readonly terminal?: boolean | undefined
+  /** Size of the terminal when the process starts. Undefined: that of this process's terminal, unless a `starter` has another. */
+  readonly terminalSize?: TerminalSize | undefined
   /** Called when the container's ID is known. */
   readonly onStart?: ((id: string) => void) | undefined
   /** Starter of the OCI runtime. Undefined: this process. */

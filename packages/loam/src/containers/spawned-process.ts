@@ -35,13 +35,13 @@ export interface SpawnImageOptions
   extends SpawnedStreams,
     Omit<
       RunImageOptions,
-      'starter' | 'detach' | 'remove' | 'keepsInput' | 'terminal' | 'onStart' | 'signal'
+      'starter' | 'detach' | 'remove' | 'keepsInput' | 'terminal' | 'terminalSize' | 'onStart' | 'signal'
     > {}
 
 /** How to start a further process in a running container. */
 export interface SpawnExecOptions
   extends SpawnedStreams,
-    Omit<ExecOptions, 'starter' | 'terminal' | 'detach' | 'onStart'> {}
+    Omit<ExecOptions, 'starter' | 'terminal' | 'terminalSize' | 'detach' | 'onStart'> {}
 
 /**
  * A process that runs in a container. Read its output, or pass `ignore`: a process waits while a pipe is full. `await using` ends it at the end of the

@@ -48,6 +48,7 @@ function configOf(options: ConfinementOptions, { host = ROOT, uid = 0 } = {}) {
     cwd: '/',
     user: { uid, gid: uid, additionalGids: [], home: '/' },
     terminal: false,
+    terminalSize: undefined,
     hostname: 'h',
     mounts: [],
     confinement: plan(options, host),

@@ -7,6 +7,7 @@ import type { IdMapping, IdRange } from '../linux/index.ts'
 import type { Confinement } from './confinement.ts'
 import { kernelMounts, type RuntimeMount } from './mounts.ts'
 import type { Network } from './network.ts'
+import { consoleOf, type TerminalSize } from './terminal-size.ts'
 import type { ResolvedUser } from './users.ts'
 
 export interface RuntimeConfigInput {
@@ -17,6 +18,8 @@ export interface RuntimeConfigInput {
   readonly cwd: string
   readonly user: ResolvedUser
   readonly terminal: boolean
+  /** Size of the terminal at the start; undefined if it is not known. */
+  readonly terminalSize: TerminalSize | undefined
   readonly hostname: string
   readonly mounts: readonly RuntimeMount[]
   readonly confinement: Confinement
@@ -74,7 +77,7 @@ function createProcess({ user, confinement, ...input }: RuntimeConfigInput): Rec
   const own = isRootUser ? bounding : added
   const kept = isRootUser ? [] : added
   return {
-    terminal: input.terminal,
+    ...consoleOf(input.terminal, input.terminalSize),
     user: {
       uid: user.uid,
       gid: user.gid,

@@ -176,12 +176,13 @@ describe('loam run', () => {
     assert.deepEqual(JSON.parse(world.loam('--json', 'ps').stdout), [])
   })
 
-  test('loam run gives the process a terminal when there is one', () => {
-    const command = [process.execPath, ...world.args('run', image, 'tty')]
+  test('loam run gives the process a terminal of the same size when there is one', () => {
+    const command = [process.execPath, ...world.args('run', image, 'stty size; tty')]
       .map((part) => `'${part}'`)
       .join(' ')
-    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' })
-    assert.match(stdout, /\/dev\/(?:pts\/\d|console)/)
+    const line = `stty rows 41 columns 101; ${command}`
+    const { stdout } = spawnSync('script', ['-qec', line, '/dev/null'], { encoding: 'utf8' })
+    assert.match(stdout, /41 101\s+\/dev\/(?:pts\/\d|console)/)
     assert.match(world.loam('run', image, 'tty || true').stdout, /not a tty/)
   })
 

@@ -4,7 +4,7 @@ import type { Host } from '../host.ts'
 import { repeated } from '../image-options.ts'
 import { readEnvFiles } from '../env-file.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
-import { checkTerminal } from '../terminal-option.ts'
+import { checkTerminal, terminalSizeOf } from '../terminal-option.ts'
 
 interface Flags extends GlobalOptions {
   readonly env?: readonly string[]
@@ -59,6 +59,7 @@ The process is confined as the container's first one. Statuses are those of \`lo
             workingDir: workdir,
             detach,
             terminal: detach !== true && (tty ?? (host.stdin.isTerminal && host.stdout.isTerminal)),
+            terminalSize: terminalSizeOf(host),
             onStart: letSignalsPass,
             starter: host.starter,
           },

@@ -11,7 +11,7 @@ import {
 import { PullProgress } from '../progress.ts'
 import { parseCommandInfo } from '../../runtime/index.ts'
 import { addContainerFlags, type ContainerFlags, toContainerOptions } from '../container-flags.ts'
-import { checkTerminal } from '../terminal-option.ts'
+import { checkTerminal, terminalSizeOf } from '../terminal-option.ts'
 import { addRunOptions, toRunOptions } from '../run-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import {
@@ -85,6 +85,7 @@ has no such program, 126 when it cannot be executed, 125 when Loam or the runtim
           hostMounts: [...(container?.hostMounts ?? []), ...(own.hostMounts ?? [])],
           hostname: flags.hostname ?? container?.hostname,
           terminal: terminalOf(flags, host),
+          terminalSize: terminalSizeOf(host),
           signal,
           onEvent: progress.onEvent,
           onStart: (id) => {
