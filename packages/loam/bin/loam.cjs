@@ -348,8 +348,8 @@ function request() {
     env: process.env,
     surroundings: [`${dev}:${ino}`].concat(namespaces).join(' '),
     terminals,
-    rows: terminals[2] ? process.stderr.rows : undefined,
     columns: [terminals[1] ? process.stdout.columns : null, terminals[2] ? process.stderr.columns : null],
+    rows: [terminals[1] ? process.stdout.rows : null, terminals[2] ? process.stderr.rows : null],
     capabilities: rights === null ? undefined : rights[1],
   }
 }

@@ -16,6 +16,7 @@ const PATH = `${process.env.PATH || ''}:/usr/sbin:/usr/bin:/sbin:/bin`
 const KEEPER = 'while [ -e "$0" ]; do sleep 60; done'
 const HOLDER = `echo; read -r _; exec unshare --mount --propagation slave sh -c 'echo; read -r _; exec </dev/null >/dev/null 2>&1; ${KEEPER}' "$0"`
 const WAIT_MS = 20000
+const NSSWITCH = '/etc/nsswitch.conf'
 
 /**
  * Replaces this process by a program in the user namespace of the user. Returns only where that is not possible. LOAM_ROOTLESS says which user
@@ -54,7 +55,9 @@ function findProgram(name) {
     const path = `${folder}/${name}`
     if (folder[0] === '/' && fs.existsSync(path)) return path
   }
-  throw new Error(`${name} is not installed (${name.startsWith('new') ? 'uidmap' : 'util-linux'})`)
+  throw new Error(
+    `${name} is not installed (${['newuidmap', 'newgidmap', 'getsubids'].includes(name) ? 'uidmap' : 'util-linux'})`,
+  )
 }
 
 /** Returns what the file says if its process lives. */
@@ -184,8 +187,8 @@ function answerOf(child) {
 function findAll() {
   const { username } = os.userInfo()
   const names = [username, String(process.geteuid())]
-  const uids = subordinates('/etc/subuid', names)
-  const gids = subordinates('/etc/subgid', names)
+  const uids = subordinates({ file: '/etc/subuid', words: [] }, names)
+  const gids = subordinates({ file: '/etc/subgid', words: ['-g'] }, names)
   return { uids, gids, newuidmap: findProgram('newuidmap'), newgidmap: findProgram('newgidmap') }
 }
 
@@ -214,22 +217,55 @@ function mapOne(pid, why) {
   return { ids: 'single', why }
 }
 
-function subordinates(file, names) {
+function subordinates({ file, words }, names) {
+  const source = subordinateSource()
+  if (source !== 'files') return askSubordinates(source, words, names[0])
   const lines = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n') : []
   const ranges = lines
     .map((line) => line.split(':'))
-    .filter(([name, first, count]) => names.includes(name) && /^\d+$/.test(first) && /^\d+$/.test(count))
-    .map(([, first, count]) => ({ first: Number(first), count: Number(count) }))
-    .filter(({ count }) => count > 0)
+    .filter(([name]) => names.includes(name))
+    .map(([, first, count]) => ({ first, count }))
+    .filter(isRange)
   if (ranges.length === 0) throw new Error(`${file} has no IDs for ${names[0]}`)
   return ranges
+}
+
+/** Returns where nsswitch.conf(5) says that subordinate IDs are: one source, as newuidmap reads it. */
+function subordinateSource() {
+  const text = fs.existsSync(NSSWITCH) ? fs.readFileSync(NSSWITCH, 'utf8') : ''
+  const match = /^\s*subid\s*:\s*(\S+)/im.exec(text.replace(/#.*/g, ''))
+  return match === null ? 'files' : match[1]
+}
+
+/** Asks getsubids (shadow 4.9) for IDs that are not in files. It writes lines such as `0: alice 100000 65536`. */
+function askSubordinates(source, words, name) {
+  const { stdout, stderr, status, error } = spawnSync(findProgram('getsubids'), words.concat(name), {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: WAIT_MS,
+  })
+  const what = `getsubids ${words.concat(name).join(' ')} (subid: ${source} in ${NSSWITCH})`
+  if (error) throw new Error(`${what}: ${error.message}`)
+  if (status !== 0) throw new Error(`${what}: ${stderr.trim() || `it ended with status ${status}`}`)
+  const ranges = stdout
+    .split('\n')
+    .map((line) => /^\d+:\s.*\s(\d+)\s+(\d+)\s*$/.exec(line))
+    .filter((match) => match !== null)
+    .map(([, first, count]) => ({ first, count }))
+    .filter(isRange)
+  if (ranges.length === 0) throw new Error(`${what}: no IDs for ${name}`)
+  return ranges
+}
+
+function isRange({ first, count }) {
+  return /^\d+$/.test(first) && /^\d+$/.test(count) && Number(count) > 0
 }
 
 function runMap(program, pid, own, ranges) {
   let next = 1
   const words = ranges.flatMap(({ first, count }) => {
     const word = [next, first, count]
-    next += count
+    next += Number(count)
     return word
   })
   const { status, stderr, error } = spawnSync(program, [pid, 0, own, 1].concat(words).map(String), {

@@ -28,6 +28,8 @@ export interface Host {
   readonly openLoam: (options: LoamOptions) => Promise<Loam>
   /** Throws `OwnProcessNeeded` if a word names a file that only the caller's own process can open. Gets all words except those for a container. */
   readonly checkWords: (words: readonly string[]) => Promise<void>
+  /** Throws `OwnProcessNeeded` if a command, given by its name and those of its groups, has to run with the rights of its caller, and this process has others. */
+  readonly checkCommand: (names: readonly string[]) => void
   /** Throws if an operation needs the memory, streams or rights of the caller's own process, and this is another one. */
   readonly requireOwnProcess: () => void
   /** Excludes secrets from core dumps of a process. */
@@ -58,5 +60,5 @@ export interface Interruption {
   readonly release: () => void
 }
 
-/** Thrown by `requireOwnProcess` and `checkWords`: the command line has to be run by the process of its caller. */
+/** Thrown by `requireOwnProcess`, `checkCommand` and `checkWords`: the command line has to be run by the process of its caller. */
 export class OwnProcessNeeded extends Error {}

@@ -41,7 +41,7 @@ export async function main(args: readonly string[], version: string): Promise<vo
   if (status === EXIT_INTERRUPTED) process.exit()
 }
 
-/** Runs the command line for a host, which may be another process. Returns the exit status. @throws only what `host.requireOwnProcess` and `host.checkWords` throw */
+/** Runs the command line for a host, which may be another process. Returns the exit status. @throws only what `host.requireOwnProcess`, `host.checkCommand` and `host.checkWords` throw */
 export async function runCommandLine(args: readonly string[], version: string, host: Host): Promise<number> {
   let help = ''
   const program = createProgram(version, host, (text) => {

@@ -27,6 +27,7 @@ export function processHost(): Host {
     watchSignals,
     openLoam,
     checkWords: async () => undefined,
+    checkCommand: () => undefined,
     requireOwnProcess: () => undefined,
     protectMemory,
     starter: undefined,

@@ -143,6 +143,7 @@ export function createProgram(version: string, host: Host, writeHelp: (text: str
     })
     if (command === program) continue
     command.hook('preAction', (current) => {
+      host.checkCommand([current.parent ?? program, current].map((each) => each.name()))
       host.protectMemory()
       // Options before the command's name belong to it, too.
       current.setOptionValue('settings', settingsOf(current))

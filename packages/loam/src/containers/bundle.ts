@@ -26,6 +26,7 @@ import {
   variablesOf,
   type TerminalSize,
 } from '../runtime/index.ts'
+import { DETACHED_TERMINAL } from './detached-run.ts'
 import { isSignal, STOP_SIGNAL } from './signals.ts'
 import { findCommand } from './find-command.ts'
 import { orderMounts } from './mount-order.ts'
@@ -109,7 +110,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
 
 /** A detached process has a terminal of its own, with a size of its own. */
 function terminalSizeOf({ terminalSize, detach, starter }: RunImageOptions): TerminalSize | undefined {
-  if (detach === true) return undefined
+  if (detach === true) return DETACHED_TERMINAL
   return terminalSize ?? (starter === undefined ? ownTerminalSize() : undefined)
 }
 

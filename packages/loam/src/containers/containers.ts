@@ -349,7 +349,8 @@ export class Containers {
 
   /** Operations on the processes of containers. */
   get processes(): ContainerProcesses {
-    return new ContainerProcesses(this.#services, this.runtimePaths())
+    const destroy = async (id: string) => this.destroy(id)
+    return new ContainerProcesses({ ...this.#services, destroy }, this.runtimePaths())
   }
 
   async #endRun(paths: RuntimePaths, id: ContainerId, options: RunImageOptions): Promise<void> {
@@ -390,11 +391,16 @@ export class Containers {
     return this.#services.provisioner.list()
   }
 
-  /** Cleans up after a crash and remounts after a reboot. With `known`, destroys all other containers. */
+  /** Cleans up after a crash and remounts after a reboot. With `known`, destroys all other containers. Removes what `processes.list` removes. */
   async recover(options: RecoverOptions = {}): Promise<RecoveryReport> {
     const { activity } = this.#services
-    return observeFetch({ activity, operation: 'containers.recover', attributes: {} }, options, async (own) =>
-      recoverStore(this.#services, own),
+    return observeFetch(
+      { activity, operation: 'containers.recover', attributes: {} },
+      options,
+      async (own) => {
+        await this.processes.list()
+        return recoverStore(this.#services, own)
+      },
     )
   }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LoamError, throwIfAborted } from '../errors/index.ts'
 import { createDirectories, findProgram, isMachineRoot, runForeground, searchPath } from '../linux/index.ts'
+import type { TerminalSize } from '../runtime/index.ts'
 import { isMonitorGone, MONITOR_FILES, readMonitor } from './monitor-files.ts'
 import { bundlePath, readFailure, runtimeProgram, type RuntimePaths, startFailed } from './oci-runtime.ts'
 import type { RunStarter } from './requests.ts'
@@ -26,15 +27,15 @@ cd "$1" || exit 0
 echo $$ >${MONITOR_FILES.began}
 log=$2 max=$3 remove=$4 keepsInput=$5
 shift 5
-rm -f exit.new
+rm -f ${MONITOR_FILES.newExit}
 tries=0
 if [ -n "$keepsInput" ]; then mkfifo -m 600 ${MONITOR_FILES.stdin}; exec 3<>${MONITOR_FILES.stdin} <&3; fi
-run() { "$@" 3>&-; echo $? >exit.new; }
+run() { "$@" 3>&-; echo $? >${MONITOR_FILES.newExit}; }
 waitForRoom() {
   sleep 1
   until [ ! -e "$log" ] || head -c 65536 /dev/zero >"$log.probe"; do
     rm -f "$log.probe"
-    if [ -e exit.new ] && [ $((tries += 1)) -gt 60 ]; then break; fi
+    if [ -e ${MONITOR_FILES.newExit} ] && [ $((tries += 1)) -gt 60 ]; then break; fi
     sleep 1
   done
   rm -f "$log.probe"
@@ -52,13 +53,13 @@ keep() {
   done
 }
 if command -v stdbuf >/dev/null; then run "$@" 2>&1 | keep 2>/dev/null 3>&-; else run "$@" >>"$log" 2>&1; fi
-mv exit.new ${MONITOR_FILES.exit}
+mv ${MONITOR_FILES.newExit} ${MONITOR_FILES.exit}
 cd /
 [ -z "$remove" ] || sh -c "$remove" >/dev/null 2>&1
 exit 0
 `
-/** A terminal of its own for a program has the size of the first ones. */
-const TERMINAL_SIZE = 'stty rows 24 columns 80'
+/** Size of the terminal of a process in the background: that of the first ones. */
+export const DETACHED_TERMINAL: TerminalSize = { columns: 80, rows: 24 }
 const POLL_MS = 5
 /** The runtime may still start the process when its monitor was killed. */
 const GONE_MS = 10_000
@@ -96,8 +97,8 @@ export async function startBundle(
   }
   const bundle = bundlePath(paths, id)
   const at = (name: string) => join(bundle, name)
-  const { began, exit, pid, stdin } = MONITOR_FILES
-  for (const name of [began, exit, pid, stdin, 'runtime.log']) rmSync(at(name), { force: true })
+  const { began, newExit, exit, pid, stdin } = MONITOR_FILES
+  for (const name of [began, newExit, exit, pid, stdin, 'runtime.log']) rmSync(at(name), { force: true })
   writeFileSync(at(MONITOR_FILES.mark), remove === undefined ? 'keep' : 'remove')
   createDirectories(join(log, '..'))
   writeFileSync(log, '', { flag: 'a', mode: 0o600 })
@@ -106,7 +107,8 @@ export async function startBundle(
   const hasInput = keepsInput || terminal ? 'yes' : ''
   const words = [bundle, log, parts, remove?.map(quote).join(' ') ?? '', hasInput]
   const call = [runtime.file, ...runtime.args]
-  const line = `${TERMINAL_SIZE}; exec ${call.map(quote).join(' ')}`
+  const { columns, rows } = DETACHED_TERMINAL
+  const line = `stty rows ${rows} columns ${columns}; exec ${call.map(quote).join(' ')}`
   const program = terminal ? ['script', '-q', '-e', '-f', '-c', line, '/dev/null'] : call
   const monitor = [MONITOR, 'loam-monitor', ...words, ...program]
   const launch = hasScopes(runtime.env) ? [IN_SCOPE, 'loam', at(MONITOR_FILES.began), ...monitor] : monitor

@@ -5,6 +5,7 @@
  *   monitor       written before the monitor starts: `keep`, or `remove` for a container that is removed with its process
  *   began         written by the monitor as soon as it runs: its own process ID
  *   process.pid   written by the runtime when the process runs
+ *   exit.new      the exit status before that: what is left of it when the monitor was killed alone
  *   exit          written by the monitor when the process has ended and its output is in the log: its exit status
  *   stdin         pipe that nothing is written to, for a process whose standard input stays open
  */
@@ -20,7 +21,7 @@ const MAX_WAIT_MS = 2000
 /** The names of the files. */
 export const MONITOR_FILES = {
   ...{ mark: 'monitor', began: 'began', pid: 'process.pid' },
-  ...{ exit: 'exit', stdin: 'stdin' },
+  ...{ newExit: 'exit.new', exit: 'exit', stdin: 'stdin' },
 } as const
 
 /** The state of a detached process, by the files in its bundle. */
@@ -38,7 +39,9 @@ export function readMonitor(bundle: string): MonitorState | undefined {
   const mark = read(join(bundle, MONITOR_FILES.mark))
   if (mark === undefined) return undefined
   // The status is written after the process ID: a process that has ended had started.
-  const exitStatus = numberIn(join(bundle, MONITOR_FILES.exit))
+  const isLeft = isMonitorGone(bundle)
+  const written = numberIn(join(bundle, MONITOR_FILES.exit))
+  const exitStatus = written ?? (isLeft ? numberIn(join(bundle, MONITOR_FILES.newExit)) : undefined)
   return { removes: mark === 'remove', pid: numberIn(join(bundle, MONITOR_FILES.pid)), exitStatus }
 }
 
@@ -47,6 +50,11 @@ export function isMonitorAtWork(bundle: string): boolean {
   const pid = numberIn(join(bundle, MONITOR_FILES.began))
   if (pid === undefined || existsSync(join(bundle, MONITOR_FILES.exit))) return false
   return isMonitor(pid, bundle)
+}
+
+/** Returns whether a container was to be removed by its monitor, which has ended or was killed before that. The process may still run. */
+export function isLeftByMonitor(bundle: string): boolean {
+  return readMonitor(bundle)?.removes === true && isMonitorGone(bundle)
 }
 
 /** Returns whether the monitor of a bundle has begun, and does not run any more: it has ended or was killed. */

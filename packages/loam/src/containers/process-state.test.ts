@@ -43,6 +43,8 @@ test('a detached process has ended when its monitor has written its output and i
   monitor.kill('SIGKILL')
   await once(monitor, 'exit')
   assert.deepEqual(await stateOf(), ['exited', undefined, undefined])
+  writeFileSync(join(bundle, 'exit.new'), '7\n')
+  assert.deepEqual(await stateOf(), ['exited', undefined, 7])
   writeFileSync(join(bundle, 'exit'), '3\n')
   assert.deepEqual(await stateOf(), ['exited', undefined, 3])
 })

@@ -3,13 +3,13 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Activity } from '../activity/index.ts'
 import type { Configuration } from '../config/index.ts'
-import { LoamError, throwIfAborted } from '../errors/index.ts'
+import { isLoamError, LoamError, throwIfAborted } from '../errors/index.ts'
 import { runProgram } from '../linux/index.ts'
 import { parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
 import { startBundle } from './detached-run.ts'
 import { execInContainer, readConfig, readProcessOf } from './exec.ts'
-import { MONITOR_FILES, readMonitor } from './monitor-files.ts'
+import { isLeftByMonitor, MONITOR_FILES, readMonitor } from './monitor-files.ts'
 import {
   bundlePath,
   killRuntimeContainer,
@@ -41,6 +41,8 @@ interface ProcessServices {
   readonly activity: Activity
   readonly configuration: Pick<Configuration, 'values'>
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Destroys a container. */
+  readonly destroy: (id: string) => Promise<boolean>
 }
 
 /** Operations on the processes of containers. All may be called concurrently, also by several processes. */
@@ -54,7 +56,10 @@ export class ContainerProcesses {
     this.#paths = paths
   }
 
-  /** Lists the processes of all containers, in the order of `Containers.list`. One whose state cannot be read is `unknown`. */
+  /**
+   * Lists the processes of all containers, in the order of `Containers.list`. One whose state cannot be read is `unknown`. Containers that were to be removed
+   * with their processes, and were not since their monitors were killed, are removed.
+   */
   async list(): Promise<ContainerProcess[]> {
     const ids = this.#services.provisioner.list().map(({ id }) => id)
     const found: ContainerProcess[] = []
@@ -62,7 +67,20 @@ export class ContainerProcesses {
       const some = ids.slice(from, from + MAX_ASKED)
       found.push(...(await Promise.all(some.map(async (id) => readListedProcess(this.#paths, id)))))
     }
-    return found
+    const kept: ContainerProcess[] = []
+    for (const each of found) if (!(await this.#removeLeft(each))) kept.push(each)
+    return kept
+  }
+
+  async #removeLeft({ id, status }: ContainerProcess): Promise<boolean> {
+    if (status !== 'exited' || !isLeftByMonitor(bundlePath(this.#paths, id))) return false
+    try {
+      return await this.#services.destroy(id)
+    } catch (error) {
+      // The next look tries again: a store may be read-only, or the container in use.
+      if (!isLoamError(error)) throw error
+      return false
+    }
   }
 
   /** Finds the process of a container. @throws CONTAINER_NOT_FOUND, RUNTIME_FAILED */

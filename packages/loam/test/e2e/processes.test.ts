@@ -106,6 +106,18 @@ describe('a process of loam run', () => {
     assert.equal(existsSync(join(world.root, 'containers', 'cat')), false)
   })
 
+  test('a detached container with --rm whose monitor was killed alone is removed at the next look after its process has ended', async () => {
+    const fifo = join(world.folder, 'end')
+    must('mkfifo', fifo)
+    said('run', '-d', '--rm', '--name', 'left', '-v', `${fifo}:/end`, image, 'cat', '/end')
+    const began = join(world.state, 'bundles', 'left', 'began')
+    process.kill(Number(readFileSync(began, 'utf8')), 'SIGKILL')
+    assert.match(said('ps', '--format', '{{.ID}} {{.Status}}'), /^left running/)
+    writeFileSync(fifo, '')
+    await until(() => said('ps', '-q') === '')
+    assert.equal(existsSync(join(world.root, 'containers', 'left')), false)
+  })
+
   test('a process in the background has a terminal with -t, and another one is started beside it with exec -d', async () => {
     assert.equal(said('run', '-dit', '--name', 'tty', image, 'sh', '-c', 'tty; exec sh'), 'tty\n')
     await until(() => said('logs', 'tty').startsWith('/dev/'))

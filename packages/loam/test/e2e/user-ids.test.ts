@@ -173,6 +173,37 @@ describe('users who are not root, in a user namespace', () => {
     succeed('alone', 'destroy', 'c')
   })
 
+  test('subordinate IDs that nsswitch.conf says are not in files come from getsubids, and its failure is told', () => {
+    const nsswitch = join(world.folder, 'nsswitch.conf')
+    writeFileSync(nsswitch, '# subid: files\nsubid: directory # of the company\n')
+    must('mount', '--bind', nsswitch, '/etc/nsswitch.conf')
+    const programs = join(world.folder, 'programs')
+    mkdirSync(programs)
+    const answer = `case $1 in -g) shift;; esac; [ $1 = mapped ] && echo 0: mapped ${FIRST + 5} 100`
+    writeFileSync(join(programs, 'getsubids'), `#!/bin/sh\n${answer}\n`)
+    chmodSync(join(programs, 'getsubids'), 0o755)
+    const unshare = (user: User) => {
+      const run = join(home(user), 'directory')
+      mkdirSync(run)
+      chownSync(run, USERS[user], USERS[user])
+      const env = { PATH: `${programs}:${process.env['PATH'] ?? ''}`, HOME: home(user), XDG_RUNTIME_DIR: run }
+      const options = { uid: USERS[user], gid: USERS[user], encoding: 'utf8', env } as const
+      const words = ['unshare', 'sh', '-c', 'cat /proc/self/uid_map; echo "$LOAM_ROOTLESS"']
+      const { stdout } = spawnSync(process.execPath, [BIN, ...words], options)
+      endNamespace(join(run, 'loam/namespace'))
+      return stdout.replaceAll(/ +/g, ' ')
+    }
+    try {
+      assert.match(unshare('mapped'), new RegExp(`^ 0 4201 1\n 1 ${FIRST + 5} 100\n`))
+      assert.match(
+        unshare('alone'),
+        /^ 0 4202 1\n\{"ids":"single","why":"getsubids alone \(subid: directory in .* status 1"/,
+      )
+    } finally {
+      must('umount', '/etc/nsswitch.conf')
+    }
+  })
+
   test('doctor says which IDs a user who is not root has, and how to get more', () => {
     assert.match(succeed('mapped', 'doctor'), /^user +4201, not root: a user namespace with subordinate IDs/m)
     assert.match(

@@ -33,6 +33,7 @@ export function captureHost(cwd: string, env: NodeJS.ProcessEnv = {}): CapturedH
     watchSignals: () => ({ signal: new AbortController().signal, release: () => undefined }),
     openLoam,
     checkWords: async () => undefined,
+    checkCommand: () => undefined,
     requireOwnProcess: () => undefined,
     protectMemory: () => undefined,
     starter: undefined,

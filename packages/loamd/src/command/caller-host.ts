@@ -1,8 +1,16 @@
 import { constants } from 'node:os'
 import { LoamError, type Loam, type LoamOptions, readConfiguration } from 'loamfs'
-import { capabilitiesOf, type Host, type HostOutput, loamForCaller, OwnProcessNeeded } from 'loamfs/internal'
+import {
+  capabilitiesOf,
+  type FileRights,
+  type Host,
+  type HostOutput,
+  loamForCaller,
+  OwnProcessNeeded,
+} from 'loamfs/internal'
 import type { Channel } from './channel.ts'
 import type { ClientMessage, CommandRequest, SelfReason } from './messages.ts'
+import { findOtherRights, ownRights } from './peer.ts'
 import { findOwnFile } from '../own-files.ts'
 
 type RunStarter = NonNullable<Host['starter']>
@@ -16,8 +24,8 @@ interface Pending {
 
 export interface CallerHostOptions {
   readonly request: CommandRequest
-  /** The user of its process, as the kernel says. */
-  readonly userId: number
+  /** The rights of its process, as the kernel says. */
+  readonly rights: FileRights
   readonly channel: Channel
   readonly loam: Loam
 }
@@ -43,18 +51,19 @@ export class CallerHost implements Host {
   #storeWords: readonly string[] = []
 
   constructor(options: CallerHostOptions) {
-    const { request, userId, channel } = options
-    const { env, cwd, terminals, columns } = request
+    const { request, rights, channel } = options
+    const { env, cwd, terminals, columns, rows } = request
     const terminal = () => this.#terminal
-    this.#terminal = { columns: columns[1], rows: request.rows }
+    this.#terminal = { columns: columns[1], rows: rows[1] }
     this.#options = options
     this.env = env
     this.cwd = cwd
-    this.userId = userId
+    this.userId = rights.userId
     this.stdin = { isTerminal: terminals[0] }
     this.stdout = {
       isTerminal: terminals[1],
       columns: columns[0],
+      rows: rows[0],
       get isBehind() {
         return channel.isBehind
       },
@@ -123,6 +132,11 @@ export class CallerHost implements Host {
     const word = await findOwnFile(words, this.cwd)
     if (word !== undefined)
       this.handBack({ why: 'process', text: `only this process has what ${word} names` })
+  }
+
+  readonly checkCommand = (names: readonly string[]): void => {
+    const reason = findOtherRights(this.#options.rights, ownRights(), names)
+    if (reason !== undefined) this.handBack(reason)
   }
 
   readonly requireOwnProcess = (): void => {

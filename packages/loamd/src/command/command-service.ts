@@ -13,7 +13,7 @@ import { readRequestContext, REQUEST_ID } from '../request-context.ts'
 import { CallerHost } from './caller-host.ts'
 import { Channel } from './channel.ts'
 import { type CommandRequest, parseClientMessage, parseRequest, type SelfReason } from './messages.ts'
-import { findOtherRights, ownRights, rightsOfPeer, withRightsOf } from './peer.ts'
+import { rightsOfPeer, withRightsOf } from './peer.ts'
 import { findOwnVariable, findProcessVariable, identify } from './surroundings.ts'
 
 /** Time limit for the client's request. */
@@ -75,7 +75,7 @@ export class CommandService {
 
   #begin(request: CommandRequest, channel: Channel, rights: Rights): CallerHost {
     const { loam } = this.#options
-    const host = new CallerHost({ request, userId: rights.userId, channel, loam })
+    const host = new CallerHost({ request, rights, channel, loam })
     void this.#run(request, host, channel, rights)
     return host
   }
@@ -86,7 +86,7 @@ export class CommandService {
     const { requestId: id } = currentRequest()
     requests.set(host, { id, operation: 'command', startedAtMs: Date.now() })
     try {
-      const mismatch = this.#findMismatch(request, rights)
+      const mismatch = this.#findMismatch(request)
       if (mismatch !== undefined) {
         channel.end({ self: mismatch })
         return
@@ -108,7 +108,7 @@ export class CommandService {
   }
 
   /** Returns the reason if a command line cannot be run here as its client would run it. */
-  #findMismatch(request: CommandRequest, rights: Rights): SelfReason | undefined {
+  #findMismatch(request: CommandRequest): SelfReason | undefined {
     const { version } = this.#options
     if (request.version !== version)
       return { why: 'version', text: `it has version ${version}, and this is ${request.version}` }
@@ -117,8 +117,6 @@ export class CommandService {
     const variable = findProcessVariable(request)
     if (variable !== undefined)
       return { why: 'process', text: `${variable} is another one in its environment` }
-    const other = findOtherRights(rights, ownRights(), request)
-    if (other !== undefined) return other
     const file = findOwnVariable(request)
     return file === undefined
       ? undefined

@@ -26,8 +26,8 @@ export interface CommandRequest {
   readonly terminals: readonly [boolean, boolean, boolean]
   /** Widths of standard output and error. */
   readonly columns: readonly [number | undefined, number | undefined]
-  /** Height of the terminal of standard error. */
-  readonly rows: number | undefined
+  /** Heights of the same. */
+  readonly rows: readonly [number | undefined, number | undefined]
   /** Bounding set of its capabilities, as in /proc/self/status. */
   readonly capabilities: string | undefined
 }
@@ -73,7 +73,7 @@ export function parseRequest(line: string): CommandRequest | undefined {
   if (typeof version !== 'string' || typeof cwd !== 'string' || typeof surroundings !== 'string')
     return undefined
   if (!isTexts(args) || !isObject(env) || !isTexts(Object.values(env))) return undefined
-  if (!Array.isArray(terminals) || !Array.isArray(columns)) return undefined
+  if (!Array.isArray(terminals) || !Array.isArray(columns) || !Array.isArray(rows)) return undefined
   return {
     version,
     args,
@@ -81,8 +81,8 @@ export function parseRequest(line: string): CommandRequest | undefined {
     env: env as Readonly<Record<string, string>>,
     surroundings,
     terminals: [terminals[0] === true, terminals[1] === true, terminals[2] === true],
-    columns: [widthOf(columns[0]), widthOf(columns[1])],
-    rows: widthOf(rows),
+    columns: [lengthOf(columns[0]), lengthOf(columns[1])],
+    rows: [lengthOf(rows[0]), lengthOf(rows[1])],
     capabilities:
       typeof capabilities === 'string' && /^[0-9a-f]{1,16}$/.test(capabilities) ? capabilities : undefined,
   }
@@ -94,7 +94,7 @@ export function parseClientMessage(line: string): ClientMessage | undefined {
   if (value === undefined) return undefined
   const { signal, answer, status, failed, size } = value
   if (typeof signal === 'string') return { signal }
-  if (Array.isArray(size)) return { size: [widthOf(size[0]), widthOf(size[1])] }
+  if (Array.isArray(size)) return { size: [lengthOf(size[0]), lengthOf(size[1])] }
   if (typeof answer === 'string') return { answer }
   if (typeof failed === 'string') return { failed }
   return Number.isInteger(status) ? { status: Number(status) } : undefined
@@ -117,6 +117,6 @@ function isTexts(value: unknown): value is readonly string[] {
   return Array.isArray(value) && value.every((each) => typeof each === 'string')
 }
 
-function widthOf(value: unknown): number | undefined {
+function lengthOf(value: unknown): number | undefined {
   return typeof value === 'number' && Number.isInteger(value) && value > 0 ? value : undefined
 }

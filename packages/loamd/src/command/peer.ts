@@ -8,7 +8,7 @@ import {
   peerUser,
   withFileRights,
 } from 'loamfs/internal'
-import type { CommandRequest, SelfReason } from './messages.ts'
+import type { SelfReason } from './messages.ts'
 
 /** Commands whose outcome belongs to the user who runs them: a process, and files that are written or removed. */
 const OF_CALLER = [
@@ -51,13 +51,13 @@ export function ownRights(): Rights {
   return { userId: process.geteuid?.() ?? 0, groupIds: [own, ...(process.getgroups?.() ?? [])] }
 }
 
-/** Returns the reason if a command has to run with the rights of its caller, which are not those of the daemon. */
+/** Returns the reason if a command, given by its names, has to run with the rights of its caller, which are not those of the daemon. */
 export function findOtherRights(
   caller: Rights,
   own: Rights,
-  { args }: Pick<CommandRequest, 'args'>,
+  names: readonly string[],
 ): SelfReason | undefined {
-  const isOfCaller = args.some((word) => OF_CALLER.includes(word))
+  const isOfCaller = names.some((name) => OF_CALLER.includes(name))
   if (caller.userId !== own.userId)
     return isOfCaller ? { why: 'process', text: 'it belongs to another user' } : undefined
   const creates = caller.groupIds[0] !== own.groupIds[0]

@@ -60,6 +60,8 @@ Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
           }
         }
         output.beginWork(isDryRun ? 'look for what is not used' : 'remove what is not used')
+        // It removes containers whose monitors could not.
+        if (!isDryRun) await loam.containers.processes.list()
         const pruned = await loam.images.prune({ ...options, dryRun: isDryRun })
         const layerBytes = bytesOf(pruned)
         output.result({ ...pruned, dryRun: isDryRun, layerBytes }, () => [

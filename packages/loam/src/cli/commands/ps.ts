@@ -30,8 +30,9 @@ Words of templates: ${containerList([])
     .action(async (given: Flags) => {
       await withSession(host, given, async ({ loam, output }) => {
         const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
-        const containers = await loam.containers.list()
+        // In this order: it removes containers whose monitors could not.
         const processes = await loam.containers.processes.list()
+        const containers = await loam.containers.list()
         const partialLayers = await loam.store.partialLayers()
         const all = containerRows(containers, processes, partialLayers)
         if (all.some(({ rootfs }) => isUnmounted(rootfs)))
