@@ -155,7 +155,11 @@ export class Provisioner {
       )
       if (isVolume(record)) await showVolume(record, this.#volumeContext(record))
       await this.#options.metadata.containers.setReady(record.uuid, this.#options.bootId)
-      return { ...record, ...result }
+      const { uuid, rootfsPath, volumeTarget } = record
+      return {
+        ...{ uuid, containerId, rootfsPath, backend: backend.name, isReadOnly: record.isReadOnly, volumeTarget },
+        ephemeralVolumes: result.ephemeralVolumes,
+      }
     } catch (error) {
       const failure = toLoamError(error, `provision ${options.reference} for ${containerId}`)
       await this.#undo(record, backend)
