@@ -157,7 +157,14 @@ export class Provisioner {
       await this.#options.metadata.containers.setReady(record.uuid, this.#options.bootId)
       const { uuid, rootfsPath, volumeTarget } = record
       return {
-        ...{ uuid, containerId, rootfsPath, backend: backend.name, isReadOnly: record.isReadOnly, volumeTarget },
+        ...{
+          uuid,
+          containerId,
+          rootfsPath,
+          backend: backend.name,
+          isReadOnly: record.isReadOnly,
+          volumeTarget,
+        },
         ephemeralVolumes: result.ephemeralVolumes,
       }
     } catch (error) {

@@ -161,10 +161,7 @@ function checkContainers(check: Check): void {
     assert.equal(made.volumeTarget, undefined)
     // Nothing of the store's own records, some of which are not up to date by then.
     const documented = 'backend containerId ephemeralVolumes image isReadOnly rootfsPath uuid volumeTarget'
-    assert.deepEqual(
-      Object.keys({ ...made, volumeTarget: undefined }).toSorted(),
-      documented.split(' '),
-    )
+    assert.deepEqual(Object.keys({ ...made, volumeTarget: undefined }).toSorted(), documented.split(' '))
     const listed = await loam.containers.list()
     assert.deepEqual(
       listed.map(({ id, rootfses }) => [id, rootfses.length]),
