@@ -117,6 +117,11 @@ describe('platforms', () => {
     assert.throws(() => parsePlatform('linux'), hasCode('PLATFORM_INVALID'))
   })
 
+  test('an image runs on a machine whatever the case of its platform', () => {
+    const offered = { os: 'Linux', architecture: 'X86_64', variant: 'V2' }
+    assert.equal(platformDistance(parsePlatform('linux/amd64/v2'), offered), 0)
+  })
+
   test('a machine runs its own level of a platform and those below it, the nearest first', () => {
     const distance = (wanted: string, offered: string) =>
       platformDistance(parsePlatform(wanted), parsePlatform(offered))

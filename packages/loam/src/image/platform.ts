@@ -47,22 +47,18 @@ export function parsePlatform(text: string): Platform {
       },
     )
   }
-  return normalizePlatform({
-    os: os.toLowerCase(),
-    architecture: architecture.toLowerCase(),
-    variant,
-  })
+  return normalizePlatform({ os, architecture, variant })
 }
 
-/** Returns the platform under its common name, without a variant that is the default one. */
+/** Returns the platform under its common name in lower case, without a variant that is the default one. */
 export function normalizePlatform(platform: Platform): Platform {
-  const { architecture, variant: aliasVariant } = ARCHITECTURE_ALIASES[platform.architecture] ?? {
-    architecture: platform.architecture,
-  }
+  const os = platform.os.toLowerCase()
+  const name = platform.architecture.toLowerCase()
+  const { architecture, variant: aliasVariant } = ARCHITECTURE_ALIASES[name] ?? { architecture: name }
   const variant = spellVariant(platform.variant ?? aliasVariant)
   return variant === undefined || variant === DEFAULT_VARIANT[architecture]
-    ? { os: platform.os, architecture }
-    : { os: platform.os, architecture, variant }
+    ? { os, architecture }
+    : { os, architecture, variant }
 }
 
 function spellVariant(variant: string | undefined): string | undefined {
