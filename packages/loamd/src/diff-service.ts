@@ -44,12 +44,14 @@ const PASSED_ON = ['containerd-namespace', LEASE] as const
 const LEASE_MS = 3_600_000
 
 /** Media types of layers that are written, and whether they are compressed. */
-const WRITTEN: Readonly<Record<string, boolean>> = {
-  [MEDIA_TYPES.ociLayer]: false,
-  [MEDIA_TYPES.ociLayerGzip]: true,
-  [MEDIA_TYPES.dockerLayer]: false,
-  [MEDIA_TYPES.dockerLayerGzip]: true,
-}
+const WRITTEN: ReadonlyMap<string, boolean> = new Map(
+  Object.entries({
+    [MEDIA_TYPES.ociLayer]: false,
+    [MEDIA_TYPES.ociLayerGzip]: true,
+    [MEDIA_TYPES.dockerLayer]: false,
+    [MEDIA_TYPES.dockerLayerGzip]: true,
+  }),
+)
 /** The label by which containerd knows the layer of a compressed blob. */
 const UNCOMPRESSED = 'containerd.io/uncompressed'
 
@@ -131,7 +133,7 @@ async function writeDiff(
   { metadata, signal }: CallContext,
 ): Promise<Descriptor> {
   const mediaType = asked === '' ? MEDIA_TYPES.ociLayerGzip : asked
-  const isCompressed = WRITTEN[mediaType]
+  const isCompressed = WRITTEN.get(mediaType)
   const mounts = { left: left.map(fromMount), right: right.map(fromMount) }
   const key = findChange(snapshotter, mounts)
   if (key === undefined || isCompressed === undefined || sourceDateEpoch !== undefined) throw notOurs('diff')

@@ -83,12 +83,14 @@ function absoluteRequest(text: string): string {
   }
 }
 
-const OUTPUTS: Readonly<Record<string, number>> = { '-': 1, '/dev/stdout': 1, '/dev/stderr': 2 }
+const OUTPUTS: ReadonlyMap<string, number> = new Map(
+  Object.entries({ '-': 1, '/dev/stdout': 1, '/dev/stderr': 2 }),
+)
 
 /** Returns the descriptor of this process that an output names; undefined for a file, which the daemon writes. */
 export function descriptorOf(output: string): number | undefined {
   const [, number] = /^\/(?:dev|proc\/self)\/fd\/(\d+)$/.exec(output) ?? []
-  return number === undefined ? OUTPUTS[output] : Number(number)
+  return number === undefined ? OUTPUTS.get(output) : Number(number)
 }
 
 /** Opens a stream to a new file, or to a descriptor of this process, which stays open. */

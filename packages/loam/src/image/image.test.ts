@@ -5,6 +5,8 @@ import { type ErrorCode, isLoamError } from '../errors/index.ts'
 import {
   chainIds,
   formatPlatform,
+  normalizePlatform,
+  runsOn,
   formatReference,
   isDigest,
   parseDiffId,
@@ -115,6 +117,15 @@ describe('platforms', () => {
     assert.equal(formatPlatform(parsePlatform('linux/armhf')), 'linux/arm')
     assert.equal(formatPlatform(parsePlatform('linux/arm/6')), 'linux/arm/v6')
     assert.throws(() => parsePlatform('linux'), hasCode('PLATFORM_INVALID'))
+  })
+
+  test('a platform may have the name of a property that all objects have', () => {
+    for (const architecture of ['constructor', '__proto__', 'toString', 'hasOwnProperty']) {
+      const offered = { os: 'linux', architecture, variant: 'v1' }
+      assert.equal(formatPlatform(normalizePlatform(offered)), `linux/${architecture.toLowerCase()}/v1`)
+      assert.equal(platformDistance(parsePlatform(`linux/${architecture}`), offered), undefined)
+      assert.equal(runsOn(offered, parsePlatform('linux/amd64')), false)
+    }
   })
 
   test('an image runs on a machine whatever the case of its platform', () => {

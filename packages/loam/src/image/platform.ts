@@ -10,27 +10,33 @@ export interface Platform {
   readonly variant?: string | undefined
 }
 
-const ARCHITECTURE_ALIASES: Readonly<Record<string, { architecture: string; variant?: string }>> = {
-  x86_64: { architecture: 'amd64' },
-  'x86-64': { architecture: 'amd64' },
-  x64: { architecture: 'amd64' },
-  i386: { architecture: '386' },
-  i686: { architecture: '386' },
-  ia32: { architecture: '386' },
-  aarch64: { architecture: 'arm64' },
-  armhf: { architecture: 'arm', variant: 'v7' },
-  armel: { architecture: 'arm', variant: 'v6' },
-}
+const ARCHITECTURE_ALIASES: ReadonlyMap<string, { architecture: string; variant?: string }> = new Map(
+  Object.entries({
+    x86_64: { architecture: 'amd64' },
+    'x86-64': { architecture: 'amd64' },
+    x64: { architecture: 'amd64' },
+    i386: { architecture: '386' },
+    i686: { architecture: '386' },
+    ia32: { architecture: '386' },
+    aarch64: { architecture: 'arm64' },
+    armhf: { architecture: 'arm', variant: 'v7' },
+    armel: { architecture: 'arm', variant: 'v6' },
+  }),
+)
 
 /** The variants of an architecture from the oldest to the newest; each runs code for those before it. */
-const VARIANTS: Readonly<Record<string, readonly string[]>> = {
-  amd64: ['v1', 'v2', 'v3', 'v4'],
-  arm: ['v5', 'v6', 'v7', 'v8'],
-  arm64: ['v8', 'v9'],
-}
+const VARIANTS: ReadonlyMap<string, readonly string[]> = new Map(
+  Object.entries({
+    amd64: ['v1', 'v2', 'v3', 'v4'],
+    arm: ['v5', 'v6', 'v7', 'v8'],
+    arm64: ['v8', 'v9'],
+  }),
+)
 
 /** The variant that a missing one means. */
-const DEFAULT_VARIANT: Readonly<Record<string, string>> = { amd64: 'v1', arm: 'v7', arm64: 'v8' }
+const DEFAULT_VARIANT: ReadonlyMap<string, string> = new Map(
+  Object.entries({ amd64: 'v1', arm: 'v7', arm64: 'v8' }),
+)
 
 const PART = /^[A-Za-z0-9_.-]+$/
 
@@ -54,9 +60,9 @@ export function parsePlatform(text: string): Platform {
 export function normalizePlatform(platform: Platform): Platform {
   const os = platform.os.toLowerCase()
   const name = platform.architecture.toLowerCase()
-  const { architecture, variant: aliasVariant } = ARCHITECTURE_ALIASES[name] ?? { architecture: name }
+  const { architecture, variant: aliasVariant } = ARCHITECTURE_ALIASES.get(name) ?? { architecture: name }
   const variant = spellVariant(platform.variant ?? aliasVariant)
-  return variant === undefined || variant === DEFAULT_VARIANT[architecture]
+  return variant === undefined || variant === DEFAULT_VARIANT.get(architecture)
     ? { os, architecture }
     : { os, architecture, variant }
 }
@@ -79,9 +85,9 @@ export function platformDistance(wanted: Platform, offered: Platform): number | 
   const want = normalizePlatform(wanted)
   const offer = normalizePlatform(offered)
   if (want.os !== offer.os || want.architecture !== offer.architecture) return undefined
-  const variants = VARIANTS[want.architecture]
+  const variants = VARIANTS.get(want.architecture)
   if (variants === undefined) return want.variant === offer.variant ? 0 : undefined
-  const fallback = DEFAULT_VARIANT[want.architecture] ?? ''
+  const fallback = DEFAULT_VARIANT.get(want.architecture) ?? ''
   const wantRank = variants.indexOf(want.variant ?? fallback)
   const offerRank = variants.indexOf(offer.variant ?? fallback)
   if (wantRank < 0 || offerRank < 0) return want.variant === offer.variant ? 0 : undefined
@@ -89,7 +95,9 @@ export function platformDistance(wanted: Platform, offered: Platform): number | 
 }
 
 /** Other architectures whose programs a machine also runs. */
-const COMPATIBLE: Readonly<Record<string, readonly string[]>> = { amd64: ['386'], arm64: ['arm'] }
+const COMPATIBLE: ReadonlyMap<string, readonly string[]> = new Map(
+  Object.entries({ amd64: ['386'], arm64: ['arm'] }),
+)
 
 /** Returns whether a machine may run images for a platform, whatever its variant; an empty platform matches every machine. */
 export function runsOn(platform: Platform, machine: Platform): boolean {
@@ -97,6 +105,7 @@ export function runsOn(platform: Platform, machine: Platform): boolean {
   if (os === '' || architecture === '') return true
   if (os !== machine.os) return false
   return (
-    architecture === machine.architecture || (COMPATIBLE[machine.architecture] ?? []).includes(architecture)
+    architecture === machine.architecture ||
+    (COMPATIBLE.get(machine.architecture) ?? []).includes(architecture)
   )
 }

@@ -117,7 +117,7 @@ function parseFields(text: string): Map<string, string> {
   for (const field of text.split(',')) {
     const equals = field.indexOf('=')
     const key = equals < 0 ? field : field.slice(0, equals)
-    fields.set(ALIASES[key] ?? key, equals < 0 ? 'true' : field.slice(equals + 1))
+    fields.set(ALIASES.get(key) ?? key, equals < 0 ? 'true' : field.slice(equals + 1))
   }
   const unknown = [...fields.keys()].find((key) => !KEYS.includes(key))
   if (unknown !== undefined) throw invalid(text, `${JSON.stringify(unknown)} is not known`)
@@ -128,12 +128,14 @@ function invalid(text: string, why: string): LoamError {
   return new LoamError('USAGE', `parse mount ${JSON.stringify(text)}: ${why}`, { hint: HINT })
 }
 
-const ALIASES: Readonly<Record<string, string>> = {
-  src: 'source',
-  dst: 'target',
-  destination: 'target',
-  ro: 'readonly',
-}
+const ALIASES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    src: 'source',
+    dst: 'target',
+    destination: 'target',
+    ro: 'readonly',
+  }),
+)
 const KEYS: readonly string[] = ['type', 'source', 'target', 'readonly', 'rw', 'tmpfs-size']
 
 /** `readonly`, `ro` or podman's `rw=false`; read-only if they disagree. */

@@ -26,17 +26,19 @@ const READERS: readonly Mode[] = [Mode.SINGLE_NODE_READER_ONLY, Mode.MULTI_NODE_
 /** Options that each volume has anyway. */
 const FLAGS = ['ro', 'rw', 'nosuid', 'nodev', 'relatime', 'defaults']
 
-const UNITS: Readonly<Record<string, number>> = {
-  '': 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-}
+const UNITS: ReadonlyMap<string, number> = new Map(
+  Object.entries({
+    '': 1,
+    k: 1e3,
+    M: 1e6,
+    G: 1e9,
+    T: 1e12,
+    Ki: 2 ** 10,
+    Mi: 2 ** 20,
+    Gi: 2 ** 30,
+    Ti: 2 ** 40,
+  }),
+)
 /** The least that Loam can limit a writable layer to. */
 const MIN_SIZE_BYTES = 2 << 20
 
@@ -155,7 +157,7 @@ function defaultPolicy({ tag, digest }: ImageReference): PullPolicy {
 /** A quantity of Kubernetes, as far as a size needs it: `512Mi`, `1G`, `1073741824`. */
 function parseQuantity(text: string): number {
   const [, digits, unit = ''] = /^(\d+)(\w*)$/.exec(text) ?? []
-  const factor = UNITS[unit]
+  const factor = UNITS.get(unit)
   const bytes = Number(digits) * (factor ?? Number.NaN)
   if (!Number.isSafeInteger(bytes)) throw invalid('size', 'it is not a quantity, for example 512Mi')
   if (bytes < MIN_SIZE_BYTES) throw invalid('size', 'at least 2Mi are needed')

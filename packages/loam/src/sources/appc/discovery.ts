@@ -216,15 +216,17 @@ const IGNORED = /<!--[\s\S]*?(?:-->|$)|<(script|style)\b[\s\S]*?(?:<\/\1\s*>|$)/
 // Bounded, so that no page takes long to read.
 const TAG = /<meta\s([^<>]{0,2048})>/gi
 const ATTRIBUTE = /(?:^|\s)([a-z-]{1,32})\s{0,8}=\s{0,8}(?:"([^"]*)"|'([^']*)'|([^\s"']+))/gi
-const ENTITIES: Readonly<Record<string, string>> = {
-  amp: '&',
-  quot: '"',
-  apos: "'",
-  lt: '<',
-  gt: '>',
-  '#39': "'",
-  '#34': '"',
-}
+const ENTITIES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    amp: '&',
+    quot: '"',
+    apos: "'",
+    lt: '<',
+    gt: '>',
+    '#39': "'",
+    '#34': '"',
+  }),
+)
 
 /** Reads the meta tags of an HTML page, except those in comments and scripts. */
 function readMetaTags(page: string): { name: string; content: string }[] {
@@ -234,7 +236,7 @@ function readMetaTags(page: string): { name: string; content: string }[] {
       const value = double ?? single ?? bare ?? ''
       attributes.set(
         key.toLowerCase(),
-        value.replaceAll(/&(\w+|#\d+);/g, (whole, entity: string) => ENTITIES[entity] ?? whole),
+        value.replaceAll(/&(\w+|#\d+);/g, (whole, entity: string) => ENTITIES.get(entity) ?? whole),
       )
     }
     return { name: attributes.get('name') ?? '', content: attributes.get('content') ?? '' }
