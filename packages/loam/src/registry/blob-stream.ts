@@ -95,7 +95,7 @@ function withRange(request: BlobRequest, received: number): SessionRequest {
 
 /** Returns the size of the whole blob according to an answer with a range. */
 function totalOf(response: Response): number | undefined {
-  const match = /^bytes[ =][^/]*\/(\d+)$/.exec(header(response, 'content-range') ?? '')
+  const match = /^bytes[ =][^/]*\/(\d+)$/i.exec(header(response, 'content-range') ?? '')
   return match === null ? undefined : Number(match[1])
 }
 

@@ -18,14 +18,27 @@ export function headerList(response: Response, name: string): string[] {
   return value === undefined ? [] : Array.isArray(value) ? value : [value]
 }
 
-/** Reads a Retry-After in ms: seconds or a date (RFC 9110, 10.2.3), which is compared with the server's own clock. */
+const SECONDS = /^\d{1,9}(?:\.\d{1,9})?$/
+/** A date begins with the day of the week; `Date.parse` takes also `-5` and `5, 5` for dates. */
+const HTTP_DATE = /^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? /i
+
+/**
+ * Reads a Retry-After in ms: seconds, also with a fraction as some services write it, or a date (RFC 9110, 10.2.3), which is compared
+ * with the server's own clock.
+ */
 export function retryAfterMs(response: Response): number | undefined {
   const value = header(response, 'retry-after')?.trim() ?? ''
-  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000
-  const date = Date.parse(value)
-  if (Number.isNaN(date)) return undefined
-  const now = Date.parse(header(response, 'date') ?? '')
-  return Math.max(0, date - (Number.isNaN(now) ? Date.now() : now))
+  if (SECONDS.test(value)) return Math.ceil(Number(value) * 1000)
+  const date = parseHttpDate(value)
+  if (date === undefined) return undefined
+  return Math.max(0, date - (parseHttpDate(header(response, 'date') ?? '') ?? Date.now()))
+}
+
+/** Parses the three forms of RFC 9110, 5.6.7. The form of asctime names no time zone and means UTC. */
+function parseHttpDate(text: string): number | undefined {
+  if (!HTTP_DATE.test(text)) return undefined
+  const date = Date.parse(/ \d{4}$/.test(text) ? `${text} GMT` : text)
+  return Number.isNaN(date) ? undefined : date
 }
 
 /** Reads a whole body of at most `maxBytes`. @throws DOCUMENT_TOO_LARGE; then the connection is closed */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Patience, type RetryWait } from './retry.ts'
+import { retryAfterMs } from './responses.ts'
 import type { Response } from './transport.ts'
 
 const answer = (status: number, headers: Record<string, string> = {}) =>
@@ -51,6 +52,30 @@ describe('patience', () => {
     }
   })
 
+  test('a fraction of a second that a server asks for is waited for', async () => {
+    const { patience, slept } = make()
+    assert.equal(await patience.wait({ response: answer(429, { 'retry-after': '2.5' }) }), true)
+    assert.ok(slept[0] !== undefined && slept[0] >= 2500 && slept[0] < 2700, String(slept))
+  })
+
+  test('each form of an HTTP date means UTC, in any time zone of this machine', () => {
+    const zone = process.env['TZ']
+    process.env['TZ'] = 'Asia/Tokyo'
+    try {
+      for (const form of [
+        'Sun, 06 Nov 1994 08:49:37 GMT',
+        'Sunday, 06-Nov-94 08:49:37 GMT',
+        'Sun Nov  6 08:49:37 1994',
+      ]) {
+        const headers = { 'retry-after': form, date: 'Sun, 06 Nov 1994 08:49:30 GMT' }
+        assert.equal(retryAfterMs(answer(429, headers)), 7000, form)
+      }
+    } finally {
+      if (zone === undefined) delete process.env['TZ']
+      else process.env['TZ'] = zone
+    }
+  })
+
   test('all waits together stay within the bound, however often a server asks', async () => {
     const { patience, slept } = make()
     const response = answer(429, { 'retry-after': '7' })
@@ -72,7 +97,7 @@ describe('patience', () => {
   })
 
   test('a server that asks for no time, or for an invalid one, gets the usual tries', async () => {
-    for (const value of ['0', 'soon', '-1', '', '9999999999999']) {
+    for (const value of ['0', 'soon', '-1', '5, 5', 'wait 2099', '', '9999999999999']) {
       const { patience } = make()
       assert.equal(await waitsUntilGivenUp(patience, answer(429, { 'retry-after': value })), 4, value)
     }
