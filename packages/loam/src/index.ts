@@ -241,7 +241,12 @@ export {
   credentialsOfUser,
   firstCredentials,
 } from './registry/index.ts'
-export { type CommandInfo, type CommandVariable, mergeCommandInfo } from './runtime/index.ts'
+export {
+  type CommandInfo,
+  type CommandVariable,
+  mergeCommandInfo,
+  type TerminalSize,
+} from './runtime/index.ts'
 export type { PruneResult, PullEvent } from './stores/index.ts'
 export type {
   Labels,
