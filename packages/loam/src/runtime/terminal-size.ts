@@ -1,6 +1,8 @@
 /** Size of a terminal, in characters. */
 export interface TerminalSize {
+  /** Its width. */
   readonly columns: number
+  /** Its height. */
   readonly rows: number
 }
 
