@@ -73,7 +73,9 @@ export function parseRequest(line: string): CommandRequest | undefined {
   if (typeof version !== 'string' || typeof cwd !== 'string' || typeof surroundings !== 'string')
     return undefined
   if (!isTexts(args) || !isObject(env) || !isTexts(Object.values(env))) return undefined
-  if (!Array.isArray(terminals) || !Array.isArray(columns) || !Array.isArray(rows)) return undefined
+  if (!Array.isArray(terminals) || !Array.isArray(columns)) return undefined
+  // Clients of other versions are told so, and send other heights.
+  const heights: readonly unknown[] = Array.isArray(rows) ? rows : []
   return {
     version,
     args,
@@ -82,7 +84,7 @@ export function parseRequest(line: string): CommandRequest | undefined {
     surroundings,
     terminals: [terminals[0] === true, terminals[1] === true, terminals[2] === true],
     columns: [lengthOf(columns[0]), lengthOf(columns[1])],
-    rows: [lengthOf(rows[0]), lengthOf(rows[1])],
+    rows: [lengthOf(heights[0]), lengthOf(heights[1])],
     capabilities:
       typeof capabilities === 'string' && /^[0-9a-f]{1,16}$/.test(capabilities) ? capabilities : undefined,
   }
