@@ -28,33 +28,27 @@ export function bundleOf(input) {
 
 /** Text of ASCII alone is read by Node without decoding it, and kept in half of the memory. What is not ASCII stands in strings. */
 function plainText() {
-  return {
-    name: 'plain-text',
-    generateBundle(_options, bundle) {
-      for (const file of Object.values(bundle)) {
-        if (file.type !== 'chunk') continue
-        file.code = file.code.replaceAll(
-          /[^\0-\x7f]/g,
-          (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
-        )
-      }
-    },
-  }
+  return rewriting('plain-text', (code) =>
+    code.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`),
+  )
 }
 
 /** An import of node:http reads each of its exports, and one of them loads fetch: 100 ms, and memory. Own code never imports it; libraries do. */
 function lazyHttp() {
+  return rewriting('lazy-http', (code) =>
+    code.replaceAll(
+      /^import \{([^}]*)\} from "node:http";$/gm,
+      (_line, names) => `const {${names.replaceAll(' as ', ': ')}} = process.getBuiltinModule("node:http");`,
+    ),
+  )
+}
+
+/** Returns a plugin that changes the code of each chunk. */
+function rewriting(name, rewrite) {
   return {
-    name: 'lazy-http',
+    name,
     generateBundle(_options, bundle) {
-      for (const file of Object.values(bundle)) {
-        if (file.type !== 'chunk') continue
-        file.code = file.code.replaceAll(
-          /^import \{([^}]*)\} from "node:http";$/gm,
-          (_line, names) =>
-            `const {${names.replaceAll(' as ', ': ')}} = process.getBuiltinModule("node:http");`,
-        )
-      }
+      for (const file of Object.values(bundle)) if (file.type === 'chunk') file.code = rewrite(file.code)
     },
   }
 }

@@ -14,7 +14,7 @@ import type {
   StopOptions,
   UnpackFilesOptions,
 } from '../containers/index.ts'
-import { ownTerminalSize, readEnv } from '../runtime/index.ts'
+import { readEnv, sizeAtStart } from '../runtime/index.ts'
 import { runRemotely } from './remote-run.ts'
 import { descriptorOf, streamTo, tarOf } from './requests.ts'
 import type { Transport } from './transport.ts'
@@ -68,7 +68,7 @@ export class RemoteProcesses implements Pick<ContainerProcesses, keyof Container
     const { boundingCapabilities } = await import('../linux/index.ts')
     const request = {
       ...{ id, command: [...command], workingDir, user, terminal, detach },
-      terminalSize: terminalSize ?? (terminal === true ? ownTerminalSize() : undefined),
+      terminalSize: sizeAtStart(terminalSize, terminal === true),
       env: env === undefined ? undefined : readEnv(env, process.env),
       capabilities: boundingCapabilities().toString(16),
     }

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import type { Conversations, RequestOf } from '../api/index.ts'
 import type { RunImageOptions } from '../containers/index.ts'
-import { ownTerminalSize, readEnv } from '../runtime/index.ts'
+import { readEnv, sizeAtStart } from '../runtime/index.ts'
 import { absoluteImage, type RemoteFetchOptions } from './requests.ts'
 
 /** Options of `run` over a daemon: this process starts the OCI runtime. */
@@ -39,7 +39,7 @@ export function toRunFields(options: RemoteRunOptions): RunFields {
     hostname,
     keep,
     terminal,
-    terminalSize: terminalSize ?? (terminal === true ? ownTerminalSize() : undefined),
+    terminalSize: sizeAtStart(terminalSize, terminal === true),
     network: network?.replace(/^ns:(.+)$/, (_all, path: string) => `ns:${resolve(path)}`),
     capAdd,
     capDrop,

@@ -17,11 +17,11 @@ import {
   mergeCommandInfo,
   mergeEnv,
   type Network,
-  ownTerminalSize,
   parseMount,
   parseTmpfs,
   programOf,
   resetEntrypoint,
+  sizeAtStart,
   type RuntimeMount,
   variablesOf,
   type TerminalSize,
@@ -111,7 +111,7 @@ export function writeBundle(bundlePath: string, input: BundleInput): void {
 /** A detached process has a terminal of its own, with a size of its own. */
 function terminalSizeOf({ terminalSize, detach, starter }: RunImageOptions): TerminalSize | undefined {
   if (detach === true) return DETACHED_TERMINAL
-  return terminalSize ?? (starter === undefined ? ownTerminalSize() : undefined)
+  return sizeAtStart(terminalSize, starter === undefined)
 }
 
 function annotationsOf({ stopSignal }: RunConfig): Record<string, string> {

@@ -9,11 +9,11 @@ import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
   checkWords,
   consoleOf,
-  ownTerminalSize,
   readEnv,
   type ResolvedUser,
   resolveUser,
   type RuntimeMount,
+  sizeAtStart,
 } from '../runtime/index.ts'
 import { findCommand } from './find-command.ts'
 import {
@@ -117,10 +117,7 @@ function createProcess(
   const kept = isRootUser ? [] : ambient
   return {
     ...base,
-    ...consoleOf(
-      options.terminal ?? false,
-      options.terminalSize ?? (options.starter === undefined ? ownTerminalSize() : undefined),
-    ),
+    ...consoleOf(options.terminal ?? false, sizeAtStart(options.terminalSize, options.starter === undefined)),
     user,
     args: command,
     env,

@@ -38,5 +38,5 @@ export {
 export { HEAD_BYTES, type ProgramFile, readProgramFile, type ReadPart } from './program-file.ts'
 export { createRuntimeConfig, type RuntimeConfigInput } from './runtime-config.ts'
 export { parseSeccompProfile, type SeccompProfile } from './seccomp.ts'
-export { consoleOf, ownTerminalSize, type TerminalSize } from './terminal-size.ts'
+export { consoleOf, sizeAtStart, type TerminalSize } from './terminal-size.ts'
 export { type AccountFiles, type ResolvedUser, resolveUser } from './users.ts'

@@ -20,8 +20,12 @@ export function consoleOf(terminal: boolean, size: TerminalSize | undefined): Co
   return { terminal, consoleSize: { height: size.rows, width: size.columns } }
 }
 
-/** Returns the size of the terminal of this process's standard output; undefined if it is none. */
-export function ownTerminalSize(): TerminalSize | undefined {
+/** Returns the requested size of a terminal, or else that of this process's standard output if the new process gets its streams; undefined if it is not known. */
+export function sizeAtStart(
+  asked: TerminalSize | undefined,
+  getsOwnStreams: boolean,
+): TerminalSize | undefined {
+  if (asked !== undefined || !getsOwnStreams) return asked
   const { isTTY, columns, rows } = process.stdout
   return isTTY ? { columns, rows } : undefined
 }

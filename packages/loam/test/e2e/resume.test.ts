@@ -81,10 +81,11 @@ async function pullWhole(world: World, registry: SlowRegistry): Promise<void> {
 }
 
 const partialFolder = (world: World) => join(world.root, 'partial')
-const keptBytes = (world: World) =>
-  partials(world)
-    .map((name) => statSync(join(partialFolder(world), name), { throwIfNoEntry: false })?.size ?? 0)
-    .at(0) ?? 0
+const keptBytes = (world: World) => {
+  const [name] = partials(world)
+  if (name === undefined) return 0
+  return statSync(join(partialFolder(world), name), { throwIfNoEntry: false })?.size ?? 0
+}
 const partials = (world: World) => (existsSync(partialFolder(world)) ? readdirSync(partialFolder(world)) : [])
 
 describe('a partial layer', () => {
