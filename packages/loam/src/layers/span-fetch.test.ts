@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -126,6 +126,25 @@ describe('the fetch of a large layer by its lazy index', () => {
     assert.deepEqual(await fetch({ index: undefined }), [undefined])
     const shared = await fetch({ shared: index })
     assert.deepEqual(shared, requests)
+  })
+
+  test('the tar is read to its end, also if several segments become complete at once', async () => {
+    const directory = join(folder, 'assembled')
+    mkdirSync(directory)
+    writeFileSync(join(directory, 'layer.tar'), tar)
+    writeFileSync(join(directory, 'layer.lazy-index'), index)
+    const place = (value: number) => {
+      const bytes = Buffer.alloc(8)
+      bytes.writeDoubleLE(value)
+      return bytes
+    }
+    const source = async function* source() {
+      yield place(1000)
+      yield Buffer.concat([place(2000), place(tar.length)])
+    }
+    const task = { kind: 'assemble', diffId, tarBytes: tar.length, directory, unpack: false, limits } as const
+    await pool.run(task, { source })
+    assert.ok(readFileSync(join(directory, 'layer.erofs')).equals(expected))
   })
 
   test('a shared directory of indexes that may not be read is passed over', async () => {

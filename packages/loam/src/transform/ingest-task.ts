@@ -38,8 +38,8 @@ export async function ingest(
 }
 
 /**
- * Verifies a tar that others write, and creates the other files of its layer. `source` yields how far the tar is here, as f64. @throws DIGEST_MISMATCH, TAR_*,
- * LAYER_LIMIT, and the errors of the source
+ * Verifies a tar that others write, and creates the other files of its layer. `source` yields how far the tar is here, as rising f64s: those that come at once
+ * are in one chunk, and the last one counts. @throws DIGEST_MISMATCH, TAR_*, LAYER_LIMIT, and the errors of the source
  */
 export async function assemble(
   task: Extract<LayerTask, { kind: 'assemble' }>,
@@ -57,8 +57,8 @@ export async function assemble(
   try {
     const window = Buffer.allocUnsafeSlow(WINDOW_BYTES)
     let at = 0
-    for await (const place of source) {
-      for (const end = place.readDoubleLE(0); at < end; ) {
+    for await (const places of source) {
+      for (const end = places.readDoubleLE(places.length - 8); at < end; ) {
         checkCanceled(context.canceled, directory)
         const length = readSync(fd, window, 0, Math.min(window.length, end - at), at)
         if (length === 0) throw new LoamError('LAYER_DAMAGED', `read ${directory}: its tar ends at ${at}`)
