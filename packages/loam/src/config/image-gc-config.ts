@@ -1,6 +1,6 @@
 import { isAbsolute } from 'node:path'
 import * as v from 'valibot'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import { readRegular } from '../linux/index.ts'
 import { ImageRequestSchema, type ImageRequest } from '../sources/index.ts'
@@ -94,8 +94,22 @@ function readJson(text: string): unknown {
   }
 }
 
+/** What a configuration has at least. */
+export const IMAGE_GC_EXAMPLE =
+  '{"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":3600000000000}}'
+
+function checkGcConfig(value: unknown): v.InferOutput<typeof GcSchema> {
+  try {
+    return check(GcSchema, value, 'image_gc_config')
+  } catch (error) {
+    if (!isLoamError(error)) throw error
+    const hint = `The least is ${IMAGE_GC_EXAMPLE}; docs/configuration.md has all fields.`
+    throw new LoamError('CONFIG_INVALID', error.message, { cause: error, hint })
+  }
+}
+
 function toGcConfig(value: unknown): ImageGcConfig {
-  const config = check(GcSchema, value, 'image_gc_config')
+  const config = checkGcConfig(value)
   const watermarks = (store: v.InferOutput<typeof StoreSchema>) => ({
     highBytes: store.high_bytes,
     lowBytes: store.low_bytes ?? store.high_bytes,

@@ -1,7 +1,7 @@
 import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import { fileSystemUsage } from '../linux/index.ts'
-import type { ImageGcConfig } from '../config/index.ts'
+import { IMAGE_GC_EXAMPLE, type ImageGcConfig } from '../config/index.ts'
 import type { LayerStore, PrunedLayer } from '../layers/index.ts'
 import { IMAGE_TYPES, type ImageRecord, type ImageType, type LayerRecord } from '../metadata/index.ts'
 import type { PruneResult } from '../stores/index.ts'
@@ -85,7 +85,7 @@ export async function collectGarbage(
   const { image_gc_config: config, containerizers, disk_budget: budget } = services.configuration.values
   if (config === undefined && budget === undefined) {
     throw new LoamError('CONFIG_INVALID', 'collect images: neither image_gc_config nor disk_budget is set', {
-      hint: 'Set one of them, for example: {"image_disk_headroom":0.1,"image_disk_watch_interval":{"nanoseconds":3600000000000}}',
+      hint: `Set one of them, for example: ${IMAGE_GC_EXAMPLE}`,
     })
   }
   const excluded = namesOf(services, config?.excludedImages ?? [])

@@ -1,3 +1,4 @@
+import * as v from 'valibot'
 import { isErrno, isLoamError, LoamError, redact, toLoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import { placeOf } from './failures.ts'
@@ -149,19 +150,28 @@ async function readDiagnostics(response: Response): Promise<string> {
   try {
     const body = await readBody(response, MAX_ERROR_BYTES, 'error')
     if (!(header(response, 'content-type') ?? '').includes('json')) return ''
-    const value = parseStrictJson(body, 'error') as {
-      errors?: { code?: unknown; message?: unknown }[]
-    }
-    const words = (value.errors ?? [])
-      .map(({ code, message }) => [code, message].filter((word) => typeof word === 'string').join(': '))
-      .join('; ')
+    const { errors = [] } = v.parse(AnswerSchema, parseStrictJson(body, 'error'))
+    const words = errors.flatMap((each) => {
+      const texts = [each.code, each.message].filter((word) => typeof word === 'string')
+      return texts.length === 0 ? [] : [texts.join(': ')]
+    })
     // A part of a secret is redacted before the text is cut.
-    return redact(words).slice(0, 300)
+    return redact(words.join('; ')).slice(0, 300)
   } catch {
     // The message works without the server's text.
     return ''
   }
 }
+
+/** The errors of a registry, of which each field may be of any type. */
+const AnswerSchema = v.object({
+  errors: v.optional(
+    v.fallback(
+      v.array(v.fallback(v.object({ code: v.optional(v.unknown()), message: v.optional(v.unknown()) }), {})),
+      [],
+    ),
+  ),
+})
 
 const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH|EPROTO)/
 

@@ -261,8 +261,9 @@ class FolderReader<Place> {
     if (this.#leftOut.length < MAX_REPORTED) this.#leftOut.push(shorten(line))
   }
 
+  /** Names the file as the user knows it, who has to change it: by its path in the tree. */
   #refuse(why: string, { hint }: { hint: string }): LoamError {
-    return new LoamError('LAYER_UNSUPPORTED', `pack ${this.#quotePath()}: ${why}`, { hint })
+    return new LoamError('LAYER_UNSUPPORTED', `pack /${this.#path()}: ${why}`, { hint })
   }
 
   /** A folder that is known by its descriptor alone has no path that means something to a user. */

@@ -192,9 +192,9 @@ describe('a commit', () => {
   test('a commit refuses names and xattrs that a layer would take for something else, names the file, and leaves nothing', async () => {
     await using containers = await Containers.open()
     const cases: readonly (readonly [RegExp, (root: string) => void])[] = [
-      [/d\/\.wh\.keep: .*is a whiteout/, (root) => writeFileSync(join(root, 'd/.wh.keep'), '')],
-      [/d\/\.wh\.\.wh\.\.opq: /, (root) => mkdirSync(join(root, 'd/.wh..wh..opq'))],
-      [/file: .*user\.a=b/, (root) => setXattr(join(root, 'file'), 'user.a=b', 'c')],
+      [/pack \/d\/\.wh\.keep: .*is a whiteout/, (root) => writeFileSync(join(root, 'd/.wh.keep'), '')],
+      [/pack \/d\/\.wh\.\.wh\.\.opq: /, (root) => mkdirSync(join(root, 'd/.wh..wh..opq'))],
+      [/pack \/file: .*user\.a=b/, (root) => setXattr(join(root, 'file'), 'user.a=b', 'c')],
     ]
     for (const [index, [expected, change]] of cases.entries()) {
       const id = `c${index}`
@@ -210,7 +210,7 @@ describe('a commit', () => {
       writeFileSync(join(await containers.provision(name, 'overlay'), 'd/new'), '')
       const scratch = join(containers.world.root, 'containers', name, 'scratch')
       setXattr(join(scratch, readdirSync(scratch)[0] ?? '', 'upper/d'), `trusted.overlay.${name}`, '/e')
-      await containers.refused(containers.commit(name), new RegExp(`/d: trusted\\.overlay\\.${name}`))
+      await containers.refused(containers.commit(name), new RegExp(`pack /d: trusted\\.overlay\\.${name}`))
     }
   })
 

@@ -321,8 +321,11 @@ describe('collection', () => {
       }),
       JSON.stringify({ image_disk_headroom: 0.1, image_disk_watch_interval: interval, colour: 'red' }),
     ]
-    for (const text of bad)
-      assert.equal(failureOf(world, 'gc', `--image_gc_config=${text}`).code, 'CONFIG_INVALID', text)
+    for (const text of bad) {
+      const { code, hint = '' } = failureOf(world, 'gc', `--image_gc_config=${text}`)
+      assert.equal(code, 'CONFIG_INVALID', text)
+      if (text.startsWith('{"')) assert.match(hint, /\{"image_disk_headroom":.*docs\/configuration\.md/)
+    }
     assert.match(failureOf(world, 'gc').message, /neither image_gc_config nor disk_budget is set/)
   })
 
