@@ -67,7 +67,7 @@ export function listImages(path: string, members: ArchiveFiles): ArchivedImage<M
     throw new LoamError('SOURCE_INVALID', `read docker archive ${path}: it has no manifest.json`, {
       hint:
         members.sizeOf('oci-layout') === undefined
-          ? undefined
+          ? 'It is not an image: docker save, podman save and skopeo write those. To make an image of the files of a root filesystem, use docker import or umoci.'
           : `It is an OCI layout: try oci-archive:${path}`,
     })
   }

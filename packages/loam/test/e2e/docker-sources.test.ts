@@ -188,6 +188,13 @@ describe('archives of several images', () => {
     assert.equal(put.status, 0, put.stderr)
   })
 
+  test('the files of a root filesystem are no image, which is told with what makes one of them', () => {
+    using world = new World()
+    mkdirSync(world.path('tree/etc'), { recursive: true })
+    const { code, hint = '' } = failureOf(world, 'put', world.path('tree'), 'app:1')
+    assert.deepEqual([code, /docker import/.test(hint)], ['SOURCE_INVALID', true])
+  })
+
   test('a directory of archives with several images gives the requested one', () => {
     using world = new World()
     for (const [form, path] of Object.entries(writeAll(world))) {
