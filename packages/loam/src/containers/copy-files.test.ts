@@ -3,7 +3,8 @@ import { closeSync, mkdirSync, mkdtempDisposableSync, openSync, symlinkSync, wri
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import { findCovering, findMountPoints, mountsBelow } from './copy-files.ts'
+import type { LayerStore } from '../layers/index.ts'
+import { copyTo, findCovering, findMountPoints, mountsBelow } from './copy-files.ts'
 
 describe('findCovering', () => {
   test('finds the mount that a path leads into', () => {
@@ -38,6 +39,22 @@ describe('mountsBelow', () => {
       { parts: ['y'], mount: '/var/run/y' },
     ])
     assert.deepEqual(root.below(['/var/lib/a'], '/'), [{ parts: ['var', 'lib', 'a'], mount: '/var/lib/a' }])
+  })
+})
+
+describe('copyTo', () => {
+  test('a file is replaced under its own name, also under one that ends like the note of the kernel for removed files', async () => {
+    using root = mkdtempDisposableSync(join(tmpdir(), 'loam-copy-'))
+    const source = join(root.path, 'source')
+    writeFileSync(source, '')
+    for (const name of ['file', 'file (deleted)']) {
+      writeFileSync(join(root.path, name), '')
+      const names: unknown[] = []
+      const trees = { copyTree: async (copy: { readonly name: unknown }) => names.push(copy.name) }
+      const container = { id: 'c', rootfsPath: root.path, idMapping: undefined, runs: false, mounts: [] }
+      await copyTo({ trees } as unknown as Pick<LayerStore, 'trees'>, container, [source, `/${name}`], {})
+      assert.deepEqual(names, [name])
+    }
   })
 })
 

@@ -162,7 +162,7 @@ function openContainerTarget(
   const to = inContainer(container, path, true)
   const found = openFileInRoot(to, true)
   if (found === undefined) {
-    checkFileTarget(path, source, undefined)
+    checkFileTarget(`${container.id}:${path}`, source, undefined)
     const fd = openFileInRoot({ ...to, path: posix.dirname(to.path) }, true)
     if (fd !== undefined && FileStat.of(fd).isDirectory) return closing(fd, posix.basename(to.path))
     if (fd !== undefined) closeSync(fd)
@@ -172,7 +172,7 @@ function openContainerTarget(
   const stat = FileStat.of(found)
   if (stat.isDirectory) return existing
   using _file = existing
-  checkFileTarget(path, source, stat.isFile)
+  checkFileTarget(`${container.id}:${path}`, source, stat.isFile)
   const real = realPathOf(found, container.rootfsPath)
   return closing(openDirectoryInRoot({ ...to, path: posix.dirname(real) }), posix.basename(real))
 }
@@ -189,7 +189,7 @@ function checkFileTarget(path: string, source: CopySource, isFile: boolean | und
   }
   if (isFile === true && source.isDirectory)
     throw new LoamError('USAGE', `copy to ${path}: it is a file, and the source is a directory`)
-  if (!source.isDirectory && isDirectoryPath(path)) throw notFound(path, 'there is no such directory')
+  if (!source.isDirectory && isDirectoryPath(path)) throw notFound(`to ${path}`, 'there is no such directory')
 }
 
 /** Returns the name of a copy in a directory that exists; undefined for the content alone: of `DIRECTORY/.` and of the root. */
@@ -263,7 +263,9 @@ function resolveInRoot(root: string, path: string): string {
 
 /** Returns where an open file of a root filesystem is, from its root on. */
 function realPathOf(fd: number, root: string): string {
-  const path = readlinkSync(`/proc/self/fd/${fd}`).replace(/ \(deleted\)$/, '')
+  const shown = readlinkSync(`/proc/self/fd/${fd}`)
+  // The kernel adds this to the name of a file that was removed; another one may be named so.
+  const path = FileStat.of(fd).links === 0 ? shown.replace(/ \(deleted\)$/, '') : shown
   return posix.join('/', path.slice(realpathSync(root).length))
 }
 
