@@ -6,7 +6,11 @@ import type { Response } from './transport.ts'
 
 const messageFor = async (body: string, type = 'application/json') => {
   const headers = { 'content-type': type }
-  const response = { statusCode: 500, headers, body: Readable.from([Buffer.from(body)]) } as unknown as Response
+  const response = {
+    statusCode: 500,
+    headers,
+    body: Readable.from([Buffer.from(body)]),
+  } as unknown as Response
   return (await statusError(response, 'get x', { registry: 'r' })).message
 }
 
@@ -24,6 +28,9 @@ describe('the words of a registry that refuses', () => {
   test('an answer without such errors is told by its status alone', async () => {
     for (const body of ['', '{', 'null', '[]', '{}', '{"errors":null}', '{"errors":{"code":"X"}}', '"text"'])
       assert.equal(await messageFor(body), 'get x: the registry answered 500', body)
-    assert.equal(await messageFor('{"errors":[{"code":"X"}]}', 'text/html'), 'get x: the registry answered 500')
+    assert.equal(
+      await messageFor('{"errors":[{"code":"X"}]}', 'text/html'),
+      'get x: the registry answered 500',
+    )
   })
 })

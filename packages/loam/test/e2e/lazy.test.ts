@@ -89,8 +89,10 @@ describe('an image with lazy indexes', { timeout: 600_000 }, () => {
 /** A registry whose blobs of layers are sent while its gate is open. */
 class GatedRegistry implements AsyncDisposable {
   readonly server: RegistryServer
-  isOpen = true
   readonly name: string
+  #gate: 'open' | 'closed' | 'silent' = 'open'
+  /** What was requested while it was silent. */
+  readonly #waiting: (() => void)[] = []
 
   private constructor(server: RegistryServer) {
     this.server = server
@@ -98,10 +100,21 @@ class GatedRegistry implements AsyncDisposable {
     server.addImage('app', '1', image)
     server.intercept = (request, response) => {
       const isLayer = image.layers.some(({ digest }) => request.url?.endsWith(`/blobs/${digest}`) === true)
-      if (this.isOpen || !isLayer) return false
-      response.writeHead(503).end()
+      if (this.#gate === 'open' || !isLayer) return false
+      if (this.#gate === 'closed') response.writeHead(503).end()
+      else this.#waiting.push(() => server.answer(request, response))
       return true
     }
+  }
+
+  /** From now on it refuses, or does not answer. Those who need all of a layer give it up after several refusals, and wait for an answer. */
+  close(gate: 'closed' | 'silent' = 'closed'): void {
+    this.#gate = gate
+  }
+
+  open(): void {
+    this.#gate = 'open'
+    for (const answer of this.#waiting.splice(0)) answer()
   }
 
   static async start(): Promise<GatedRegistry> {
@@ -118,7 +131,7 @@ describe('partial layers', { timeout: 600_000 }, () => {
   const provision = async (world: World, registry: GatedRegistry): Promise<string> => {
     const indexes = world.path('indexes')
     ok(await world.loamAsync('index', '--output', indexes, registry.name))
-    registry.isOpen = false
+    registry.close()
     const args = ['--lazy', '--lazy-trust', 'own', '--lazy-index-dir', indexes, '--id', 'lazy']
     return ok(await world.loamAsync('provision', ...args, registry.name)).stdout.trim()
   }
@@ -151,6 +164,7 @@ describe('partial layers', { timeout: 600_000 }, () => {
     const isStarved = async () => / starved/.test(ok(await world.loamAsync('ps')).stdout)
     while (!(await isStarved())) await sleep(50)
     assert.match(ok(await world.loamAsync('df')).stderr, /the data of layer \w+ does not come: .*503/)
+    registry.close('silent')
     const exported = world.loamAsync('export', '--format', 'tar', registry.name, world.path('all.tar'))
     const copied = world.loamAsync('provision', '--backend', 'copy', '--id', 'copy', registry.name)
     let isDescribed = false
@@ -159,7 +173,7 @@ describe('partial layers', { timeout: 600_000 }, () => {
     })
     await sleep(300)
     assert.equal(isDescribed, false)
-    registry.isOpen = true
+    registry.open()
     assert.equal(await content, 'top')
     ok(await exported)
     ok(await described)
@@ -182,7 +196,7 @@ describe('partial layers', { timeout: 600_000 }, () => {
     const { restored, failed } = JSON.parse(ok(await world.loamAsync('--json', 'recover')).stdout)
     assert.deepEqual([restored, failed], [[rootfs], []])
     const content = read(join(rootfs, 'etc/config'))
-    registry.isOpen = true
+    registry.open()
     assert.equal(await content, 'top')
   })
 
@@ -197,7 +211,7 @@ describe('partial layers', { timeout: 600_000 }, () => {
     assert.deepEqual([poisoned.toSorted(), restored, failed], [[rootfs, ...stacks].toSorted(), [rootfs], []])
     assert.deepEqual((await recover()).poisoned, [])
     const content = read(join(rootfs, 'etc/config'))
-    registry.isOpen = true
+    registry.open()
     assert.equal(await content, 'top')
   })
 
@@ -205,7 +219,7 @@ describe('partial layers', { timeout: 600_000 }, () => {
     await using registry = await GatedRegistry.start()
     using world = new LazyWorld()
     const rootfs = await provision(world, registry)
-    registry.isOpen = true
+    registry.open()
     while ((await world.partialLater()).length > 0) await sleep(50)
     const expected = listTree(rootfs)
     const collect = async (...args: string[]) =>
@@ -230,12 +244,12 @@ describe('partial layers', { timeout: 600_000 }, () => {
       [0, 0],
     )
     assert.equal((await world.loamAsync('fsck')).status, 0)
-    registry.isOpen = false
+    registry.close()
     const args = ['--lazy', '--lazy-trust', 'own', '--id', 'again']
     const again = ok(await world.loamAsync('provision', ...args, registry.name)).stdout.trim()
     assert.equal((await world.partialLater()).length, 2)
     const content = read(join(again, 'etc/config'))
-    registry.isOpen = true
+    registry.open()
     assert.equal(await content, 'top')
     // This process is the registry, and would wait for itself.
     while ((await world.partialLater()).length > 0) await sleep(50)
