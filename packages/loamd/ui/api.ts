@@ -7,6 +7,7 @@ import type {
   ImageInspection,
   ImageLayers,
   ListedImage,
+  PartialLayerInfo,
   PruneReport,
   StoreUsage,
   TreeDiff,
@@ -56,6 +57,7 @@ export const api = {
   diff: async (from: string, to: string): Promise<TreeDiff> => get('/v1/images/diff', { from, to }),
   remove: async (image: string): Promise<unknown> => send('DELETE', '/v1/images', { image }),
   prune: async (request: PruneRequest): Promise<PruneReport> => post('/v1/images/prune', request),
+  partialLayers: async (): Promise<PartialLayerInfo[]> => get('/v1/partial-layers'),
   containers: async (): Promise<ContainerInfo[]> => get('/v1/containers'),
   doctor: async (): Promise<HostReport> => get('/v1/doctor'),
 }

@@ -13,6 +13,7 @@ export const PAGE_OPERATIONS = [
   'daemon.version',
   'store.usage',
   'store.doctor',
+  'store.partialLayers',
   'images.list',
   'images.inspect',
   'images.contents',

@@ -29,10 +29,11 @@ export class PageWorld implements AsyncDisposable {
     this.#browser = browser
   }
 
-  static async start(): Promise<PageWorld> {
+  /** `flags`: settings of the daemon. */
+  static async start(flags: Readonly<Record<string, string>> = {}): Promise<PageWorld> {
     await using open = new AsyncDisposableStack()
     const registry = open.use(await RegistryServer.start())
-    const daemon = open.use(await HttpWorld.start())
+    const daemon = open.use(await HttpWorld.start(flags))
     open.defer(async () => destroyContainers(daemon))
     const browser = await launchBrowser()
     open.defer(async () => browser.close())

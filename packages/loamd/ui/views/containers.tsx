@@ -1,11 +1,12 @@
-import type { ContainerInfo } from 'loamfs'
+import type { ContainerInfo, PartialLayerInfo } from 'loamfs'
 import type { VNode } from 'preact'
 import { formatAge, formatBytes, formatCount } from '../format.ts'
 import { Heading } from '../parts/heading.tsx'
 import { ImageName } from '../parts/image-name.tsx'
+import { MissingData } from '../parts/missing-data.tsx'
 import { Empty, Loaded } from '../parts/states.tsx'
 import { imageHref } from '../router.ts'
-import { containers, usage } from '../state.ts'
+import { containers, partialLayers, usage } from '../state.ts'
 
 /** The containers that have root filesystems. */
 export function ContainersView(): VNode {
@@ -69,6 +70,7 @@ function ContainerList({ all }: { readonly all: readonly ContainerInfo[] }): VNo
                   </td>
                   <td data-label="State">
                     <State state={rootfs.state} isStanding={rootfs.isStanding} />
+                    <MissingData partials={partialsOf(container, rootfs.layers)} />
                   </td>
                   <td class="number" data-label="Written">
                     {own === undefined ? '…' : formatBytes(own)}
@@ -86,6 +88,11 @@ function ContainerList({ all }: { readonly all: readonly ContainerInfo[] }): VNo
       </table>
     </>
   )
+}
+
+function partialsOf({ id }: ContainerInfo, layers: readonly string[]): PartialLayerInfo[] {
+  const all = partialLayers.value.value ?? []
+  return all.filter(({ diffId, containers: users }) => users.includes(id) && layers.includes(diffId))
 }
 
 function State({ state, isStanding }: { readonly state: string; readonly isStanding: boolean }): VNode {

@@ -6,9 +6,10 @@ import { formatAge, formatBytes, formatCount, imageName, shortDigest } from '../
 import { Bar } from '../parts/bar.tsx'
 import { Heading } from '../parts/heading.tsx'
 import { ImageName } from '../parts/image-name.tsx'
+import { MissingData } from '../parts/missing-data.tsx'
 import { Empty, Loaded } from '../parts/states.tsx'
 import { imageHref } from '../router.ts'
-import { images, usage } from '../state.ts'
+import { images, partialLayers, usage } from '../state.ts'
 
 /** The images of the store, with what each of them has alone and what it shares. */
 export function ImagesView(): VNode {
@@ -97,6 +98,7 @@ function ImageRow({
   readonly largest: number
 }): VNode {
   const name = imageName(image)
+  const partials = (partialLayers.value.value ?? []).filter((each) => each.images.includes(image.digest))
   const sizeOf = (bytes: number | undefined) => (bytes === undefined ? '…' : formatBytes(bytes))
   return (
     <tr>
@@ -111,6 +113,7 @@ function ImageRow({
           <code>{shortDigest(image.digest)}</code> {image.platform}
           {image.isLocal && <span class="badge">local</span>}
           {image.damage !== undefined && <span class="badge badge-bad">damaged</span>}
+          <MissingData partials={partials} />
         </span>
       </th>
       <td data-label="Size">
