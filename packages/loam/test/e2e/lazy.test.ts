@@ -11,6 +11,7 @@ import { promisify } from 'node:util'
 import { findHolders } from '../../src/linux/index.ts'
 import { buildImage, buildTar, type BuildEntry, listTree, RegistryServer } from '../../src/testing/index.ts'
 import { LazyWorld } from '../support/lazy-world.ts'
+import { recoverAlone } from '../support/recover.ts'
 import { DebianRegistry, layoutOf, ok, World } from '../support/world.ts'
 
 /** Pseudo-random text: it compresses by half, and each span of it differs. */
@@ -206,10 +207,9 @@ describe('partial layers', { timeout: 600_000 }, () => {
     const rootfs = await provision(world, registry)
     const stacks = world.mounts().filter((path) => path !== rootfs)
     world.endHandlers()
-    const recover = async () => JSON.parse(ok(await world.loamAsync('--json', 'recover')).stdout)
-    const { poisoned, restored, failed } = await recover()
+    const { poisoned, restored, failed } = await recoverAlone(world)
     assert.deepEqual([poisoned.toSorted(), restored, failed], [[rootfs, ...stacks].toSorted(), [rootfs], []])
-    assert.deepEqual((await recover()).poisoned, [])
+    assert.deepEqual((await recoverAlone(world)).poisoned, [])
     const content = read(join(rootfs, 'etc/config'))
     registry.open()
     assert.equal(await content, 'top')

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { openLoam } from '../../src/index.ts'
 import { buildImage, buildTar, RegistryServer } from '../../src/testing/index.ts'
+import { recoverAlone } from '../support/recover.ts'
 import { byTurns } from '../support/rounds.ts'
 import { must, World } from '../support/world.ts'
 
@@ -95,7 +96,7 @@ describe('recover looks at the mounts', async () => {
     )
     const path = made.stdout.trim()
     assert.deepEqual(readdirSync(path), [])
-    assert.deepEqual((await run(world, 'recover')).restored, [path])
+    assert.deepEqual((await recoverAlone(world)).restored, [path])
     assert.deepEqual(readdirSync(path).toSorted(), ['base', 'top'])
     await run(world, 'destroy', 'x')
   })
@@ -116,7 +117,7 @@ describe('recover looks at the mounts', async () => {
       child.kill()
       await new Promise((resolve) => child.once('close', resolve))
     }
-    assert.deepEqual((await run(world, 'recover')).restored, [path])
+    assert.deepEqual((await recoverAlone(world)).restored, [path])
     await run(world, 'destroy', 'a')
   })
 
@@ -143,7 +144,7 @@ describe('recover looks at the mounts', async () => {
     assert.deepEqual(readdirSync(place), ['other'])
     for (const path of [place, root]) {
       must('umount', '-l', path)
-      await run(world, 'recover')
+      await recoverAlone(world)
       assert.deepEqual(readdirSync(place), ['other'])
     }
     await run(world, 'destroy', 'a')
@@ -199,7 +200,7 @@ describe('recover looks at the mounts', async () => {
     await run(world, 'pull', `${server.host}/moved:1`)
     for (const mount of world.mounts().toReversed()) must('umount', '-l', mount)
     rmSync(join(world.root, 'layers', two.diffIds[0] ?? '', 'layer.tar'))
-    assert.deepEqual((await run(world, 'recover')).restored, [path])
+    assert.deepEqual((await recoverAlone(world)).restored, [path])
     assert.equal(readFileSync(join(path, 'base'), 'utf8'), 'base')
     await run(world, 'destroy', 'a')
   })
