@@ -11,7 +11,7 @@ import {
   type StoreUsage,
   type UsageParts,
 } from '../maintenance/index.ts'
-import { hostPlatform } from '../linux/index.ts'
+import { hostPlatform, TimeLimit } from '../linux/index.ts'
 import type { ClientExamination, NodeReport } from '../nodes/index.ts'
 import type { RootfsRecord } from '../metadata/index.ts'
 import { describePartialLayers, HandlerClient, type PartialLayerInfo } from '../lazy/index.ts'
@@ -103,7 +103,8 @@ export class StoreCare {
     if (metadata.layers.partials().length === 0) return []
     const handler = new HandlerClient(configuration.values.state, async () => undefined)
     // Lists of images and containers show this, and do not fail for it.
-    const status = await handler.status(AbortSignal.timeout(STATUS_LIMIT_MS)).catch(() => undefined)
+    using limit = new TimeLimit(STATUS_LIMIT_MS)
+    const status = await handler.status(limit.signal).catch(() => undefined)
     return describePartialLayers(this.#services, status)
   }
 

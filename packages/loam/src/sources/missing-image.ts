@@ -1,5 +1,6 @@
 import { isLoamError, throwIfAborted, withHint } from '../errors/index.ts'
 import type { ImageReference } from '../image/index.ts'
+import { TimeLimit } from '../linux/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 
 /** The list of tags only improves a message. */
@@ -30,10 +31,9 @@ async function hintFor(
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
   const { registry, repository, tag = '' } = reference
-  const limit = AbortSignal.timeout(TIME_LIMIT_MS)
+  using limit = new TimeLimit(TIME_LIMIT_MS, signal)
   try {
-    const own = signal === undefined ? limit : AbortSignal.any([signal, limit])
-    const tags = await client.listTags(reference, { signal: own, maxPages: 1 })
+    const tags = await client.listTags(reference, { signal: limit.signal, maxPages: 1 })
     // Signatures and other artifacts of images are no tags for users.
     const images = tags.filter((each) => !/^sha256-[0-9a-f]{64}/.test(each))
     if (images.length === 0) return `The repository ${repository} has no tags.`

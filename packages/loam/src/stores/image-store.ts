@@ -27,7 +27,7 @@ import {
   type StoredReference,
 } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { FileLock, MAX_TIMER_MS } from '../linux/index.ts'
+import { FileLock, TimeLimit } from '../linux/index.ts'
 import { type ImageRecord, type MetadataStore } from '../metadata/index.ts'
 import type { ImageLocation, PolicyDecision } from '../policy/index.ts'
 import { appcIdOf, type ImageSource } from '../sources/index.ts'
@@ -111,12 +111,11 @@ export class ImageStore implements Store<ImageSource> {
    */
   async get(source: ImageSource, options: GetOptions): Promise<StoredImage> {
     const { pullMs } = this.#options.limits
-    const limit = AbortSignal.timeout(Math.min(pullMs, MAX_TIMER_MS))
-    const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit])
+    using limit = new TimeLimit(pullMs, options.signal)
     try {
-      return await this.#get(source, { ...options, signal })
+      return await this.#get(source, { ...options, signal: limit.signal })
     } catch (error) {
-      if (!limit.aborted || options.signal?.aborted === true) throw error
+      if (!limit.isOver || options.signal?.aborted === true) throw error
       throw overLimit(`pull ${source.name}: it takes too long`, 'pullMs', pullMs)
     }
   }

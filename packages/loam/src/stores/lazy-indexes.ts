@@ -12,6 +12,7 @@ import {
   parseLazyProfile,
   splitDigest,
 } from '../image/index.ts'
+import { TimeLimit } from '../linux/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { ImageSource, LazyArtifacts } from '../sources/index.ts'
 import { TRUSTED_BY_MANIFEST } from './chunked-indexes.ts'
@@ -209,15 +210,14 @@ class Search {
       return undefined
     }
     const { signal: given } = this.#request
-    const limit = AbortSignal.timeout(SEARCH_MS)
-    const signal = given === undefined ? limit : AbortSignal.any([given, limit])
+    using limit = new TimeLimit(SEARCH_MS, given)
     try {
       this.#rules.enforcer?.checkAsked(this.#label, { locations: this.#locations, pin })
-      return await this.#search(lazyArtifacts, pin, signal)
+      return await this.#search(lazyArtifacts, pin, limit.signal)
     } catch (error) {
       const { message } = toLoamError(error, 'look for its lazy index')
       this.#reasons.push(
-        limit.aborted ? `looking for its lazy index takes longer than ${SEARCH_MS} ms` : message,
+        limit.isOver ? `looking for its lazy index takes longer than ${SEARCH_MS} ms` : message,
       )
       return undefined
     }
@@ -353,8 +353,8 @@ function readOnce(
   if (profile === undefined) return undefined
   let reading: Promise<LazyProfile> | undefined
   const read = async (given: AbortSignal | undefined): Promise<LazyProfile> => {
-    const limit = AbortSignal.timeout(PROFILE_MS)
-    const signal = given === undefined ? limit : AbortSignal.any([given, limit])
+    using limit = new TimeLimit(PROFILE_MS, given)
+    const { signal } = limit
     try {
       const descriptor = { mediaType: MEDIA_TYPES.lazyProfile, ...profile }
       const bytes = await place.getBlob(descriptor, { maxBytes: MAX_PROFILE_BYTES, signal })

@@ -159,7 +159,7 @@ export const longLife: Group = {
       await using loam = await store.open()
       const image = scene.references[0] ?? ''
       await loam.provision(image, { id: 'kept' })
-      const samples: { files: number; mounts: number; bytes: number }[] = []
+      const samples: Sample[] = []
       for (let round = 0; round <= lives; round += 1) {
         await loam.provision(image, { id: 'passing' })
         await loam.destroy('passing')
@@ -168,25 +168,47 @@ export const longLife: Group = {
         samples.push({
           files: readdirSync('/proc/self/fd').length,
           mounts: store.mounts().length,
-          bytes: residentBytes(),
+          resident: residentBytes(),
+          heap: process.memoryUsage().heapUsed,
         })
       }
-      // The first ones fill caches, and the smallest of several samples counts.
+      // The first ones fill caches.
       const [, , first] = samples
       const last = samples.at(-1)
       if (first === undefined || last === undefined) throw new Error('no samples')
-      const least = (from: number, to: number) =>
-        Math.min(...samples.slice(from, to).map(({ bytes }) => bytes))
-      const growth = ((least(7, 11) - least(2, 6)) / 2 ** 20 / (lives / 2)) * 1000
-      outcome.figures['MiB more for each 1000'] = growth.toFixed(2)
       if (last.files > first.files) wrong.push(`${last.files - first.files} files more are open`)
       if (last.mounts !== first.mounts) wrong.push(`${last.mounts - first.mounts} mounts more`)
-      if (growth > 8) wrong.push(`${growth.toFixed(1)} MiB more for each 1000`)
+      for (const [kind, { noise, each }] of Object.entries(GROWTH)) {
+        const bytes = growthOf(samples.map((sample) => sample[kind as keyof typeof GROWTH]))
+        const shown = `${(bytes / 2 ** 10).toFixed(0)} KiB in ${lives / 2} rounds`
+        outcome.figures[kind] = shown
+        if (bytes > Math.max(noise, each * (lives / 2))) wrong.push(`${kind} memory grew by ${shown}`)
+      }
       await loam.destroy('kept')
     }
     outcome.rounds += lives
     outcome.add(0, [...wrong, ...(await check(scene, store)), ...(await checkEmptied(store))])
   },
+}
+
+interface Sample {
+  readonly files: number
+  readonly mounts: number
+  /** Bytes of memory that the process has. */
+  readonly resident: number
+  /** Bytes of objects that are in use on the heap of the main thread. */
+  readonly heap: number
+}
+
+/** Bytes by which memory may grow: what differs from run to run, or that much for each round if it is more, which decides in the long form. */
+const GROWTH = {
+  resident: { noise: 8 << 20, each: 1 << 10 },
+  heap: { noise: 2 << 20, each: 300 },
+} as const
+
+/** Returns by how much the later half of the samples is above the earlier one. The smallest of several samples counts. */
+function growthOf(samples: readonly number[]): number {
+  return Math.min(...samples.slice(7, 11)) - Math.min(...samples.slice(2, 6))
 }
 
 /** An ordinary garbage collection keeps the space for new objects at its largest size, several times the size in use. */
