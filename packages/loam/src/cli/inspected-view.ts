@@ -1,15 +1,22 @@
+import type { ContainerProcess } from '../containers/index.ts'
 import type { ImageInspection } from '../images/index.ts'
 import type { ContainerInfo } from '../provisioner/index.ts'
 
 /** What `loam inspect` has found. */
 export type Inspected =
   | ({ readonly kind: 'image' } & ImageInspection)
-  | { readonly kind: 'container'; readonly container: ContainerInfo }
+  | {
+      readonly kind: 'container'
+      readonly container: ContainerInfo & {
+        /** Undefined: its state cannot be read. */
+        readonly process: ContainerProcess | undefined
+      }
+    }
 
 /** Returns what a template of `loam inspect` reads: the fields of the JSON, and those that `docker inspect` has. */
 export function inspectedView(found: Inspected): Readonly<Record<string, unknown>> {
   if (found.kind === 'container') {
-    const { id, createdAtMs, rootfses } = found.container
+    const { id, createdAtMs, rootfses, process } = found.container
     const [first] = rootfses
     return {
       ...found,
@@ -19,10 +26,23 @@ export function inspectedView(found: Inspected): Readonly<Record<string, unknown
       Image: first?.imageDigest,
       ImageName: first?.reference,
       Rootfs: first?.rootfsPath,
+      State: stateView(process),
     }
   }
   const { image, config } = found
   return { ...found, ...configView(config), ...imageView(image) }
+}
+
+/** Returns the state of a process as `docker inspect` has it, where one that has not run is `created`. */
+function stateView(process: ContainerProcess | undefined): Readonly<Record<string, unknown>> {
+  const { status = 'unknown', pid, exitStatus } = process ?? {}
+  return {
+    Status: status === 'none' ? 'created' : status,
+    Running: status === 'running' || status === 'paused',
+    Paused: status === 'paused',
+    Pid: pid ?? 0,
+    ExitCode: exitStatus ?? 0,
+  }
 }
 
 function imageView(image: ImageInspection['image']): Readonly<Record<string, unknown>> {

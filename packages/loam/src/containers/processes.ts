@@ -5,7 +5,7 @@ import type { Activity } from '../activity/index.ts'
 import type { Configuration } from '../config/index.ts'
 import { isLoamError, LoamError, throwIfAborted } from '../errors/index.ts'
 import { runProgram } from '../linux/index.ts'
-import { parseContainerId } from '../metadata/index.ts'
+import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
 import { startBundle } from './detached-run.ts'
 import { execInContainer, readConfig, readProcessOf } from './exec.ts'
@@ -247,9 +247,12 @@ export class ContainerProcesses {
     }
   }
 
-  async #waitForRemoval(id: string, signal: AbortSignal | undefined): Promise<void> {
+  async #waitForRemoval(id: ContainerId, signal: AbortSignal | undefined): Promise<void> {
+    const { provisioner } = this.#services
     const end = performance.now() + KILL_TIMEOUT_MS
-    while (this.#services.provisioner.find(id) !== undefined && performance.now() < end) {
+    // Its directory goes last.
+    const isThere = () => provisioner.find(id) !== undefined || existsSync(provisioner.folderOf(id))
+    while (isThere() && performance.now() < end) {
       throwIfAborted(signal, `stop ${id}`)
       await sleep(POLL_MS)
     }

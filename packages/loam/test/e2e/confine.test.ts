@@ -151,8 +151,11 @@ describe('a container of loam run', { skip: process.arch !== 'x64' }, () => {
   })
 
   test('a container has a loopback device that works in a network of its own, and its own host name', () => {
-    const line =
-      "(echo hello | nc -l -p 80 >/tmp/got) & for i in 1 2 3 4 5 6 7 8 9; do nc localhost 80 </dev/null 2>/dev/null && break; sleep 0.1; done; ls /sys/class/net; sed -n '$p' /etc/hosts; ls /etc"
+    const line = [
+      // A listener whose input ends may end before it has read anything.
+      '(sleep 1000 | nc -l -p 80 >/tmp/got) & for i in $(seq 600); do echo hello | nc localhost 80 && break; sleep 0.1; done 2>/dev/null',
+      "for i in $(seq 600); do [ -s /tmp/got ] && break; sleep 0.1; done; cat /tmp/got; ls /sys/class/net; sed -n '$p' /etc/hosts; ls /etc",
+    ].join('; ')
     assert.equal(said(line, '--id', 'own'), 'hello\nlo\n127.0.1.1\town\nhosts\n')
   })
 

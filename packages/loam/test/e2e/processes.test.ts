@@ -88,6 +88,9 @@ describe('a process of loam run', () => {
     assert.equal(said('stop', 'web'), 'web\n')
     assert.equal(said('logs', '--tail', '1', 'web'), 'bye\n')
     assert.equal(said('ps', '--format', '{{.ID}} {{.Status}}'), 'web exited (3)\n')
+    const state = '{{.State.Status}} {{.State.Running}} {{.State.Pid}} {{.State.ExitCode}}'
+    assert.equal(said('inspect', '--format', state, 'web'), 'exited false 0 3\n')
+    assert.equal(JSON.parse(said('inspect', 'web')).container.process.exitStatus, 3)
     const late = loam('exec', 'web', 'true')
     assert.deepEqual([late.status, /does not run \(exited\)/.test(late.stderr)], [125, true])
     assert.equal(said('start', 'web'), 'web\n')
@@ -247,6 +250,10 @@ describe('a process of loam run', () => {
     assert.equal(said('umount', mounted), `${mounted}\n`)
     assert.match(loam('umount', image).stderr, /it is not mounted by loam mount/)
     said('run', '-d', '--name', 'base', image, 'sh', '-c', 'echo changed >/tmp/file; exec sleep 1000')
+    assert.match(
+      said('inspect', '-f', '{{.State.Status}} {{.State.Running}} {{.State.Pid}}', 'base'),
+      /^running true [1-9]/,
+    )
     const path = said('mount', 'base').trim()
     assert.equal(path.startsWith(join(world.root, 'containers/base')), true)
     while (!existsSync(join(path, 'tmp/file'))) said('exec', 'base', 'true')

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander'
 import { isLoamError, LoamError } from '../../errors/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
-import { inspectedView } from '../inspected-view.ts'
+import { type Inspected, inspectedView } from '../inspected-view.ts'
 import { remoteDocument, remoteView } from '../remote-view.ts'
 import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
 import { createTemplate } from '../template/index.ts'
@@ -27,7 +27,7 @@ export function addInspect(program: Command, host: Host): void {
   loam inspect debian:12
   loam inspect --format '{{.Config.Cmd}} {{.Architecture}}' debian:12
   loam inspect --format '{{range .RootFS.Layers}}{{println .}}{{end}}' debian:12
-  loam inspect --format '{{.Rootfs}}' web                      a container
+  loam inspect --format '{{.Rootfs}} {{.State.Status}} {{.State.Pid}}' web   a container
   loam inspect --remote --format '{{.Digest}}' debian:12        digest of a tag
   loam inspect --remote --format '{{json .Platforms}}' debian:12
   loam inspect --remote --format '{{range .referrers}}{{println .kind .digest}}{{end}}' ghcr.io/owner/app:1
@@ -44,20 +44,34 @@ Config, Env, Labels, Os, Size, Layers …`,
     })
 }
 
-async function inspectStored({ loam, output }: Session, text: string, flags: Flags): Promise<void> {
-  const container = await loam.containers.find(text)
-  const found =
-    container === undefined
-      ? {
-          kind: 'image' as const,
-          ...(await loam.images.inspect(text, toImageOptions(flags)).catch((error: unknown) => {
-            throw withRemoteHint(error, text)
-          })),
-        }
-      : { kind: 'container' as const, container }
+async function inspectStored(session: Session, text: string, flags: Flags): Promise<void> {
+  const { loam, output } = session
+  const found = (await inspectContainer(session, text)) ?? {
+    kind: 'image' as const,
+    ...(await loam.images.inspect(text, toImageOptions(flags)).catch((error: unknown) => {
+      throw withRemoteHint(error, text)
+    })),
+  }
   const { format } = flags
   if (output.json || format === undefined || format === 'json') output.document(found)
   else output.formatted([createTemplate(format)(inspectedView(found))])
+}
+
+async function inspectContainer({ loam, output }: Session, id: string): Promise<Inspected | undefined> {
+  const container = await loam.containers.find(id)
+  if (container === undefined) return undefined
+  try {
+    return {
+      kind: 'container',
+      container: { ...container, process: await loam.containers.processes.find(id) },
+    }
+  } catch (error) {
+    // It has ended since.
+    if (isLoamError(error, 'CONTAINER_NOT_FOUND')) return undefined
+    if (!isLoamError(error, 'RUNTIME_FAILED')) throw error
+    output.warn(error.message)
+    return { kind: 'container', container: { ...container, process: undefined } }
+  }
 }
 
 async function inspectRemote(
