@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { InstalledPrograms, KEPT_CODE } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
+import { LONG_TESTS } from './long-tests.ts'
 import { describeProcessorTimes, TEST_PROCESS_OPTIONS, ProcessorTimes } from './processor-times.ts'
 
 /** Tests of the command that hold as well when the daemon runs it: of results, errors, statuses, questions, signals and outputs. */
@@ -42,7 +43,7 @@ const { values, positionals } = parseArgs({
   options: {
     /** Few rounds of what is repeated at random. */
     few: { type: 'boolean', default: false },
-    /** The same, without whole suites and systems of others. */
+    /** The same, without the tests that take long. */
     short: { type: 'boolean', default: false },
   },
   allowPositionals: true,
@@ -56,7 +57,8 @@ for (const name of positionals) {
 }
 
 async function runTier(name: string, globs: readonly string[], needsRoot: boolean): Promise<boolean> {
-  const files = globs.flatMap((glob) => globSync(glob))
+  const found = globs.flatMap((glob) => globSync(glob))
+  const files = values.short ? found.filter((file) => !LONG_TESTS.includes(file)) : found
   if (files.length === 0) return fail(name, 'it has no tests')
   if (needsRoot && process.geteuid?.() !== 0) return fail(name, 'it needs root')
   const command = [
@@ -91,7 +93,6 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     ...times.env,
     ...KEPT_CODE,
     ...(values.few || values.short ? { FEW_ROUNDS: '1' } : {}),
-    ...(values.short ? { WITHOUT_SUITES: '1' } : {}),
     ...(name === 'daemon' ? { THROUGH_DAEMON: '1' } : {}),
   })
   const left = await tier.find()

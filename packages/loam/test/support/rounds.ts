@@ -1,5 +1,5 @@
-// Rounds that the tiers skip with `--few` (scripts/run-tests.ts), that is in `npm run verify`, and tests that they skip with `--short`, that is in
-// `npm test` and `npm run test:system`. `npm run verify:all` skips nothing.
+// Rounds that the tiers skip with `--few` and `--short` (scripts/run-tests.ts): in `npm test`, `npm run test:system` and `npm run verify`.
+// `npm run verify:all` skips nothing.
 
 /** Whether the tiers are run with `--few`. */
 export const isFew = process.env['FEW_ROUNDS'] === '1'
@@ -26,7 +26,3 @@ export function someOf<T>(cases: readonly T[], few: number): readonly T[] {
 export function byTurns<T>(cases: readonly T[], place: number): readonly T[] {
   return isFew ? cases.filter((_case, index) => index === place % cases.length) : cases
 }
-
-/** Option `skip` of a test that runs a whole suite or a whole system of others: false, or the reason where the tier is run with `--short`. */
-export const LEFT_TO_VERIFY: string | false =
-  process.env['WITHOUT_SUITES'] === '1' && 'left to npm run verify'

@@ -8,7 +8,6 @@ import { test } from 'node:test'
 import { isLoamError, type LoamError, openLoam } from 'loamfs'
 import { connectLoam, type RemoteLoam } from 'loamfs/client'
 import { buildImage, buildTar, RegistryServer } from 'loamfs/testing'
-import { LEFT_TO_VERIFY } from '../../../loam/test/support/rounds.ts'
 import { layoutOf } from '../../../loam/test/support/world.ts'
 import { HttpWorld } from '../support/http-world.ts'
 import { DaemonWorld } from '../support/world.ts'
@@ -137,9 +136,7 @@ test('a thousand connections at the same time are all answered', async () => {
   assert.deepEqual(new Set(await Promise.all(answers)), new Set(['HTTP/1.1 200']))
 })
 
-test('the images are listed while 30,000 files are removed, an image is pulled and the store is checked', {
-  skip: LEFT_TO_VERIFY,
-}, async (context) => {
+test('the images are listed while 30,000 files are removed, an image is pulled and the store is checked', async (context) => {
   await using registry = await RegistryServer.start()
   await using world = await HttpWorld.start()
   await using loam = await connectLoam({ socket: world.socket })

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { status } from '@grpc/grpc-js'
 import { Kind } from '../../gen/snapshots_pb.js'
 import { Client } from '../support/client.ts'
-import { LEFT_TO_VERIFY, rounds } from '../../../loam/test/support/rounds.ts'
+import { rounds } from '../../../loam/test/support/rounds.ts'
 import { LOAMD, DaemonWorld } from '../support/world.ts'
 import { toStatus } from '../../src/service.ts'
 
@@ -51,7 +51,7 @@ async function failsWith(act: Promise<unknown>, code: status): Promise<void> {
   )
 }
 
-describe('the suite of containerd', { skip: LEFT_TO_VERIFY }, () => {
+describe('the suite of containerd', () => {
   let folder = ''
   let suite = ''
   before(() => {

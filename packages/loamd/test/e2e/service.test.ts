@@ -7,7 +7,6 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { NotifySocket } from '../../../loam/test/support/notify-socket.ts'
-import { LEFT_TO_VERIFY } from '../../../loam/test/support/rounds.ts'
 import { buildImage, buildTar, RegistryServer } from '../../../loam/src/testing/index.ts'
 import { callGrpc } from '../../../loam/src/nodes/grpc-call.ts'
 import { Client } from '../support/client.ts'
@@ -188,9 +187,7 @@ test('the daemon uses the sockets that a service manager passes, by their names,
   )
 })
 
-test('the daemon collects images at the interval of image_gc_config', {
-  skip: LEFT_TO_VERIFY,
-}, async () => {
+test('the daemon collects images at the interval of image_gc_config', async () => {
   await using world = new DaemonWorld()
   await using server = await RegistryServer.start()
   const pull = async (name: string) => {
@@ -359,9 +356,7 @@ describe('a daemon that takes over', () => {
     await until(async () => !existsSync(`/proc/${next}`), 'the new daemon has ended', 50)
   })
 
-  test('SIGHUP while a daemon takes over is answered by that one, with the settings of then', {
-    skip: LEFT_TO_VERIFY,
-  }, async () => {
+  test('SIGHUP while a daemon takes over is answered by that one, with the settings of then', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const pid = world.pidOf('loamd')
@@ -376,9 +371,7 @@ describe('a daemon that takes over', () => {
     assert.equal(count('"message":"serving"'), 3)
   })
 
-  test('a daemon that takes over serves also when the one before it is killed meanwhile', {
-    skip: LEFT_TO_VERIFY,
-  }, async () => {
+  test('a daemon that takes over serves also when the one before it is killed meanwhile', async () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const old = world.pidOf('loamd')

@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { buildImage, buildTar, writeOciLayout } from 'loamfs/testing'
 import { buildExecutable } from '../../../../scripts/single-file/build.ts'
-import { LEFT_TO_VERIFY } from '../../../loam/test/support/rounds.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'loam-single-file-'))
 const executable = join(folder, 'executable')
@@ -27,7 +26,6 @@ function loam(...given: readonly string[]) {
 }
 
 before(async () => {
-  if (LEFT_TO_VERIFY !== false) return
   await buildExecutable(executable)
   writeOciLayout(join(folder, 'layout'), {
     x: buildImage({ tars: [buildTar([{ name: 'hello', data: 'hi' }])] }),
@@ -38,17 +36,13 @@ after(() => {
   rmSync(folder, { recursive: true })
 })
 
-test('the executable imports an image and exports it, with its own threads and binary', {
-  skip: LEFT_TO_VERIFY,
-}, () => {
+test('the executable imports an image and exports it, with its own threads and binary', () => {
   assert.equal(loam('put', `oci:${folder}/layout:x`, 'example.test/x:1').status, 0)
   const { stderr, status } = loam('export', '--format', 'erofs', 'example.test/x:1', join(folder, 'disk'))
   assert.equal(status, 0, stderr)
 })
 
-test('the daemon in the executable runs commands, and serves its page', {
-  skip: LEFT_TO_VERIFY,
-}, async () => {
+test('the daemon in the executable runs commands, and serves its page', async () => {
   const daemon = spawn(executable, words('loamd', [...settings, '--grpc-socket', join(folder, 'grpc')]), {
     env,
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -64,9 +58,7 @@ test('the daemon in the executable runs commands, and serves its page', {
   }
 })
 
-test('the executable refuses to start without the script that hides words from Node', {
-  skip: LEFT_TO_VERIFY,
-}, () => {
+test('the executable refuses to start without the script that hides words from Node', () => {
   const { status, stderr } = spawnSync(executable, ['images'], { encoding: 'utf8', env })
   assert.equal(status, 2)
   assert.match(stderr, /is started by the script around it/)

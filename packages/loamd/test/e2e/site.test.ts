@@ -9,7 +9,6 @@ import { extname, join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { Browser, Page } from 'playwright-core'
-import { LEFT_TO_VERIFY } from '../../../loam/test/support/rounds.ts'
 import { findBarriers, launchBrowser, overflowOf, SCREENS, watchPage } from '../support/browser.ts'
 
 const BUILD = fileURLToPath(new URL('../../../../scripts/site/build.ts', import.meta.url))
@@ -80,8 +79,7 @@ async function missingPictures(page: Page): Promise<string[]> {
   )
 }
 
-describe('the site of the documents', { skip: LEFT_TO_VERIFY }, async () => {
-  if (LEFT_TO_VERIFY !== false) return
+describe('the site of the documents', async () => {
   const world = await SiteWorld.start()
   after(async () => world[Symbol.asyncDispose]())
 
