@@ -5,13 +5,14 @@
 import type { Activity, Attributes, Tracer } from './activity/index.ts'
 import type { Loam, LoamOptions } from './app/index.ts'
 import type { runCommandLine } from './cli/index.ts'
-import type { CredentialSource } from './registry/index.ts'
+import type { CredentialSource, ServiceAccount } from './registry/index.ts'
 import type { FolderUsage } from './transform/index.ts'
 import type { PoolLoad, UnknownLayer } from './layers/index.ts'
 import type { LazyStatus } from './lazy/index.ts'
 import type { SnapshotKind } from './metadata/index.ts'
 import type { AppliedLayer, SnapshotMount, Snapshotter } from './snapshotter/index.ts'
 
+export type { ServiceAccount } from './registry/index.ts'
 export {
   type Conversation,
   CONVERSATIONS,
@@ -131,9 +132,17 @@ export async function measureVolume(loam: Loam, path: string, signal: AbortSigna
   return loam.measureVolume(path, signal)
 }
 
-/** Returns the credentials that the settings and the files of the user of an open store give. @throws CREDENTIALS_INVALID */
-export function configuredCredentials(loam: Loam): CredentialSource {
-  return loam.configuredCredentials()
+/**
+ * Returns the credentials that the settings and the files of the user of an open store give. `account`: of the pod that the image is for; credential
+ * providers that take a token get its. @throws CREDENTIALS_INVALID
+ */
+export function configuredCredentials(loam: Loam, account?: ServiceAccount): CredentialSource {
+  return loam.configuredCredentials(account)
+}
+
+/** Whether credential providers of the kubelet are configured: then the pod that an image is for may make a difference. */
+export function hasCredentialProviders(loam: Loam): boolean {
+  return loam.hasCredentialProviders
 }
 
 /** Returns an open store with the settings, the environment and the directory of a caller. Dispose of it. @throws as `openLoam` */

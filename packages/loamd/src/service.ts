@@ -35,11 +35,12 @@ const CODES: Readonly<Record<ErrorKind, status>> = {
 /** Errors that clients expect in normal operation, such as a missing snapshot. */
 const EXPECTED: readonly status[] = [status.NOT_FOUND, status.ALREADY_EXISTS]
 
-/** Returns the code and the text that a client gets for an error. */
+/** Returns the code and the text that a client gets for an error. It is all that an operator sees of it in the events of a pod: what to do is part of it. */
 export function toStatus(error: unknown): { code: status; details: string } {
   // A full disk has its own status, whichever operation meets it.
-  const { kind, message } = toLoamError(error, 'snapshots')
-  return { code: CODES[kind], details: message }
+  const { kind, message, hint } = toLoamError(error, 'snapshots')
+  const code = CODES[kind]
+  return { code, details: hint === undefined || EXPECTED.includes(code) ? message : `${message}. ${hint}` }
 }
 
 /** The definition of a service for grpc-js, from that of protobuf-es. */

@@ -27,7 +27,7 @@ import {
 import { HandlerClient, type LazyStatus } from '../lazy/index.ts'
 import type { SnapshotKind } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
-import type { CredentialSource } from '../registry/index.ts'
+import type { CredentialSource, ServiceAccount } from '../registry/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
@@ -196,9 +196,14 @@ export class Loam implements AsyncDisposable {
     this.#services.indexAfterPull.runInBackground()
   }
 
-  /** @internal Returns the credentials of requests without their own. */
-  configuredCredentials(): CredentialSource {
-    return this.#services.sources.configuredCredentials()
+  /** @internal Returns the credentials of requests without their own, or of those for a pod. */
+  configuredCredentials(account?: ServiceAccount): CredentialSource {
+    return this.#services.sources.configuredCredentials(account)
+  }
+
+  /** @internal Whether credential providers of the kubelet are configured. */
+  get hasCredentialProviders(): boolean {
+    return this.#services.sources.hasProviders
   }
 
   /** @internal Returns what the process that fills partial layers does; undefined if none runs. @throws LAZY_UNAVAILABLE */

@@ -54,7 +54,7 @@ export function forRegistry<T extends ImageOptions>(options: T, registry: string
 }
 
 /** Creates the kubelet's credential providers that the settings name; undefined for none. @throws CONFIG_INVALID for a configuration without programs */
-export function createProviders(values: Settings, env: Environment): CredentialSource | undefined {
+export function createProviders(values: Settings, env: Environment): CredentialProviders | undefined {
   const { image_credential_provider_config: config, image_credential_provider_bin_dir: binDir } = values
   if (config === undefined) return undefined
   if (binDir === undefined)

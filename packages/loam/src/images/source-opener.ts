@@ -43,7 +43,12 @@ import {
   parseImageRequest,
 } from '../sources/index.ts'
 import type { ImageLocation } from '../policy/index.ts'
-import type { CredentialSource, RegistryClient } from '../registry/index.ts'
+import type {
+  CredentialProviders,
+  CredentialSource,
+  RegistryClient,
+  ServiceAccount,
+} from '../registry/index.ts'
 import {
   forRegistry,
   createFileClient,
@@ -87,7 +92,7 @@ export class SourceOpener {
   readonly #dockerEndpoints: readonly DockerEndpoint[]
   /** Registries that are configured by an http:// address. */
   readonly #plainRegistries: readonly string[]
-  readonly #providers: CredentialSource | undefined
+  readonly #providers: CredentialProviders | undefined
 
   constructor(options: SourceOpenerOptions) {
     this.#options = options
@@ -220,10 +225,16 @@ export class SourceOpener {
     }
   }
 
-  /** Returns the credentials of requests without their own. @throws CREDENTIALS_INVALID */
-  configuredCredentials(): CredentialSource {
+  /** Returns the credentials of requests without their own, or of those for a pod. @throws CREDENTIALS_INVALID */
+  configuredCredentials(account?: ServiceAccount): CredentialSource {
     const { values, userId, env, cwd } = this.#options
-    return findCredentials(values, { userId, env, cwd, providers: this.#providers }, undefined)
+    const providers = account === undefined ? this.#providers : this.#providers?.ofAccount(account)
+    return findCredentials(values, { userId, env, cwd, providers }, undefined)
+  }
+
+  /** Whether credential providers of the kubelet are configured. */
+  get hasProviders(): boolean {
+    return this.#providers !== undefined
   }
 
   /** Opens a client of a registry for the duration of one operation. */

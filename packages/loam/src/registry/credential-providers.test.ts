@@ -183,6 +183,72 @@ describe('credential providers of the kubelet', () => {
   })
 })
 
+describe('credential providers that take the token of a service account', () => {
+  const takes = (more = '') =>
+    `  tokenAttributes: { serviceAccountTokenAudience: aud, requireServiceAccount: true${more} }\n`
+  const account = (name: string, token: string, audience = 'aud') => ({
+    namespace: 'team',
+    name,
+    tokens: new Map([[audience, token]]),
+  })
+  const tokensSent = () =>
+    [...logOf('one').matchAll(/"serviceAccountToken":"([^"]*)"/g)].map(([, token]) => token)
+
+  test('a provider gets the token for its audience, and the others get none', async () => {
+    answering('one', { auth: auth('a.registry.test') })
+    answering('plain', { auth: {} })
+    const source = open(provider('plain'), provider('one', takes())).ofAccount(account('app', 't1'))
+    assert.equal((await source.find('a.registry.test', IMAGE))?.kind, 'password')
+    assert.deepEqual(tokensSent(), ['t1'])
+    assert.doesNotMatch(logOf('plain'), /serviceAccount/)
+  })
+
+  test('an answer is kept for one token, or for its service account', async () => {
+    answering('one', { auth: auth('a.registry.test'), cacheKeyType: 'Global' })
+    for (const [more, sent] of [
+      ['', ['t1', 't2', 't3', 't4']],
+      [', cacheType: Token', ['t1', 't2', 't3', 't4']],
+      [', cacheType: ServiceAccount', ['t1', 't3', 't4']],
+    ] as const) {
+      rmSync(join(folder, 'one.log'), { force: true })
+      const providers = open(provider('one', takes(more)))
+      const other = { ...account('app', 't4'), namespace: 'other' }
+      for (const each of [
+        account('app', 't1'),
+        account('app', 't1'),
+        account('app', 't2'),
+        account('web', 't3'),
+        other,
+      ])
+        await providers.ofAccount(each).find('a.registry.test', IMAGE)
+      assert.deepEqual(tokensSent(), sent, more)
+    }
+  })
+
+  test('a provider that does not require a token is asked without one where there is no pod', async () => {
+    answering('one', { auth: auth('a.registry.test') })
+    const optional = takes().replace('true', 'false')
+    assert.equal((await open(provider('one', optional)).find('a.registry.test', IMAGE))?.kind, 'password')
+    assert.deepEqual([countOf('one'), tokensSent()], [1, []])
+  })
+
+  test('a provider whose token or annotations are not here is named by the error', async () => {
+    answering('one', { auth: auth('a.registry.test') })
+    const needs = ', requiredServiceAccountAnnotationKeys: [team/role]'
+    for (const [more, given, why] of [
+      ['', account('app', 't1', 'other'), /it needs a token for aud, .*spec\.tokenRequests/],
+      [needs, account('app', 't1'), /it needs annotations of the service account \(team\/role\)/],
+    ] as const) {
+      const found = await open(provider('one', takes(more)))
+        .ofAccount(given)
+        .find('a.registry.test', IMAGE)
+      assert.ok(found?.kind === 'unavailable')
+      assert.match(found.reason.message, why)
+    }
+    assert.equal(countOf('one'), 0)
+  })
+})
+
 describe('the configuration of credential providers', () => {
   test('a file that is none is an error that names it', async () => {
     const path = join(folder, 'bad.yaml')

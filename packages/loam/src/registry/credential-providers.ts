@@ -3,6 +3,7 @@
  * CredentialProviderResponse.
  * Source: Kubernetes' credentialprovider.kubelet.k8s.io/v1 and pkg/credentialprovider/plugin.
  */
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { SingleFlight } from '../content/index.ts'
@@ -12,7 +13,7 @@ import { runProgram } from '../linux/index.ts'
 import { findInAuthFile } from './auth-file.ts'
 import type { Credential } from './credential.ts'
 import type { HelperEnvironment } from './credential-helper.ts'
-import type { CredentialSource } from './credentials.ts'
+import type { CredentialSource, FindCredentialOptions } from './credentials.ts'
 import { type CredentialProvider, durationMs, matchesImage, readProviderConfig } from './provider-config.ts'
 
 /** The limit of the kubelet. */
@@ -41,6 +42,14 @@ export interface CredentialProvidersOptions {
   readonly now?: () => number
 }
 
+/** The service account of a pod, whose tokens some plugins exchange for credentials. */
+export interface ServiceAccount {
+  readonly namespace: string
+  readonly name: string
+  /** By audience. */
+  readonly tokens: ReadonlyMap<string, string>
+}
+
 /** The plugins of one configuration, with their answers in memory for as long as they say. */
 export class CredentialProviders implements CredentialSource {
   readonly #options: CredentialProvidersOptions
@@ -57,7 +66,19 @@ export class CredentialProviders implements CredentialSource {
    * Asks the plugins that are configured for an image, in their order, until one has a credential. The configuration is read each time. `unavailable` if
    * it is invalid or one of them failed, since the image may be public. @throws CANCELED
    */
-  readonly find: CredentialSource['find'] = async (registry, { repository, signal } = {}) => {
+  readonly find: CredentialSource['find'] = async (registry, options = {}) =>
+    this.#find(registry, options, undefined)
+
+  /** Returns the same source for an image of a pod: plugins that take a token get that of its service account. */
+  ofAccount(account: ServiceAccount): CredentialSource {
+    return { find: async (registry, options = {}) => this.#find(registry, options, account) }
+  }
+
+  async #find(
+    registry: string,
+    { repository, signal }: FindCredentialOptions,
+    account: ServiceAccount | undefined,
+  ): Promise<Credential | undefined> {
     const image = repository === undefined ? registry : `${registry}/${repository}`
     let unavailable: Credential | undefined
     const fail = (error: unknown) => {
@@ -69,7 +90,7 @@ export class CredentialProviders implements CredentialSource {
       if (!provider.matchImages.some((glob) => matchesImage(glob, image))) continue
       const where = `credential provider ${provider.name}`
       try {
-        const auths = await this.#ask(provider, registry, image, signal)
+        const auths = await this.#ask(provider, { registry, image, account }, signal)
         const found = await findInAuthFile({ auths }, { registry, repository }, { where, env: {}, signal })
         if (found !== undefined) return found
       } catch (error) {
@@ -81,19 +102,25 @@ export class CredentialProviders implements CredentialSource {
 
   async #ask(
     provider: CredentialProvider,
-    registry: string,
-    image: string,
+    asked: {
+      readonly registry: string
+      readonly image: string
+      readonly account: ServiceAccount | undefined
+    },
     signal: AbortSignal | undefined,
   ): Promise<Auths> {
+    const { registry, image, account } = asked
+    const token = tokenFor(provider, account)
     let answer: Auths | undefined
     const keys = { Image: `image ${image}`, Registry: `registry ${registry}`, Global: 'global' }
-    const keyOf = (type: keyof typeof keys) => `${provider.name} ${keys[type]}`
+    const keyOf = (type: keyof typeof keys) =>
+      `${provider.name} ${keys[type]} ${ownerOf(provider, account, token)}`
     for (;;) {
       const known = (['Image', 'Registry', 'Global'] as const).map((type) => this.#cached(keyOf(type)))
       const auths = known.find((found) => found !== undefined)
       if (auths !== undefined) return auths
       await this.#asking.join(keyOf('Image'), signal, async (given) => {
-        const response = await this.#run(provider, image, given)
+        const response = await this.#run(provider, { image, account, token }, given)
         answer = response.auth ?? {}
         const { cacheDuration, cacheKeyType } = response
         const keptMs =
@@ -120,7 +147,16 @@ export class CredentialProviders implements CredentialSource {
     if (this.#cache.size > MAX_CACHED && oldest !== undefined) this.#cache.delete(oldest)
   }
 
-  async #run(provider: CredentialProvider, image: string, signal: AbortSignal) {
+  async #run(
+    provider: CredentialProvider,
+    asked: {
+      readonly image: string
+      readonly account: ServiceAccount | undefined
+      readonly token: string | undefined
+    },
+    signal: AbortSignal,
+  ) {
+    const { image, account, token } = asked
     const { binDir, env, config } = this.#options
     const program = join(binDir, provider.name)
     const failed = (why: string, cause?: unknown) =>
@@ -128,11 +164,14 @@ export class CredentialProviders implements CredentialSource {
         cause,
         hint: `${config} configures it, and image_credential_provider_bin_dir has it: ${program}.`,
       })
-    if (provider.needsServiceAccount)
-      throw failed(
-        'it needs the token of a pod, which only the kubelet has (kubelet --image-service-endpoint)',
-      )
-    const request = { kind: 'CredentialProviderRequest', apiVersion: provider.apiVersion, image }
+    const missing = whatIsMissing(provider, account, token)
+    if (missing !== undefined) throw failed(missing)
+    const request = {
+      kind: 'CredentialProviderRequest',
+      apiVersion: provider.apiVersion,
+      image,
+      ...(token === undefined ? {} : { serviceAccountToken: token }),
+    }
     let result: Awaited<ReturnType<typeof runProgram>>
     try {
       result = await runProgram(program, provider.args, {
@@ -166,4 +205,36 @@ export class CredentialProviders implements CredentialSource {
     }
     throw failed(`its answer does not have the apiVersion ${provider.apiVersion}`)
   }
+}
+
+function tokenFor({ token }: CredentialProvider, account: ServiceAccount | undefined): string | undefined {
+  return token === undefined ? undefined : account?.tokens.get(token.audience)
+}
+
+/** Returns for whom an answer is kept: for all, for a service account, or for one token of it. */
+function ownerOf(
+  provider: CredentialProvider,
+  account: ServiceAccount | undefined,
+  token: string | undefined,
+): string {
+  if (account === undefined || token === undefined) return ''
+  if (provider.token?.cacheType === 'ServiceAccount')
+    return `account ${JSON.stringify([account.namespace, account.name])}`
+  return `token ${createHash('sha256').update(token).digest('hex')}`
+}
+
+/** Returns what a plugin needs that is not here; undefined if it can be asked. One that does not require a token is asked without, as the kubelet does for static pods. */
+function whatIsMissing(
+  { token: wanted }: CredentialProvider,
+  account: ServiceAccount | undefined,
+  token: string | undefined,
+): string | undefined {
+  if (wanted === undefined || (account === undefined && !wanted.isRequired)) return undefined
+  if (account === undefined)
+    return 'it needs the token of a pod, which the kubelet has (kubelet --image-service-endpoint), or gives to a CSI driver'
+  if (token === undefined)
+    return `it needs a token for ${wanted.audience}, which the CSIDriver does not request (spec.tokenRequests)`
+  if (wanted.annotationKeys.length > 0)
+    return `it needs annotations of the service account (${wanted.annotationKeys.join(', ')}), which only the kubelet has (kubelet --image-service-endpoint)`
+  return undefined
 }

@@ -20,6 +20,7 @@ const TokenAttributesSchema = v.object({
   serviceAccountTokenAudience: v.string(),
   cacheType: v.optional(v.picklist(['Token', 'ServiceAccount'])),
   requireServiceAccount: v.boolean(),
+  requiredServiceAccountAnnotationKeys: v.nullish(v.array(v.string()), []),
 })
 const ProviderSchema = v.object({
   name: v.pipe(v.string(), v.regex(/^(?!\.{1,2}$)[^/\s]+$/)),
@@ -35,6 +36,17 @@ const ConfigSchema = v.object({
   providers: v.array(ProviderSchema),
 })
 
+export interface TokenAttributes {
+  /** Whom the token is for. */
+  readonly audience: string
+  /** What an answer may be kept for. */
+  readonly cacheType: 'Token' | 'ServiceAccount'
+  /** Whether the program is not asked without one. */
+  readonly isRequired: boolean
+  /** Annotations without which a service account is not for this program. */
+  readonly annotationKeys: readonly string[]
+}
+
 /** A program that gives credentials for images. */
 export interface CredentialProvider {
   readonly name: string
@@ -44,8 +56,8 @@ export interface CredentialProvider {
   readonly apiVersion: string
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string>>
-  /** Whether it needs the token of a pod's service account. */
-  readonly needsServiceAccount: boolean
+  /** Which token of a pod's service account it gets; undefined for none. */
+  readonly token: TokenAttributes | undefined
 }
 
 /** Reads the configuration. @throws CREDENTIALS_INVALID, which names the file */
@@ -59,7 +71,7 @@ export async function readProviderConfig(path: string): Promise<CredentialProvid
       ...rest,
       cacheMs: durationMs(defaultCacheDuration),
       env: Object.fromEntries(env.map(({ name, value }) => [name, value])),
-      needsServiceAccount: tokenAttributes?.requireServiceAccount === true,
+      token: tokenOf(tokenAttributes),
     }))
   } catch (error) {
     const [first = ''] = (error instanceof Error ? error.message : String(error)).split('\n')
@@ -69,6 +81,19 @@ export async function readProviderConfig(path: string): Promise<CredentialProvid
       cause: error,
       hint: 'image_credential_provider_config names it; the kubelet takes the same file.',
     })
+  }
+}
+
+/** Without an audience there is no token. The field `cacheType` came later than the others; the narrower one is safe. */
+function tokenOf(
+  given: v.InferOutput<typeof TokenAttributesSchema> | null | undefined,
+): TokenAttributes | undefined {
+  if (given === null || given === undefined || given.serviceAccountTokenAudience === '') return undefined
+  return {
+    audience: given.serviceAccountTokenAudience,
+    cacheType: given.cacheType ?? 'Token',
+    isRequired: given.requireServiceAccount,
+    annotationKeys: given.requiredServiceAccountAnnotationKeys ?? [],
   }
 }
 

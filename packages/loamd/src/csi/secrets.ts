@@ -1,4 +1,5 @@
 import { type CredentialSource, credentialsFromConfig, credentialsOfUser, LoamError } from 'loamfs'
+import { TOKENS } from './service-account.ts'
 
 const CONFIG = '.dockerconfigjson'
 const OLD_CONFIG = '.dockercfg'
@@ -15,7 +16,7 @@ export function credentialsOfSecrets(
   if (old !== undefined)
     return credentialsFromConfig(JSON.stringify({ auths: parse(old, OLD_CONFIG) }), OLD_CONFIG)
   if (username !== undefined && password !== undefined) return credentialsOfUser(username, password)
-  if (Object.keys(secrets).length === 0) return undefined
+  if (Object.keys(secrets).every((key) => key === TOKENS)) return undefined
   throw new LoamError(
     'CREDENTIALS_INVALID',
     'read the secret of the volume: it has no credentials of a registry',

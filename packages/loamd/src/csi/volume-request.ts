@@ -8,12 +8,14 @@ import {
   parseReference,
   type Platform,
 } from 'loamfs'
+import type { ServiceAccount } from 'loamfs/internal'
 import {
   type NodePublishVolumeRequest,
   type VolumeCapability,
   VolumeCapability_AccessMode_Mode as Mode,
 } from '../../gen/csi_pb.js'
 import { credentialsOfSecrets } from './secrets.ts'
+import { serviceAccountOf } from './service-account.ts'
 
 /** When the registry is asked for the image, as in Kubernetes. */
 export const PULL_POLICIES = ['Always', 'IfNotPresent', 'Never'] as const
@@ -58,7 +60,10 @@ export interface VolumeContent {
 /** A checked request to publish a volume. */
 export interface VolumeRequest extends VolumeContent {
   readonly volumeId: string
+  /** Those of the volume's secrets. */
   readonly credentials: CredentialSource | undefined
+  /** Of the volume's pod, with the tokens that the kubelet sends for it. */
+  readonly account: ServiceAccount | undefined
 }
 
 /** Reads a request, except its target. @throws USAGE, REFERENCE_INVALID, PLATFORM_INVALID, CREDENTIALS_INVALID */
@@ -78,7 +83,13 @@ export function parseVolumeRequest(request: NodePublishVolumeRequest): VolumeReq
     })
   }
   if (isReadOnly && content.sizeBytes !== undefined) throw invalid('size', 'the volume is read-only')
-  return { ...content, isReadOnly, volumeId, credentials: credentialsOfSecrets(secrets) }
+  return {
+    ...content,
+    isReadOnly,
+    volumeId,
+    credentials: credentialsOfSecrets(secrets),
+    account: serviceAccountOf(volumeContext, secrets),
+  }
 }
 
 /** Reads the attributes of a volume. @throws as `parseVolumeRequest` */

@@ -1,6 +1,7 @@
 import { statfsSync } from 'node:fs'
 import {
   type ContainerInfo,
+  type CredentialSource,
   firstCredentials,
   isLoamError,
   type Loam,
@@ -8,7 +9,13 @@ import {
   type MountedVolume,
   type RootfsInfo,
 } from 'loamfs'
-import { configuredCredentials, measureVolume, toLoamError, writablePaths } from 'loamfs/internal'
+import {
+  configuredCredentials,
+  hasCredentialProviders,
+  measureVolume,
+  toLoamError,
+  writablePaths,
+} from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import { Operation } from './operation.ts'
 import { clearTarget, createTarget, removeTarget, resolveTarget, type Target } from './target.ts'
@@ -125,7 +132,7 @@ export class CsiVolumes implements AsyncDisposable {
   }
 
   async #provision(id: string, request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
-    const { image, platform, subPath, isReadOnly, sizeBytes, pullPolicy, credentials } = request
+    const { image, platform, subPath, isReadOnly, sizeBytes, pullPolicy } = request
     if (pullPolicy === 'Never') await this.#requireStored(request)
     const volume: MountedVolume = {
       // Not a text: that may also name a file, or a digest.
@@ -135,19 +142,26 @@ export class CsiVolumes implements AsyncDisposable {
       sizeBytes,
       subPath,
     }
-    const own = credentials && firstCredentials([credentials, configuredCredentials(this.#loam)])
     try {
       await this.#loam.containers.provisionVolumes([volume], {
         id,
         platform,
         refresh: pullPolicy === 'Always',
-        credentials: own,
+        credentials: this.#credentialsOf(request),
         signal,
       })
     } catch (error) {
       const failure = isLoamError(error, 'VOLUMES_FAILED') ? error.cause : error
       throw refusalOf(failure, request)
     }
+  }
+
+  /** Returns undefined for those of the configuration alone. @throws CREDENTIALS_INVALID */
+  #credentialsOf({ credentials, account }: VolumeRequest): CredentialSource | undefined {
+    const own = credentials === undefined ? [] : [credentials]
+    const isOfPod = account !== undefined && hasCredentialProviders(this.#loam)
+    if (own.length === 0 && !isOfPod) return undefined
+    return firstCredentials([...own, configuredCredentials(this.#loam, isOfPod ? account : undefined)])
   }
 
   /** @throws IMAGE_NOT_FOUND */

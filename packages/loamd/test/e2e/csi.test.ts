@@ -463,6 +463,71 @@ describe('the CSI driver', () => {
     }
   })
 
+  test('a credential provider that takes the token of a service account gets that of the pod, and it is nowhere written', async () => {
+    const token = 'pod-token-2846'
+    registry.addImage('by-token', '1', tiny)
+    const basic = `Basic ${Buffer.from(`robot:${token}`).toString('base64')}`
+    registry.intercept = (asked, response) => {
+      if (asked.url?.includes('/by-token/') !== true || asked.headers.authorization === basic) return false
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
+      return true
+    }
+    const config = world.path('providers.yaml')
+    const program = world.path('exchange')
+    writeFileSync(
+      config,
+      `
+apiVersion: kubelet.config.k8s.io/v1
+kind: CredentialProviderConfig
+providers:
+- name: exchange
+  matchImages: ["${registry.host}"]
+  defaultCacheDuration: 0s
+  apiVersion: credentialprovider.kubelet.k8s.io/v1
+  tokenAttributes: { serviceAccountTokenAudience: registry, cacheType: Token, requireServiceAccount: true }
+`,
+    )
+    // It takes the token that it reads for the password.
+    const answer = `{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Image","auth":{"${registry.host}":{"username":"robot","password":"\\1"}}}`
+    writeFileSync(program, `#!/bin/sh\nsed 's|.*"serviceAccountToken":"\\([^"]*\\)".*|${answer}|'\n`, {
+      mode: 0o755,
+    })
+    const tokens = (audience: string) => JSON.stringify({ [audience]: { token } })
+    const volume = (context: Record<string, string>, secrets: Record<string, string> = {}) =>
+      request(
+        'by-token',
+        { image: `${registry.host}/by-token:1`, pullPolicy: 'Always', ...context },
+        { secrets },
+      )
+    const key = 'csi.storage.k8s.io/serviceAccount.tokens'
+    await stop('SIGTERM')
+    await start({
+      LOAM_IMAGE_CREDENTIAL_PROVIDER_CONFIG: config,
+      LOAM_IMAGE_CREDENTIAL_PROVIDER_BIN_DIR: dirname(program),
+    })
+    try {
+      await failsWith(publish(volume({})), status.UNAUTHENTICATED, /exchange .*it needs the token of a pod/)
+      await failsWith(
+        publish(volume({ [key]: tokens('other') })),
+        status.UNAUTHENTICATED,
+        /a token for registry, .*tokenRequests/,
+      )
+      for (const given of [
+        volume({ [key]: tokens('registry') }),
+        volume({}, { [key]: tokens('registry') }),
+      ]) {
+        await publish(given)
+        assert.equal(read(given, 'file'), 'one\n')
+        await unpublish(given)
+      }
+      assert.equal(filesWith(token, world.folder), '')
+    } finally {
+      registry.intercept = () => false
+      await stop('SIGTERM')
+      await start()
+    }
+  })
+
   test('a pull goes on when its call has ended, the next call joins it, another volume is ABORTED, and each layer is fetched once', async () => {
     const slow = buildImage({ tars: [buildTar([{ name: 'slow', data: 'slow\n' }])] })
     registry.addImage('slow', '1', slow)

@@ -206,6 +206,7 @@ describe('the snapshots API', () => {
       errno: -28,
     })
     assert.equal(toStatus(full).code, status.RESOURCE_EXHAUSTED)
+    assert.match(toStatus(full).details, /no space left .*\. Make room on that file system/)
     assert.equal(toStatus(new Error('x')).code, status.INTERNAL)
   })
 

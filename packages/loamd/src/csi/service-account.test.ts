@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isLoamError } from 'loamfs'
+import { credentialsOfSecrets } from './secrets.ts'
+import { serviceAccountOf, TOKENS } from './service-account.ts'
+
+const POD = {
+  'csi.storage.k8s.io/pod.namespace': 'team',
+  'csi.storage.k8s.io/serviceAccount.name': 'app',
+}
+const tokens = (token: string) =>
+  JSON.stringify({ aud: { token, expirationTimestamp: '2030-01-01T00:00:00Z' }, '': { token: 'own' } })
+
+test('the tokens of a pod are read from the secrets first, and else from the attributes', () => {
+  const account = { namespace: 'team', name: 'app' }
+  const both = new Map([
+    ['aud', 'one'],
+    ['', 'own'],
+  ])
+  assert.deepEqual(serviceAccountOf({ ...POD, [TOKENS]: tokens('one') }, {}), { ...account, tokens: both })
+  const secrets = { [TOKENS]: tokens('one') }
+  assert.deepEqual(serviceAccountOf({ ...POD, [TOKENS]: tokens('two') }, secrets), {
+    ...account,
+    tokens: both,
+  })
+  assert.equal(serviceAccountOf(POD, {}), undefined)
+  assert.equal(serviceAccountOf({ ...POD, [TOKENS]: '' }, {}), undefined)
+  // They are no credentials of a registry.
+  assert.equal(credentialsOfSecrets(secrets), undefined)
+})
+
+test('tokens of another form are an error that does not quote them', () => {
+  for (const text of [
+    '{"aud": {"token": "geheim',
+    '[]',
+    '"geheim"',
+    '{"aud": "geheim"}',
+    '{"aud": {"token": 5551234}}',
+  ])
+    assert.throws(
+      () => serviceAccountOf({ ...POD, [TOKENS]: text }, {}),
+      (error) => isLoamError(error, 'CREDENTIALS_INVALID') && !/geheim|5551234/.test(error.message),
+      text,
+    )
+})
