@@ -3,11 +3,12 @@ import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { LONG_TESTS } from './long-tests.ts'
+import { OWN_PROCESS } from './test-processes.ts'
 
-test('each test file that is left to npm run verify exists', () => {
+test('each test file that is left to npm run verify exists, and each that has its own process', () => {
   const root = fileURLToPath(new URL('..', import.meta.url))
   assert.deepEqual(
-    LONG_TESTS.filter((path) => !existsSync(root + path)),
+    [...LONG_TESTS, ...OWN_PROCESS].filter((path) => !existsSync(root + path)),
     [],
   )
 })

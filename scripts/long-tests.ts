@@ -1,4 +1,4 @@
-// Tests that take longer than most others: `npm run test:system` leaves them to `npm run verify`, and so takes four minutes on two cores.
+// Tests that take longer than most others: `npm test` and `npm run test:system` leave them to `npm run verify`.
 
 const LONG: Readonly<Record<string, readonly string[]>> = {
   'packages/loam/test/e2e': [
@@ -62,6 +62,11 @@ const LONG: Readonly<Record<string, readonly string[]>> = {
     'size-limits',
     'snapshot-command',
   ],
+  'packages/loam/test/fuzz': ['corpus'],
+  'packages/loam/test/simulation': ['simulation'],
+  'packages/loamd/src/csi': ['manifests'],
+  'packages/loamd/src/http': ['events'],
+  scripts: ['leftovers', 'man-pages', 'site'],
 }
 
 /** Paths of the test files that take long, from the root of the repository. */

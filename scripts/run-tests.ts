@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { InstalledPrograms, KEPT_CODE } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
 import { LONG_TESTS } from './long-tests.ts'
+import { sharedCalls, type TestCall } from './test-processes.ts'
 import { describeProcessorTimes, TEST_PROCESS_OPTIONS, ProcessorTimes } from './processor-times.ts'
 
 /** Tests of the command that hold as well when the daemon runs it: of results, errors, statuses, questions, signals and outputs. */
@@ -14,7 +15,12 @@ const THROUGH_DAEMON = ['cancel', 'export', 'outputs', 'prune', 'run', 'usage'].
   (name) => `packages/loam/test/e2e/${name}.test.ts`,
 )
 
-const TIERS: Readonly<Record<string, { readonly files: readonly string[]; readonly needsRoot: boolean }>> = {
+interface Tier {
+  readonly files: readonly string[]
+  readonly needsRoot: boolean
+}
+
+const TIERS: Readonly<Record<string, Tier>> = {
   unit: {
     files: [
       'packages/*/src/**/*.test.ts',
@@ -61,16 +67,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   const files = values.short ? found.filter((file) => !LONG_TESTS.includes(file)) : found
   if (files.length === 0) return fail(name, 'it has no tests')
   if (needsRoot && process.geteuid?.() !== 0) return fail(name, 'it needs root')
-  const command = [
-    process.execPath,
-    ...TEST_PROCESS_OPTIONS,
-    ...(needsRoot ? ['--import', KEPT_THREADS] : []),
-    '--test',
-    '--test-reporter=spec',
-    `--test-concurrency=${CONCURRENCY}`,
-    `--test-timeout=${TEST_LIMIT_MS}`,
-    ...files,
-  ]
+  const calls = needsRoot ? [{ files, isShared: false }] : sharedCalls(files)
   using programs = name === 'e2e' || name === 'daemon' ? new InstalledPrograms() : undefined
   using tier = new TierRun()
   using times = new ProcessorTimes()
@@ -85,22 +82,38 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
     THEN_MOUNTS,
     tier.mountsFile,
   ]
-  const all = needsRoot ? [...inNamespace, ...command] : command
   console.log(`\n== ${name}: ${files.length} files ==`)
-  const { status, output } = await run(all, {
+  const env = {
     ...tier.env,
     ...programs?.env,
     ...times.env,
     ...KEPT_CODE,
     ...(values.few || values.short ? { FEW_ROUNDS: '1' } : {}),
     ...(name === 'daemon' ? { THROUGH_DAEMON: '1' } : {}),
-  })
+  }
+  const results = await Promise.all(
+    calls.map(async (call) =>
+      run([...(needsRoot ? inNamespace : []), ...commandOf(call, needsRoot)], env, calls.length === 1),
+    ),
+  )
   const left = await tier.find()
   for (const what of left) console.error(`tier ${name} has left: ${what}`)
   console.log(describeProcessorTimes(times.read()).join('\n'))
-  const count = (label: string) => Number(new RegExp(`^ℹ ${label} (\\d+)$`, 'm').exec(output)?.[1] ?? 0)
-  if (count('pass') === 0) return fail(name, 'no test ran')
-  return status === 0 && left.length === 0
+  if (results.some(({ output }) => !/^ℹ pass [1-9]/m.test(output))) return fail(name, 'no test ran')
+  return results.every(({ status }) => status === 0) && left.length === 0
+}
+
+function commandOf({ files, isShared }: TestCall, needsRoot: boolean): string[] {
+  return [
+    process.execPath,
+    ...(isShared ? ['--test-isolation=none'] : TEST_PROCESS_OPTIONS),
+    ...(needsRoot ? ['--import', KEPT_THREADS] : []),
+    '--test',
+    '--test-reporter=spec',
+    ...(isShared ? [] : [`--test-concurrency=${CONCURRENCY}`]),
+    `--test-timeout=${TEST_LIMIT_MS}`,
+    ...files,
+  ]
 }
 
 function fail(name: string, why: string): boolean {
@@ -108,9 +121,11 @@ function fail(name: string, why: string): boolean {
   return false
 }
 
+/** Runs a command, and shows its output as it comes, or in one piece if others run beside it. */
 async function run(
   command: readonly string[],
   env: NodeJS.ProcessEnv,
+  isLive: boolean,
 ): Promise<{ status: number | null; output: string }> {
   const [file = '', ...args] = command
   const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true, env })
@@ -122,11 +137,12 @@ async function run(
   child.stdout.on('data', (chunk: Buffer) => {
     limit.refresh()
     output += chunk.toString('utf8')
-    process.stdout.write(chunk)
+    if (isLive) process.stdout.write(chunk)
   })
   const { promise, resolve } = Promise.withResolvers<number | null>()
   child.once('close', resolve)
   const status = await promise
   clearTimeout(limit)
+  if (!isLive) process.stdout.write(output)
   return { status, output }
 }
