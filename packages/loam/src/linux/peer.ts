@@ -1,10 +1,14 @@
 import type { Socket } from 'node:net'
+import { isErrno } from '../errors/index.ts'
 import { libc } from './libc.ts'
 
 // asm-generic/socket.h
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
 const SO_PEERGROUPS = 59
+const GROUP_BYTES = 4
+/** More groups than nearly all users have: space for all that are possible, for each request, would keep the garbage collector busy. */
+const FEW_GROUPS = 256
 /** As many groups as a process may have (linux/limits.h). */
 const NGROUPS_MAX = 65_536
 
@@ -22,9 +26,20 @@ export function peerProcess(socket: Socket): number | undefined {
 /** Returns the groups of the process at the other end of a unix socket when it connected; none if they are unknown. */
 export function peerGroups(socket: Socket): number[] {
   const own = option(socket, SO_PEERCRED, 12)?.readUInt32LE(8)
-  const others = option(socket, SO_PEERGROUPS, NGROUPS_MAX * 4)
+  const others = groupsOf(socket, FEW_GROUPS) ?? groupsOf(socket, NGROUPS_MAX)
   if (own === undefined || others === undefined) return []
-  return [own, ...Array.from({ length: others.length / 4 }, (_, index) => others.readUInt32LE(index * 4))]
+  const count = others.length / GROUP_BYTES
+  return [own, ...Array.from({ length: count }, (_, index) => others.readUInt32LE(index * GROUP_BYTES))]
+}
+
+/** Returns undefined if there are more than `count` groups, too. */
+function groupsOf(socket: Socket, count: number): Buffer | undefined {
+  try {
+    return option(socket, SO_PEERGROUPS, count * GROUP_BYTES)
+  } catch (error) {
+    if (isErrno(error, 'ERANGE')) return undefined
+    throw error
+  }
 }
 
 function option(socket: Socket, name: number, sizeBytes: number): Buffer | undefined {

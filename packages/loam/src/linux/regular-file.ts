@@ -7,6 +7,7 @@ import { reopenRegular } from './open-beneath.ts'
 /** Major 1, minor 3 (Linux's devices.txt). */
 const NULL_DEVICE = 0x103
 const CHUNK_BYTES = 64 << 10
+const MIN_CHUNK_BYTES = 1 << 10
 
 /**
  * Opens a file for reading that a user or a document names. Any other kind of file is refused without being opened, even if it replaces
@@ -34,13 +35,15 @@ export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'S
 }
 
 function readWith(open: OpenFile, path: string, maxBytes: number, code: ErrorCode): Buffer {
-  const { rdev } = statSync(path)
+  const { rdev, size } = statSync(path)
   if (rdev === NULL_DEVICE) return Buffer.alloc(0)
   const fd = openWith(open, path, code)
   try {
     const chunks: Buffer[] = []
+    // One more byte finds the end. Files of the kernel have no size, and any file may grow.
+    const chunkBytes = Math.min(Math.max(size + 1, MIN_CHUNK_BYTES), CHUNK_BYTES)
     for (let bytes = 0; ; ) {
-      const chunk = Buffer.alloc(CHUNK_BYTES)
+      const chunk = Buffer.allocUnsafe(chunkBytes)
       const length = readSync(fd, chunk)
       if (length === 0) return Buffer.concat(chunks)
       bytes += length
