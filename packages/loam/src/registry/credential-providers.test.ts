@@ -225,11 +225,21 @@ describe('credential providers that take the token of a service account', () => 
     }
   })
 
-  test('a provider that does not require a token is asked without one where there is no pod', async () => {
+  test('a provider that does not require a token is asked without one where there is none for it', async () => {
     answering('one', { auth: auth('a.registry.test') })
     const optional = takes().replace('true', 'false')
     assert.equal((await open(provider('one', optional)).find('a.registry.test', IMAGE))?.kind, 'password')
-    assert.deepEqual([countOf('one'), tokensSent()], [1, []])
+    const other = open(provider('one', optional)).ofAccount(account('app', 't1', 'other'))
+    assert.equal((await other.find('a.registry.test', IMAGE))?.kind, 'password')
+    assert.deepEqual([countOf('one'), tokensSent()], [2, []])
+  })
+
+  test('a token that a provider repeats in its error is not shown', async () => {
+    program('one', 'echo "denied: pod-token-5912" >&2; exit 1')
+    const source = open(provider('one', takes())).ofAccount(account('app', 'pod-token-5912'))
+    const found = await source.find('a.registry.test', IMAGE)
+    assert.ok(found?.kind === 'unavailable')
+    assert.match(found.reason.message, /exited with status 1 \(denied: (?!pod-token)/)
   })
 
   test('a provider whose token or annotations are not here is named by the error', async () => {

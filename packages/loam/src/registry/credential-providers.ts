@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { SingleFlight } from '../content/index.ts'
-import { isLoamError, LoamError, redact } from '../errors/index.ts'
+import { isLoamError, keepSecret, LoamError, redact } from '../errors/index.ts'
 import { check, parseStrictJson } from '../image/index.ts'
 import { runProgram } from '../linux/index.ts'
 import { findInAuthFile } from './auth-file.ts'
@@ -166,6 +166,8 @@ export class CredentialProviders implements CredentialSource {
       })
     const missing = whatIsMissing(provider, account, token)
     if (missing !== undefined) throw failed(missing)
+    // A plugin may repeat it in its errors.
+    if (token !== undefined) keepSecret(token)
     const request = {
       kind: 'CredentialProviderRequest',
       apiVersion: provider.apiVersion,
@@ -229,7 +231,7 @@ function whatIsMissing(
   account: ServiceAccount | undefined,
   token: string | undefined,
 ): string | undefined {
-  if (wanted === undefined || (account === undefined && !wanted.isRequired)) return undefined
+  if (wanted === undefined || (token === undefined && !wanted.isRequired)) return undefined
   if (account === undefined)
     return 'it needs the token of a pod, which the kubelet has (kubelet --image-service-endpoint), or gives to a CSI driver'
   if (token === undefined)
