@@ -98,7 +98,7 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
   )
   const left = await tier.find()
   for (const what of left) console.error(`tier ${name} has left: ${what}`)
-  console.log(describeProcessorTimes(times.read()).join('\n'))
+  if (needsRoot) console.log(describeProcessorTimes(times.read()).join('\n'))
   if (results.some(({ output }) => !/^ℹ pass [1-9]/m.test(output))) return fail(name, 'no test ran')
   return results.every(({ status }) => status === 0) && left.length === 0
 }

@@ -1,4 +1,5 @@
 // Which processes run the files of a tier.
+import { readFileSync } from 'node:fs'
 
 /** A process of its own for each file takes a second to start: half of the time of the unit tests. */
 const SHARED_PROCESSES = 3
@@ -19,13 +20,18 @@ export interface TestCall {
   readonly isShared: boolean
 }
 
-/** Divides the files of the unit tier, which change nothing outside of themselves. */
+/** Divides the files of the unit tier. */
 export function sharedCalls(files: readonly string[]): TestCall[] {
-  const shared = files.filter((file) => !OWN_PROCESS.includes(file)).toSorted()
-  const own = files.filter((file) => OWN_PROCESS.includes(file))
+  const own = files.filter((file) => OWN_PROCESS.includes(file) || hasHooks(file))
+  const shared = files.filter((file) => !own.includes(file)).toSorted()
   const groups = Array.from({ length: SHARED_PROCESSES }, (_value, group) => ({
     files: shared.filter((_file, index) => index % SHARED_PROCESSES === group),
     isShared: true,
   }))
   return [...groups, { files: own, isShared: false }].filter((call) => call.files.length > 0)
+}
+
+/** Hooks outside of a suite run for all tests of a process. */
+function hasHooks(file: string): boolean {
+  return /^(?:before|after)(?:Each)?\(/m.test(readFileSync(file, 'utf8'))
 }

@@ -5,14 +5,15 @@
 import type { Activity, Attributes, Tracer } from './activity/index.ts'
 import type { Loam, LoamOptions } from './app/index.ts'
 import type { runCommandLine } from './cli/index.ts'
-import type { CredentialSource, ServiceAccount } from './registry/index.ts'
+import type { ImageReference } from './image/index.ts'
+import type { CredentialSource, PodTokens } from './registry/index.ts'
 import type { FolderUsage } from './transform/index.ts'
 import type { PoolLoad, UnknownLayer } from './layers/index.ts'
 import type { LazyStatus } from './lazy/index.ts'
 import type { SnapshotKind } from './metadata/index.ts'
 import type { AppliedLayer, SnapshotMount, Snapshotter } from './snapshotter/index.ts'
 
-export type { ServiceAccount } from './registry/index.ts'
+export type { PodTokens } from './registry/index.ts'
 export {
   type Conversation,
   CONVERSATIONS,
@@ -62,6 +63,7 @@ export {
   isRoot,
   listenOnUnixSocket,
   MAX_TIMER_MS,
+  TimeLimit,
   ownExecutable,
   peerGroups,
   peerUser,
@@ -133,16 +135,16 @@ export async function measureVolume(loam: Loam, path: string, signal: AbortSigna
 }
 
 /**
- * Returns the credentials that the settings and the files of the user of an open store give. `account`: of the pod that the image is for; credential
- * providers that take a token get its. @throws CREDENTIALS_INVALID
+ * Returns the credentials that the settings and the files of the user of an open store give. `tokens`: of the pod that the image is for, for credential
+ * providers that take them. @throws CREDENTIALS_INVALID
  */
-export function configuredCredentials(loam: Loam, account?: ServiceAccount): CredentialSource {
-  return loam.configuredCredentials(account)
+export function configuredCredentials(loam: Loam, tokens?: PodTokens): CredentialSource {
+  return loam.configuredCredentials(tokens)
 }
 
-/** Whether credential providers of the kubelet are configured: then the pod that an image is for may make a difference. */
-export function hasCredentialProviders(loam: Loam): boolean {
-  return loam.hasCredentialProviders
+/** Returns whether the tokens of a pod may decide which credentials there are for an image: a credential provider for it takes some. */
+export async function takesPodTokens(loam: Loam, image: ImageReference): Promise<boolean> {
+  return loam.takesPodTokens(image)
 }
 
 /** Returns an open store with the settings, the environment and the directory of a caller. Dispose of it. @throws as `openLoam` */

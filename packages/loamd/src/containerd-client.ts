@@ -4,6 +4,7 @@ import { create } from '@bufbuild/protobuf'
 import type { DescMethod, MessageInitShape, MessageShape } from '@bufbuild/protobuf'
 import { Client, credentials, type Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { type ErrorCode, isLoamError, LoamError } from 'loamfs'
+import { TimeLimit } from 'loamfs/internal'
 import {
   Content,
   WriteAction,
@@ -97,7 +98,8 @@ export class ContainerdClient implements Disposable {
       return await this.#write(blob, options)
     } catch (error) {
       // What is left of it goes later in any case.
-      const signal = AbortSignal.timeout(ABORT_LIMIT_MS)
+      using limit = new TimeLimit(ABORT_LIMIT_MS)
+      const { signal } = limit
       await this.#ask(Content.method.abort, { ref: blob.ref }, { ...options, signal }).catch(() => undefined)
       throw this.#toLoamError(error, `write ${blob.ref}`)
     }

@@ -39,8 +39,7 @@ const EXPECTED: readonly status[] = [status.NOT_FOUND, status.ALREADY_EXISTS]
 export function toStatus(error: unknown): { code: status; details: string } {
   // A full disk has its own status, whichever operation meets it.
   const { kind, message, hint } = toLoamError(error, 'snapshots')
-  const code = CODES[kind]
-  return { code, details: hint === undefined || EXPECTED.includes(code) ? message : `${message}. ${hint}` }
+  return { code: CODES[kind], details: hint === undefined ? message : `${message}. ${hint}` }
 }
 
 /** The definition of a service for grpc-js, from that of protobuf-es. */

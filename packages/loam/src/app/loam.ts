@@ -27,7 +27,8 @@ import {
 import { HandlerClient, type LazyStatus } from '../lazy/index.ts'
 import type { SnapshotKind } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
-import type { CredentialSource, ServiceAccount } from '../registry/index.ts'
+import type { ImageReference } from '../image/index.ts'
+import type { CredentialSource, PodTokens } from '../registry/index.ts'
 import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
@@ -197,13 +198,13 @@ export class Loam implements AsyncDisposable {
   }
 
   /** @internal Returns the credentials of requests without their own, or of those for a pod. */
-  configuredCredentials(account?: ServiceAccount): CredentialSource {
-    return this.#services.sources.configuredCredentials(account)
+  configuredCredentials(tokens?: PodTokens): CredentialSource {
+    return this.#services.sources.configuredCredentials(tokens)
   }
 
-  /** @internal Whether credential providers of the kubelet are configured. */
-  get hasCredentialProviders(): boolean {
-    return this.#services.sources.hasProviders
+  /** @internal Returns whether the tokens of a pod may decide which credentials there are for an image. */
+  async takesPodTokens(image: ImageReference): Promise<boolean> {
+    return this.#services.sources.takesPodTokens(image)
   }
 
   /** @internal Returns what the process that fills partial layers does; undefined if none runs. @throws LAZY_UNAVAILABLE */

@@ -33,15 +33,15 @@ export function inspectedView(found: Inspected): Readonly<Record<string, unknown
   return { ...found, ...configView(config), ...imageView(image) }
 }
 
-/** Returns the state of a process as `docker inspect` has it, where one that has not run is `created`. */
+/** Returns the state of a process under the names of `docker inspect`. An exit status that is not known is -1. */
 function stateView(process: ContainerProcess | undefined): Readonly<Record<string, unknown>> {
   const { status = 'unknown', pid, exitStatus } = process ?? {}
   return {
-    Status: status === 'none' ? 'created' : status,
+    Status: status,
     Running: status === 'running' || status === 'paused',
     Paused: status === 'paused',
     Pid: pid ?? 0,
-    ExitCode: exitStatus ?? 0,
+    ExitCode: exitStatus ?? (status === 'exited' ? -1 : 0),
   }
 }
 

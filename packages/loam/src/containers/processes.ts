@@ -9,7 +9,7 @@ import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
 import { startBundle } from './detached-run.ts'
 import { execInContainer, readConfig, readProcessOf } from './exec.ts'
-import { isLeftByMonitor, MONITOR_FILES, readMonitor } from './monitor-files.ts'
+import { isLeftByMonitor, isMonitorGone, MONITOR_FILES, readMonitor } from './monitor-files.ts'
 import {
   bundlePath,
   killRuntimeContainer,
@@ -170,9 +170,12 @@ export class ContainerProcesses {
       const { id } = this.#get(container, 'stop')
       const { status } = await readProcess(this.#paths, id)
       throwIfAborted(signal, `stop ${id}`)
-      if (status === 'exited' || status === 'none') return false
       const bundle = bundlePath(this.#paths, id)
-      const removes = readMonitor(bundle)?.removes === true
+      const removes = readMonitor(bundle)?.removes === true && !isMonitorGone(bundle)
+      if (status === 'exited' || status === 'none') {
+        if (removes) await this.#waitForRemoval(id, signal)
+        return false
+      }
       await this.#send(id, stopSignalOf(bundle))
       if (!(await this.#waitForEnd(id, timeoutMs, signal))) {
         await this.#send(id, SIGKILL)

@@ -18,8 +18,6 @@ const RESERVE_BYTES = FILES * FILE_BYTES
 const PLENTY_BYTES = 4 * RESERVE_BYTES
 /** With fewer free inodes than these the reserve is released before it is needed. */
 const FEW_INODES = 64
-/** A write that has succeeded counts this long: what meets a full disk earlier gets the reserve, and runs once more. */
-const WRITE_COUNTS_MS = 1000
 
 /** The reserve of a store, so that a full disk can be freed. Safe for many processes: none restores a reserve that another one uses. */
 export class StoreReserve {
@@ -28,8 +26,6 @@ export class StoreReserve {
   #use: FileLock | undefined
   /** Calls that may be using the reserve: a call that ends does not restore it while another one needs it. */
   #users = 0
-  /** When a write last succeeded. */
-  #wroteAtMs = Number.NEGATIVE_INFINITY
 
   constructor(paths: StorePaths) {
     this.#paths = paths
@@ -128,11 +124,7 @@ export class StoreReserve {
   #isShort(): boolean {
     const { root } = this.#paths
     if (freeBytes(root) < RESERVE_BYTES || hasFewInodes(root)) return true
-    const nowMs = performance.now()
-    if (nowMs - this.#wroteAtMs < WRITE_COUNTS_MS) return false
-    if (isFull(root)) return true
-    this.#wroteAtMs = nowMs
-    return false
+    return isFull(root)
   }
 
   get #lockFile(): string {

@@ -43,12 +43,7 @@ import {
   parseImageRequest,
 } from '../sources/index.ts'
 import type { ImageLocation } from '../policy/index.ts'
-import type {
-  CredentialProviders,
-  CredentialSource,
-  RegistryClient,
-  ServiceAccount,
-} from '../registry/index.ts'
+import type { CredentialProviders, CredentialSource, PodTokens, RegistryClient } from '../registry/index.ts'
 import {
   forRegistry,
   createFileClient,
@@ -226,15 +221,15 @@ export class SourceOpener {
   }
 
   /** Returns the credentials of requests without their own, or of those for a pod. @throws CREDENTIALS_INVALID */
-  configuredCredentials(account?: ServiceAccount): CredentialSource {
+  configuredCredentials(tokens?: PodTokens): CredentialSource {
     const { values, userId, env, cwd } = this.#options
-    const providers = account === undefined ? this.#providers : this.#providers?.ofAccount(account)
+    const providers = tokens === undefined ? this.#providers : this.#providers?.ofPod(tokens)
     return findCredentials(values, { userId, env, cwd, providers }, undefined)
   }
 
-  /** Whether credential providers of the kubelet are configured. */
-  get hasProviders(): boolean {
-    return this.#providers !== undefined
+  /** Returns whether the tokens of a pod may decide which credentials there are for an image. */
+  async takesPodTokens({ registry, repository }: ImageReference): Promise<boolean> {
+    return (await this.#providers?.takesTokens(registry, repository)) ?? false
   }
 
   /** Opens a client of a registry for the duration of one operation. */

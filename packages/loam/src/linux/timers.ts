@@ -2,8 +2,8 @@
 export const MAX_TIMER_MS = 2 ** 31 - 1
 
 /**
- * A signal that fires when a time is over or when the caller's signal fires, for one piece of work: it ends with its scope. `AbortSignal.timeout`
- * keeps its timer until the time is over, which for a limit of an hour is an hour's worth of them.
+ * A signal that fires when a time is over or when the caller's signal fires, for one piece of work: it ends with its scope. A timer of
+ * `AbortSignal.timeout` stays until the time is over, for example an hour after each pull.
  */
 export class TimeLimit implements Disposable {
   readonly signal: AbortSignal

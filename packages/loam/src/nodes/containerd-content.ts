@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { type ErrorCode, isErrno, isLoamError, LoamError } from '../errors/index.ts'
 import { type Descriptor, type Digest, parseDigest } from '../image/index.ts'
+import { TimeLimit } from '../linux/index.ts'
 import { GrpcError, type GrpcOptions, GrpcSession } from './grpc-session.ts'
 import { readEntry, readFields, writeFields } from './protobuf.ts'
 
@@ -149,7 +150,8 @@ export class ContainerdContent implements Disposable {
         await this.label(digest, labels, call)
         return
       }
-      const signal = AbortSignal.timeout(ABORT_LIMIT_MS)
+      using limit = new TimeLimit(ABORT_LIMIT_MS)
+      const { signal } = limit
       // What is left of it goes with the lease in any case.
       await this.#ask('abort', `${CONTENT}/Abort`, writeFields({ 1: ref }), { ...call, signal }).catch(
         () => undefined,

@@ -3,12 +3,11 @@
  * CredentialProviderResponse.
  * Source: Kubernetes' credentialprovider.kubelet.k8s.io/v1 and pkg/credentialprovider/plugin.
  */
-import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { SingleFlight } from '../content/index.ts'
 import { isLoamError, keepSecret, LoamError, redact } from '../errors/index.ts'
-import { check, parseStrictJson } from '../image/index.ts'
+import { check, digestOf, parseStrictJson } from '../image/index.ts'
 import { runProgram } from '../linux/index.ts'
 import { findInAuthFile } from './auth-file.ts'
 import type { Credential } from './credential.ts'
@@ -42,13 +41,8 @@ export interface CredentialProvidersOptions {
   readonly now?: () => number
 }
 
-/** The service account of a pod, whose tokens some plugins exchange for credentials. */
-export interface ServiceAccount {
-  readonly namespace: string
-  readonly name: string
-  /** By audience. */
-  readonly tokens: ReadonlyMap<string, string>
-}
+/** The tokens of a pod's service account by their audiences. Some plugins exchange them for credentials. */
+export type PodTokens = ReadonlyMap<string, string>
 
 /** The plugins of one configuration, with their answers in memory for as long as they say. */
 export class CredentialProviders implements CredentialSource {
@@ -69,15 +63,29 @@ export class CredentialProviders implements CredentialSource {
   readonly find: CredentialSource['find'] = async (registry, options = {}) =>
     this.#find(registry, options, undefined)
 
-  /** Returns the same source for an image of a pod: plugins that take a token get that of its service account. */
-  ofAccount(account: ServiceAccount): CredentialSource {
-    return { find: async (registry, options = {}) => this.#find(registry, options, account) }
+  /** Returns the same source for an image of a pod: plugins that take a token get that of the pod. Their answers are kept for this token alone. */
+  ofPod(tokens: PodTokens): CredentialSource {
+    return { find: async (registry, options = {}) => this.#find(registry, options, tokens) }
+  }
+
+  /** Returns whether a plugin that is configured for a repository takes tokens; false if the configuration is invalid. */
+  async takesTokens(registry: string, repository: string): Promise<boolean> {
+    try {
+      const providers = await readProviderConfig(this.#options.config)
+      return providers.some(({ token, matchImages }) => {
+        const image = `${registry}/${repository}`
+        return token !== undefined && matchImages.some((glob) => matchesImage(glob, image))
+      })
+    } catch (error) {
+      if (isLoamError(error, 'CREDENTIALS_INVALID')) return false
+      throw error
+    }
   }
 
   async #find(
     registry: string,
     { repository, signal }: FindCredentialOptions,
-    account: ServiceAccount | undefined,
+    tokens: PodTokens | undefined,
   ): Promise<Credential | undefined> {
     const image = repository === undefined ? registry : `${registry}/${repository}`
     let unavailable: Credential | undefined
@@ -90,7 +98,7 @@ export class CredentialProviders implements CredentialSource {
       if (!provider.matchImages.some((glob) => matchesImage(glob, image))) continue
       const where = `credential provider ${provider.name}`
       try {
-        const auths = await this.#ask(provider, { registry, image, account }, signal)
+        const auths = await this.#ask(provider, { registry, image, tokens }, signal)
         const found = await findInAuthFile({ auths }, { registry, repository }, { where, env: {}, signal })
         if (found !== undefined) return found
       } catch (error) {
@@ -105,22 +113,22 @@ export class CredentialProviders implements CredentialSource {
     asked: {
       readonly registry: string
       readonly image: string
-      readonly account: ServiceAccount | undefined
+      readonly tokens: PodTokens | undefined
     },
     signal: AbortSignal | undefined,
   ): Promise<Auths> {
-    const { registry, image, account } = asked
-    const token = tokenFor(provider, account)
+    const { registry, image, tokens } = asked
+    const token = tokenFor(provider, tokens)
     let answer: Auths | undefined
     const keys = { Image: `image ${image}`, Registry: `registry ${registry}`, Global: 'global' }
     const keyOf = (type: keyof typeof keys) =>
-      `${provider.name} ${keys[type]} ${ownerOf(provider, account, token)}`
+      `${provider.name} ${keys[type]} ${token === undefined ? '' : digestOf(Buffer.from(token))}`
     for (;;) {
       const known = (['Image', 'Registry', 'Global'] as const).map((type) => this.#cached(keyOf(type)))
       const auths = known.find((found) => found !== undefined)
       if (auths !== undefined) return auths
       await this.#asking.join(keyOf('Image'), signal, async (given) => {
-        const response = await this.#run(provider, { image, account, token }, given)
+        const response = await this.#run(provider, { image, tokens, token }, given)
         answer = response.auth ?? {}
         const { cacheDuration, cacheKeyType } = response
         const keptMs =
@@ -151,12 +159,12 @@ export class CredentialProviders implements CredentialSource {
     provider: CredentialProvider,
     asked: {
       readonly image: string
-      readonly account: ServiceAccount | undefined
+      readonly tokens: PodTokens | undefined
       readonly token: string | undefined
     },
     signal: AbortSignal,
   ) {
-    const { image, account, token } = asked
+    const { image, tokens, token } = asked
     const { binDir, env, config } = this.#options
     const program = join(binDir, provider.name)
     const failed = (why: string, cause?: unknown) =>
@@ -164,7 +172,7 @@ export class CredentialProviders implements CredentialSource {
         cause,
         hint: `${config} configures it, and image_credential_provider_bin_dir has it: ${program}.`,
       })
-    const missing = whatIsMissing(provider, account, token)
+    const missing = whatIsMissing(provider, tokens, token)
     if (missing !== undefined) throw failed(missing)
     // A plugin may repeat it in its errors.
     if (token !== undefined) keepSecret(token)
@@ -209,30 +217,18 @@ export class CredentialProviders implements CredentialSource {
   }
 }
 
-function tokenFor({ token }: CredentialProvider, account: ServiceAccount | undefined): string | undefined {
-  return token === undefined ? undefined : account?.tokens.get(token.audience)
-}
-
-/** Returns for whom an answer is kept: for all, for a service account, or for one token of it. */
-function ownerOf(
-  provider: CredentialProvider,
-  account: ServiceAccount | undefined,
-  token: string | undefined,
-): string {
-  if (account === undefined || token === undefined) return ''
-  if (provider.token?.cacheType === 'ServiceAccount')
-    return `account ${JSON.stringify([account.namespace, account.name])}`
-  return `token ${createHash('sha256').update(token).digest('hex')}`
+function tokenFor({ token }: CredentialProvider, tokens: PodTokens | undefined): string | undefined {
+  return token === undefined ? undefined : tokens?.get(token.audience)
 }
 
 /** Returns what a plugin needs that is not here; undefined if it can be asked. One that does not require a token is asked without, as the kubelet does for static pods. */
 function whatIsMissing(
   { token: wanted }: CredentialProvider,
-  account: ServiceAccount | undefined,
+  tokens: PodTokens | undefined,
   token: string | undefined,
 ): string | undefined {
   if (wanted === undefined || (token === undefined && !wanted.isRequired)) return undefined
-  if (account === undefined)
+  if (tokens === undefined)
     return 'it needs the token of a pod, which the kubelet has (kubelet --image-service-endpoint), or gives to a CSI driver'
   if (token === undefined)
     return `it needs a token for ${wanted.audience}, which the CSIDriver does not request (spec.tokenRequests)`

@@ -24,7 +24,7 @@ export {
   parseLoginTarget,
   storeLogin,
 } from './auth-store.ts'
-export { CredentialProviders, type ServiceAccount } from './credential-providers.ts'
+export { CredentialProviders, type PodTokens } from './credential-providers.ts'
 export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
 export type { ProxyOptions } from './proxies.ts'
 export type { RetryOptions, RetryWait } from './retry.ts'

@@ -18,7 +18,6 @@ const API_VERSION = /^credentialprovider\.kubelet\.k8s\.io\/v1(?:alpha1|beta1)?$
 
 const TokenAttributesSchema = v.object({
   serviceAccountTokenAudience: v.string(),
-  cacheType: v.optional(v.picklist(['Token', 'ServiceAccount'])),
   requireServiceAccount: v.boolean(),
   requiredServiceAccountAnnotationKeys: v.nullish(v.array(v.string()), []),
 })
@@ -39,8 +38,6 @@ const ConfigSchema = v.object({
 export interface TokenAttributes {
   /** Whom the token is for. */
   readonly audience: string
-  /** What an answer may be kept for. */
-  readonly cacheType: 'Token' | 'ServiceAccount'
   /** Whether the program is not asked without one. */
   readonly isRequired: boolean
   /** Annotations without which a service account is not for this program. */
@@ -84,14 +81,13 @@ export async function readProviderConfig(path: string): Promise<CredentialProvid
   }
 }
 
-/** Without an audience there is no token. The field `cacheType` came later than the others; the narrower one is safe. */
+/** Without an audience there is no token. */
 function tokenOf(
   given: v.InferOutput<typeof TokenAttributesSchema> | null | undefined,
 ): TokenAttributes | undefined {
   if (given === null || given === undefined || given.serviceAccountTokenAudience === '') return undefined
   return {
     audience: given.serviceAccountTokenAudience,
-    cacheType: given.cacheType ?? 'Token',
     isRequired: given.requireServiceAccount,
     annotationKeys: given.requiredServiceAccountAnnotationKeys ?? [],
   }

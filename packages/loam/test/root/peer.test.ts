@@ -18,12 +18,15 @@ for (const count of [0, 1, 255, 256, 257, 5000])
 os.setgroups(range(10000, 10000 + ${count})); os.setgid(77); os.setuid(0)
 s = socket.socket(socket.AF_UNIX); s.connect(${JSON.stringify(path)}); s.recv(1)`
     const client = spawn('python3', ['-c', script], { stdio: 'inherit' })
+    const ended = once(client, 'exit')
     try {
-      const [socket] = (await once(server, 'connection')) as [Socket]
+      const connected = once(server, 'connection') as Promise<[Socket]>
+      const [socket] = await Promise.race([connected, ended.then(() => assert.fail('the client has ended'))])
       assert.deepEqual([peerUser(socket), peerGroups(socket)], [0, [77, ...groups]])
       socket.destroy()
     } finally {
       client.kill()
+      await ended
       server.close()
     }
   })

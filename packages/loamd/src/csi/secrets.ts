@@ -1,5 +1,5 @@
 import { type CredentialSource, credentialsFromConfig, credentialsOfUser, LoamError } from 'loamfs'
-import { TOKENS } from './service-account.ts'
+import { TOKENS } from './pod-tokens.ts'
 
 const CONFIG = '.dockerconfigjson'
 const OLD_CONFIG = '.dockercfg'

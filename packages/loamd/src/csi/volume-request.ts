@@ -8,14 +8,14 @@ import {
   parseReference,
   type Platform,
 } from 'loamfs'
-import type { ServiceAccount } from 'loamfs/internal'
+import type { PodTokens } from 'loamfs/internal'
 import {
   type NodePublishVolumeRequest,
   type VolumeCapability,
   VolumeCapability_AccessMode_Mode as Mode,
 } from '../../gen/csi_pb.js'
+import { podTokensOf } from './pod-tokens.ts'
 import { credentialsOfSecrets } from './secrets.ts'
-import { serviceAccountOf } from './service-account.ts'
 
 /** When the registry is asked for the image, as in Kubernetes. */
 export const PULL_POLICIES = ['Always', 'IfNotPresent', 'Never'] as const
@@ -62,8 +62,8 @@ export interface VolumeRequest extends VolumeContent {
   readonly volumeId: string
   /** Those of the volume's secrets. */
   readonly credentials: CredentialSource | undefined
-  /** Of the volume's pod, with the tokens that the kubelet sends for it. */
-  readonly account: ServiceAccount | undefined
+  /** Those that the kubelet sends for the volume's pod. */
+  readonly podTokens: PodTokens | undefined
 }
 
 /** Reads a request, except its target. @throws USAGE, REFERENCE_INVALID, PLATFORM_INVALID, CREDENTIALS_INVALID */
@@ -88,7 +88,7 @@ export function parseVolumeRequest(request: NodePublishVolumeRequest): VolumeReq
     isReadOnly,
     volumeId,
     credentials: credentialsOfSecrets(secrets),
-    account: serviceAccountOf(volumeContext, secrets),
+    podTokens: podTokensOf(volumeContext, secrets),
   }
 }
 

@@ -7,12 +7,13 @@ import {
   type Loam,
   LoamError,
   type MountedVolume,
+  parseReference,
   type RootfsInfo,
 } from 'loamfs'
 import {
   configuredCredentials,
-  hasCredentialProviders,
   measureVolume,
+  takesPodTokens,
   toLoamError,
   writablePaths,
 } from 'loamfs/internal'
@@ -147,7 +148,7 @@ export class CsiVolumes implements AsyncDisposable {
         id,
         platform,
         refresh: pullPolicy === 'Always',
-        credentials: this.#credentialsOf(request),
+        credentials: await this.#credentialsOf(request),
         signal,
       })
     } catch (error) {
@@ -157,11 +158,16 @@ export class CsiVolumes implements AsyncDisposable {
   }
 
   /** Returns undefined for those of the configuration alone. @throws CREDENTIALS_INVALID */
-  #credentialsOf({ credentials, account }: VolumeRequest): CredentialSource | undefined {
-    const own = credentials === undefined ? [] : [credentials]
-    const isOfPod = account !== undefined && hasCredentialProviders(this.#loam)
-    if (own.length === 0 && !isOfPod) return undefined
-    return firstCredentials([...own, configuredCredentials(this.#loam, isOfPod ? account : undefined)])
+  async #credentialsOf({
+    image,
+    credentials,
+    podTokens,
+  }: VolumeRequest): Promise<CredentialSource | undefined> {
+    // Credentials of its own would keep the image from being pulled lazily.
+    const takesTokens = podTokens !== undefined && (await takesPodTokens(this.#loam, parseReference(image)))
+    if (credentials === undefined && !takesTokens) return undefined
+    const configured = configuredCredentials(this.#loam, takesTokens ? podTokens : undefined)
+    return credentials === undefined ? configured : firstCredentials([credentials, configured])
   }
 
   /** @throws IMAGE_NOT_FOUND */

@@ -66,10 +66,10 @@ async function inspectContainer({ loam, output }: Session, id: string): Promise<
       container: { ...container, process: await loam.containers.processes.find(id) },
     }
   } catch (error) {
-    // It has ended since.
+    // It was removed meanwhile.
     if (isLoamError(error, 'CONTAINER_NOT_FOUND')) return undefined
     if (!isLoamError(error, 'RUNTIME_FAILED')) throw error
-    output.warn(error.message)
+    output.warn(error.hint === undefined ? error.message : `${error.message}. ${error.hint}`)
     return { kind: 'container', container: { ...container, process: undefined } }
   }
 }
