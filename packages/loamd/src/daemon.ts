@@ -27,7 +27,7 @@ import { startTracing } from './tracing/tracing.ts'
 import { readVersion } from './version.ts'
 
 /** Time that canceled operations have to clean up, before the store is closed. */
-const CLEAN_UP_LIMIT_MS = 5_000
+const CLEAN_UP_LIMIT_MS = 20_000
 const CLEAN_UP_PAUSE_MS = 20
 
 /** How the daemon stops if no other one takes over: meanwhile clients wait for the next one. */

@@ -259,7 +259,11 @@ describe('the CSI driver', () => {
     registry.addImage('policy', 'latest', tiny)
     const at = (tag: string, attributes: Record<string, string>) =>
       request('policy', { image: `${registry.host}/policy${tag}`, ...attributes })
-    await failsWith(publish(at(':1', { pullPolicy: 'Never' })), status.NOT_FOUND, /pullPolicy is Never/)
+    await failsWith(
+      publish(at(':1', { pullPolicy: 'Never' })),
+      status.NOT_FOUND,
+      /pullPolicy is Never\. Pull it on this node: loam pull /,
+    )
     const asks = async (tag: string, attributes: Record<string, string>) => {
       const before = registry.requests.length
       await publish(at(tag, attributes))
