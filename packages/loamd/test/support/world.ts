@@ -284,10 +284,10 @@ export async function until(
   throw new Error(`waited in vain until ${what}`)
 }
 
-/** Exports an image of containerd. ctr 2.1 may end before its file does. */
+/** Exports an image of containerd. ctr 2.1 may end before it has written the end of its file: then it is exported again. */
 export async function exportArchive(world: DaemonWorld, archive: string, image: string): Promise<void> {
-  ok(world.ctr('images', 'export', archive, image))
   await until(async () => {
+    ok(world.ctr('images', 'export', archive, image))
     const { status, stdout } = spawnSync('tar', ['-tf', archive], { encoding: 'utf8' })
     // Two blocks of zeros end a tar.
     const end = readFileSync(archive).subarray(-1024)
