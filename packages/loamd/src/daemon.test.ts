@@ -8,7 +8,7 @@ import { openLoam } from 'loamfs'
 import { buildImage, buildTar } from 'loamfs/testing'
 import { HttpWorld } from '../test/support/http-world.ts'
 
-const FILES = 3_000
+const FILES = 5_000
 
 test('a daemon that stops waits until canceled operations have cleaned up', async () => {
   await using world = await HttpWorld.start()

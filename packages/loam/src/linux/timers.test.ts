@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import test from 'node:test'
+import { test } from 'node:test'
 import { MAX_TIMER_MS, TimeLimit } from './timers.ts'
 
 test('a time limit fires when its time is over, and never after its scope', (t) => {

@@ -72,10 +72,8 @@ export class CredentialProviders implements CredentialSource {
   async takesTokens(registry: string, repository: string): Promise<boolean> {
     try {
       const providers = await readProviderConfig(this.#options.config)
-      return providers.some(({ token, matchImages }) => {
-        const image = `${registry}/${repository}`
-        return token !== undefined && matchImages.some((glob) => matchesImage(glob, image))
-      })
+      const image = `${registry}/${repository}`
+      return providers.some((provider) => provider.token !== undefined && isFor(provider, image))
     } catch (error) {
       if (isLoamError(error, 'CREDENTIALS_INVALID')) return false
       throw error
@@ -95,7 +93,7 @@ export class CredentialProviders implements CredentialSource {
     }
     const providers = await readProviderConfig(this.#options.config).catch(fail)
     for (const provider of providers ?? []) {
-      if (!provider.matchImages.some((glob) => matchesImage(glob, image))) continue
+      if (!isFor(provider, image)) continue
       const where = `credential provider ${provider.name}`
       try {
         const auths = await this.#ask(provider, { registry, image, tokens }, signal)
@@ -215,6 +213,10 @@ export class CredentialProviders implements CredentialSource {
     }
     throw failed(`its answer does not have the apiVersion ${provider.apiVersion}`)
   }
+}
+
+function isFor({ matchImages }: CredentialProvider, image: string): boolean {
+  return matchImages.some((glob) => matchesImage(glob, image))
 }
 
 function tokenFor({ token }: CredentialProvider, tokens: PodTokens | undefined): string | undefined {

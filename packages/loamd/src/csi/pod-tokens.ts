@@ -1,5 +1,6 @@
 import { LoamError } from 'loamfs'
 import type { PodTokens } from 'loamfs/internal'
+import { parseSecretObject } from './secret-json.ts'
 
 /** Where the kubelet puts the tokens that `spec.tokenRequests` of the CSIDriver names. */
 export const TOKENS = 'csi.storage.k8s.io/serviceAccount.tokens'
@@ -17,26 +18,15 @@ export function podTokensOf(volumeContext: Fields, secrets: Fields): PodTokens |
 
 /** `{ "AUDIENCE": { "token": "…", "expirationTimestamp": "…" } }` */
 function parseTokens(text: string): PodTokens {
+  const value = parseSecretObject(text)
+  if (value === undefined) throw notTokens()
   const tokens = new Map<string, string>()
-  for (const [audience, value] of Object.entries(parse(text))) {
-    const token: unknown =
-      typeof value === 'object' && value !== null && 'token' in value ? value.token : undefined
+  for (const [audience, given] of Object.entries<unknown>({ ...value })) {
+    const token = typeof given === 'object' && given !== null && 'token' in given ? given.token : undefined
     if (typeof token !== 'string') throw notTokens()
     tokens.set(audience, token)
   }
   return tokens
-}
-
-function parse(text: string): Readonly<Record<string, unknown>> {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    // The parser's message would quote a token.
-    value = undefined
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw notTokens()
-  return value as Readonly<Record<string, unknown>>
 }
 
 function notTokens(): LoamError {

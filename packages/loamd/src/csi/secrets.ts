@@ -1,5 +1,6 @@
 import { type CredentialSource, credentialsFromConfig, credentialsOfUser, LoamError } from 'loamfs'
 import { TOKENS } from './pod-tokens.ts'
+import { parseSecretObject } from './secret-json.ts'
 
 const CONFIG = '.dockerconfigjson'
 const OLD_CONFIG = '.dockercfg'
@@ -31,14 +32,8 @@ function onlyAuths(config: string): string {
   return JSON.stringify({ auths: 'auths' in value ? value.auths : {} })
 }
 
-/** A parser's message would quote the text, and with it passwords. */
 function parse(text: string, key: string): object {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    value = undefined
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+  const value = parseSecretObject(text)
+  if (value !== undefined) return value
   throw new LoamError('CREDENTIALS_INVALID', `read the secret of the volume: ${key} is not a JSON object`)
 }

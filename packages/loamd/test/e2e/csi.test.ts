@@ -118,6 +118,16 @@ describe('the CSI driver', () => {
   const stats = async (volumeId: string, volumePath: string) =>
     csi.call(Node.method.nodeGetVolumeStats, { volumeId, volumePath })
   const read = ({ targetPath }: PublishRequest, name: string) => readFileSync(join(targetPath, name), 'utf8')
+  /** From now on the registry asks for a password before it answers for a repository. */
+  const requirePassword = (repository: string, user: string, password: string) => {
+    const basic = `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
+    registry.intercept = (asked, response) => {
+      if (asked.url?.includes(`/${repository}/`) !== true || asked.headers.authorization === basic)
+        return false
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
+      return true
+    }
+  }
   const containers = () =>
     readdirSync(join(world.root, 'containers')).filter((name) => name.startsWith('csi-'))
 
@@ -430,12 +440,7 @@ describe('the CSI driver', () => {
     const password = 'geheim-7391'
     registry.addImage('private', '1', tiny)
     registry.addImage('private', '2', tiny)
-    const basic = `Basic ${Buffer.from(`anna:${password}`).toString('base64')}`
-    registry.intercept = (asked, response) => {
-      if (asked.url?.includes('/private/') !== true || asked.headers.authorization === basic) return false
-      response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
-      return true
-    }
+    requirePassword('private', 'anna', password)
     const auths = { [registry.host]: { auth: Buffer.from(`anna:${password}`).toString('base64') } }
     const volume = (secrets: Record<string, string>, tag = '1') =>
       request('private', { image: `${registry.host}/private:${tag}`, pullPolicy: 'Always' }, { secrets })
@@ -470,12 +475,7 @@ describe('the CSI driver', () => {
   test('a credential provider that takes the token of a service account gets that of the pod, and it is nowhere written', async () => {
     const token = 'pod-token-2846'
     registry.addImage('by-token', '1', tiny)
-    const basic = `Basic ${Buffer.from(`robot:${token}`).toString('base64')}`
-    registry.intercept = (asked, response) => {
-      if (asked.url?.includes('/by-token/') !== true || asked.headers.authorization === basic) return false
-      response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end()
-      return true
-    }
+    requirePassword('by-token', 'robot', token)
     const config = world.path('providers.yaml')
     const program = world.path('exchange')
     writeFileSync(
