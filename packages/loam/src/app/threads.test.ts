@@ -39,7 +39,7 @@ test('a snapshot is committed while a large directory is measured', async () => 
     const isFirst = await Promise.race([
       committing.then(() => true),
       measuring.then(() => false),
-      new Promise<false>((resolve) => setTimeout(resolve, 10_000, false).unref()),
+      new Promise<false>((resolve) => setTimeout(resolve, 120_000, false).unref()),
     ])
     writeFileSync(pipe, 'x')
     await Promise.all([committing, measuring])

@@ -44,7 +44,7 @@ describe('leases', () => {
     // Each caller has built one object, holds its lease, and has requested the other one while that was missing.
     const gather = async (names: readonly string[]) => Promise.all(names.map(lease))
     const both = Promise.all([gather(['a', 'b', 'c']), gather(['c', 'b', 'a'])])
-    const late = sleep(5000, 'deadlock' as const, { ref: false })
+    const late = sleep(60_000, 'deadlock' as const, { ref: false })
     const result = await Promise.race([both, late])
     assert.notEqual(result, 'deadlock')
     if (result !== 'deadlock') for (const held of result.flat()) held.release()

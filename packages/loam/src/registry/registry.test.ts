@@ -406,7 +406,7 @@ describe('registry client', () => {
         parseChallenges([text, 'Digest x="y"'])
         throw new LoamError('REGISTRY_RESPONSE', 'it was read')
       })
-      assert.ok(performance.now() - start < 1000, text.slice(0, 20))
+      assert.ok(performance.now() - start < 10_000, text.slice(0, 20))
     }
     assert.throws(
       () => parseChallenges([`Bearer realm="${'x'.repeat(9000)}"`]),

@@ -87,7 +87,7 @@ describe('cancellation', () => {
           )
           return true
         })
-        assert.ok(Date.now() - begun < 5000, `${reason}: it took ${Date.now() - begun} ms`)
+        assert.ok(Date.now() - begun < 30_000, `${reason}: it took ${Date.now() - begun} ms`)
       }
     })
   }

@@ -22,7 +22,7 @@ const unfinished = (root: string): unknown[] =>
   readdirSync(join(root, 'ingest'), { recursive: true, withFileTypes: true }).filter((each) => each.isFile())
 
 async function until(isSo: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 500 && !isSo(); tries += 1) await sleep(20)
+  for (let tries = 0; tries < 3000 && !isSo(); tries += 1) await sleep(20)
   assert.ok(isSo())
 }
 
