@@ -338,7 +338,7 @@ export class RegistryClient implements AsyncDisposable {
 
   /** Returns a session with the registry itself: mirrors are for pulls only. */
   #ownSession(reference: ImageReference): EndpointSession {
-    const session = this.#sessionsOf(reference.registry).at(-1)
+    const session = this.#sessionsOf(reference.registry).find(({ isMirror }) => !isMirror)
     if (session !== undefined) return session
     throw new LoamError('CONFIG_INVALID', `push to ${reference.registry}: no address is configured`)
   }
@@ -365,7 +365,7 @@ export class RegistryClient implements AsyncDisposable {
     const { credentials, retry } = this.#options
     const transport = this.#transport
     const sessions = findEndpoints(registry, this.#options).map((endpoint) => {
-      // A mirror is another host with other accounts.
+      // Another host has other accounts.
       const host = endpoint.namespace === undefined ? registry : new URL(endpoint.base).host
       const rulesOf = (named: string) => findHostRules(named, this.#options)
       const authenticator = new Authenticator({

@@ -84,7 +84,7 @@ export class EndpointSession {
 
   /** Whether this is a mirror, and not the registry itself. */
   get isMirror(): boolean {
-    return this.#options.endpoint.namespace !== undefined
+    return this.#options.endpoint.isMirror
   }
 
   /** Whether it may say which image a tag names. */

@@ -27,7 +27,9 @@ export interface Endpoint {
   readonly tls: TlsOptions
   /** Headers of the configuration; sent to this origin only. */
   readonly headers: Readonly<Record<string, string>>
-  /** The registry that a mirror replaces, sent as `ns`; undefined for the registry itself. */
+  /** Whether it is asked in place of the registry, or of the server that the configuration names for it. */
+  readonly isMirror: boolean
+  /** The registry whose images another host has, sent as `ns`; undefined for the registry itself. */
   readonly namespace: string | undefined
   /** Whether plain http may be used if the server has no TLS. */
   readonly mayBePlain: boolean
@@ -84,7 +86,17 @@ const HostsSchema = v.object({
   host: v.optional(v.record(v.string(), HostSchema)),
 })
 
-/** Returns the endpoints of a registry, mirrors first, the registry last. @throws CONFIG_INVALID */
+type HostTable = v.InferOutput<typeof HostSchema>
+
+/** The hosts.toml of a registry. */
+interface HostsFile {
+  readonly path: string
+  readonly directory: string
+  readonly registry: string
+  readonly insecure: readonly string[]
+}
+
+/** Returns the endpoints of a registry in the order in which they are asked; one of them is no mirror. @throws CONFIG_INVALID */
 export function findEndpoints(registry: string, options: EndpointOptions): Endpoint[] {
   const isInsecure = isNamed(registry, options.insecure)
   const directory = findDirectory(registry, options.certsDirs)
@@ -97,6 +109,7 @@ export function findEndpoints(registry: string, options: EndpointOptions): Endpo
       base: `${defaultServer(registry)}/v2`,
       tls: { ...tls, skipVerify: isInsecure },
       headers: {},
+      isMirror: false,
       namespace: undefined,
       mayBePlain: isInsecure || mayBePlainByDefault(registry, tls),
       mayResolve: true,
@@ -131,7 +144,7 @@ export function findHostRules(host: string, options: EndpointOptions): HostRules
 function readHostTls(host: string, directory: string): TlsOptions {
   if (!existsSync(join(directory, 'hosts.toml'))) return readCertificates(directory)
   const endpoints = readHostsFile(host, directory, [])
-  return endpoints.findLast(({ base }) => new URL(base).host === host)?.tls ?? NO_TLS
+  return endpoints.findLast(({ base }) => isHostOf(new URL(base), host))?.tls ?? NO_TLS
 }
 
 /** Returns whether a list of names contains a host, with its port or without. */
@@ -194,23 +207,55 @@ function readHostsFile(registry: string, directory: string, insecure: readonly s
     throw new LoamError('CONFIG_INVALID', `read ${path}: ${String(error)}`, { cause: error })
   }
   const config = check(HostsSchema, parsed, path)
-  const mirrors = Object.entries(config.host ?? {})
-    .filter(([, host]) => isAbleTo('pull', host.capabilities))
-    .map(([address, host]) => toEndpoint(address, host, { path, directory, namespace: registry, insecure }))
-  const server = config.server ?? ''
-  const isDefault = server === ''
-  const own = toEndpoint(isDefault ? defaultServer(registry) : server, config, {
-    path,
-    directory,
-    namespace: undefined,
-    insecure,
+  const from = { path, directory, registry, insecure }
+  const tables = Object.entries(config.host ?? {})
+  const server = serverOf(config.server, tables, from)
+  const own = tables.find(([address]) => parseAddress(address, path).origin === server.origin)
+  const endpoint = ownEndpoint(own?.[0] ?? server.href, { ...config, ...definedOf(own?.[1] ?? {}) }, from)
+  const mayLead =
+    own !== undefined && ['pull', 'resolve'].every((each) => isAbleTo(each, own[1].capabilities))
+  const asked = tables.flatMap((table) => {
+    if (table === own) return mayLead ? [endpoint] : []
+    const [address, host] = table
+    return isAbleTo('pull', host.capabilities) ? [toEndpoint(address, host, from)] : []
   })
-  if (isNamed(registry, insecure))
-    return [...mirrors, { ...own, mayBePlain: true, tls: { ...own.tls, skipVerify: true } }]
-  return [
-    ...mirrors,
-    { ...own, mayBePlain: own.mayBePlain || (isDefault && mayBePlainByDefault(registry, own.tls)) },
-  ]
+  return mayLead ? asked : [...asked, endpoint]
+}
+
+/** Returns the address of the registry itself: a table of its own may say that it is plain http. */
+function serverOf(
+  server: string | undefined,
+  tables: readonly (readonly [string, unknown])[],
+  { path, registry }: HostsFile,
+): URL {
+  if (server !== undefined && server !== '') return parseAddress(server, path)
+  const addresses = tables.map(([address]) => parseAddress(address, path))
+  return addresses.find((address) => isHostOf(address, registry)) ?? new URL(defaultServer(registry))
+}
+
+/** The fields that are there; the checker adds those that are not. */
+function definedOf<T extends object>(fields: T): Partial<T> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Partial<T>
+}
+
+function ownEndpoint(address: string, host: HostTable, from: HostsFile): Endpoint {
+  const { registry, insecure } = from
+  const endpoint = { ...toEndpoint(address, host, from), isMirror: false, mayResolve: true }
+  const isInsecure = isNamed(registry, insecure)
+  // A table of a host says its scheme.
+  const isDefault = endpoint.base === `${defaultServer(registry)}/v2`
+  const mayBePlain = endpoint.mayBePlain || (isDefault && mayBePlainByDefault(registry, endpoint.tls))
+  if (!isInsecure) return { ...endpoint, mayBePlain }
+  return { ...endpoint, mayBePlain: true, tls: { ...endpoint.tls, skipVerify: true } }
+}
+
+/** Returns whether an address is that of the registry itself, as containerd decides it (docker's isProxy). */
+function isHostOf({ protocol, host }: URL, registry: string): boolean {
+  const names = registry === 'docker.io' ? [registry, 'registry-1.docker.io'] : [registry]
+  return names.some((name) => {
+    const url = `${protocol}//${name}`
+    return URL.canParse(url) && new URL(url).host === host
+  })
 }
 
 /** Without a list, or with an empty one, a host has all capabilities. */
@@ -218,11 +263,7 @@ function isAbleTo(capability: string, listed: readonly string[] = []): boolean {
   return listed.length === 0 || listed.some((name) => name.toLowerCase() === capability)
 }
 
-function toEndpoint(
-  address: string,
-  host: v.InferOutput<typeof HostSchema>,
-  from: { path: string; directory: string; namespace: string | undefined; insecure: readonly string[] },
-): Endpoint {
+function toEndpoint(address: string, host: HostTable, from: HostsFile): Endpoint {
   const url = parseAddress(address, from.path)
   const path = url.pathname.replace(/(?<!\/)\/+$/, '')
   const isInsecure = isNamed(url.host, from.insecure)
@@ -243,10 +284,10 @@ function toEndpoint(
         toList(value).join(', '),
       ]),
     ),
-    namespace: from.namespace,
+    isMirror: true,
+    namespace: isHostOf(url, from.registry) ? undefined : from.registry,
     mayBePlain: isInsecure,
-    // The registry itself is always the last resort.
-    mayResolve: from.namespace === undefined || isAbleTo('resolve', host.capabilities),
+    mayResolve: isAbleTo('resolve', host.capabilities),
     connectTimeoutMs: parseDialTimeout(host.dial_timeout, from.path),
   }
 }
@@ -278,7 +319,7 @@ function toList(value: string | readonly string[] | undefined): readonly string[
 }
 
 function readClientPair(
-  client: v.InferOutput<typeof HostSchema>['client'],
+  client: HostTable['client'],
   resolve: (file: string) => string,
 ): TlsOptions['client'] {
   if (client === undefined) return undefined

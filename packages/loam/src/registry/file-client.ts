@@ -2,7 +2,7 @@ import { LoamError } from '../errors/index.ts'
 import { Authenticator } from './authenticator.ts'
 import { streamBlob } from './blob-stream.ts'
 import { EndpointSession } from './endpoint-session.ts'
-import { type EndpointOptions, findEndpoints, findHostRules, isNamed } from './endpoints.ts'
+import { type EndpointOptions, findHostRules, isNamed } from './endpoints.ts'
 import { header, readBody, transportError } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
 import { Transport, type TransportOptions } from './transport.ts'
@@ -63,15 +63,10 @@ export class FileClient implements AsyncDisposable {
     if (url.protocol !== 'https:' && url.protocol !== 'http:') {
       throw new LoamError('SOURCE_INVALID', `get ${url.href}: its scheme is neither https nor http`)
     }
-    // The last endpoint is the host itself; mirrors are for registries.
-    const tls = findEndpoints(url.host, this.#options).at(-1)?.tls ?? {
-      ca: [],
-      client: undefined,
-      skipVerify: false,
-    }
     const { retry } = this.#options
     const transport = this.#transport
     const rulesOf = (host: string) => findHostRules(host, this.#options)
+    const { tls } = rulesOf(url.host)
     const authenticator = new Authenticator({
       registry: url.host,
       credentials: { find: async () => undefined },
@@ -84,6 +79,7 @@ export class FileClient implements AsyncDisposable {
       base: url.origin,
       tls,
       headers: {},
+      isMirror: false,
       namespace: undefined,
       mayBePlain: false,
       mayResolve: true,

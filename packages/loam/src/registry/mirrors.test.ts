@@ -10,6 +10,7 @@ import { isLoamError } from '../errors/index.ts'
 import { type Descriptor, digestOf, parseReference } from '../image/index.ts'
 import { buildImage, buildTar, type Interceptor, RegistryServer } from '../testing/index.ts'
 import { findEndpoints } from './endpoints.ts'
+import type { CredentialSource } from './credentials.ts'
 import { RegistryClient } from './index.ts'
 
 const image = buildImage({
@@ -25,6 +26,89 @@ const blob: Descriptor = {
 const HOST = 'registry.test'
 const byTag = parseReference(`${HOST}/app:1`)
 const byDigest = parseReference(`${HOST}/app@${image.manifest.digest}`)
+
+describe('the registry itself in hosts.toml', () => {
+  const find = (registry: string, text: string) => {
+    const certs = mkdtempSync(join(tmpdir(), 'loam-hosts-'))
+    try {
+      mkdirSync(join(certs, '_default'))
+      writeFileSync(join(certs, '_default', 'hosts.toml'), text)
+      writeFileSync(join(certs, '_default', 'ca.pem'), 'a CA')
+      return findEndpoints(registry, { certsDirs: [certs], insecure: [] })
+    } finally {
+      rmSync(certs, { recursive: true })
+    }
+  }
+  const shown = (registry: string, text: string) =>
+    find(registry, text).map(({ base, isMirror, namespace }) => [
+      base,
+      isMirror ? 'mirror' : 'own',
+      namespace,
+    ])
+
+  test('the parameter ns is sent to each host that is not the registry, whichever line names it', () => {
+    const cases = [
+      ['', [['https://registry.example/v2', 'own', undefined]]],
+      ['server = "https://proxy.test"', [['https://proxy.test/v2', 'own', 'registry.example']]],
+      ['server = "https://REGISTRY.example:443/"', [['https://registry.example/v2', 'own', undefined]]],
+      [
+        'server = "https://registry.example:444"',
+        [['https://registry.example:444/v2', 'own', 'registry.example']],
+      ],
+      [
+        'server = "https://a.test"\n[host."https://b.test"]\n[host."http://registry.example"]\n',
+        [
+          ['https://b.test/v2', 'mirror', 'registry.example'],
+          ['http://registry.example/v2', 'mirror', undefined],
+          ['https://a.test/v2', 'own', 'registry.example'],
+        ],
+      ],
+    ] as const
+    for (const [text, expected] of cases) assert.deepEqual(shown('registry.example', text), expected, text)
+    assert.deepEqual(shown('docker.io', 'server = "https://registry-1.docker.io"'), [
+      ['https://registry-1.docker.io/v2', 'own', undefined],
+    ])
+  })
+
+  test('a table of the registry itself has settings of the registry, and no mirror', () => {
+    const table = '[host."https://registry.example"]\nca = "ca.pem"\ndial_timeout = "2s"\n'
+    for (const server of ['', 'server = "https://registry.example"\n']) {
+      for (const capabilities of [
+        '',
+        'capabilities = ["pull", "resolve", "push"]\n',
+        'capabilities = ["push"]\n',
+      ]) {
+        const endpoints = find('registry.example', `${server}skip_verify = true\n${table}${capabilities}`)
+        assert.deepEqual(
+          endpoints.map(({ isMirror, namespace, tls, connectTimeoutMs }) => ({
+            isMirror,
+            namespace,
+            tls,
+            connectTimeoutMs,
+          })),
+          [
+            {
+              isMirror: false,
+              namespace: undefined,
+              tls: { ca: ['a CA'], client: undefined, skipVerify: true },
+              connectTimeoutMs: 2000,
+            },
+          ],
+        )
+      }
+    }
+    const plain = '[host."http://registry.example"]\n[host."https://mirror.test"]\n'
+    assert.deepEqual(shown('registry.example', plain), [
+      ['http://registry.example/v2', 'own', undefined],
+      ['https://mirror.test/v2', 'mirror', 'registry.example'],
+    ])
+    const last = '[host."https://registry.example"]\ncapabilities = ["push"]\n[host."https://mirror.test"]\n'
+    assert.deepEqual(shown('registry.example', last), [
+      ['https://mirror.test/v2', 'mirror', 'registry.example'],
+      ['https://registry.example/v2', 'own', undefined],
+    ])
+  })
+})
 
 describe('mirrors of hosts.toml', () => {
   let certs: string
@@ -54,7 +138,7 @@ describe('mirrors of hosts.toml', () => {
     )
   }
 
-  const createClient = (options: { connectTimeoutMs?: number } = {}) =>
+  const createClient = (options: { connectTimeoutMs?: number; credentials?: CredentialSource } = {}) =>
     new RegistryClient({
       credentials: { find: async () => undefined },
       manifestBytes: 4 << 20,
@@ -71,6 +155,30 @@ describe('mirrors of hosts.toml', () => {
       },
       ...options,
     })
+
+  test('a server on another host gets the credentials of that host alone', async () => {
+    mkdirSync(join(certs, HOST), { recursive: true })
+    writeFileSync(join(certs, HOST, 'hosts.toml'), `server = 'http://${server.host}'\n`)
+    const asked: string[] = []
+    server.intercept = (_request, response) => {
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end()
+      return true
+    }
+    await using client = createClient({
+      credentials: {
+        find: async (registry) => {
+          asked.push(registry)
+          return undefined
+        },
+      },
+    })
+    await assert.rejects(client.getManifest(byTag))
+    assert.deepEqual([...new Set(asked)], [server.host])
+    assert.ok(
+      server.requests.every((request) => request.endsWith(`?ns=${HOST}`)),
+      String(server.requests),
+    )
+  })
 
   const fetchBlob = async (client: RegistryClient) => {
     const chunks: Buffer[] = []

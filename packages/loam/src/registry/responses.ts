@@ -234,7 +234,7 @@ function tlsHint(code: string, host: string, proxy: Proxy | undefined): string {
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     return `Use a host name that the certificate covers. --insecure ${host} skips verification.`
   }
-  return `Put the CA of ${host} into certs.d/${host}/ca.crt (--certs-dir), or skip verification with --insecure ${host}.`
+  return `Put the CA of ${host} into certs.d/${host}/ca.crt (--certs-dir), or set ca in its hosts.toml if it has one; --insecure ${host} skips verification.`
 }
 
 function unreachableHint(code: string, host: string): string | undefined {
