@@ -120,6 +120,7 @@ export {
   isDockerHub,
   isRegistryHost,
   isRepositoryPath,
+  isTag,
   manifestSelector,
   parseReference,
 } from './reference.ts'

@@ -26,6 +26,11 @@ const DEFAULT_REGISTRY = 'docker.io'
 /** Other addresses of Docker Hub's own registry. */
 const HUB_ADDRESSES: readonly string[] = ['docker.io', 'index.docker.io', 'registry-1.docker.io']
 const DEFAULT_TAG = 'latest'
+
+/** Returns whether a text can be a tag. */
+export function isTag(text: string): boolean {
+  return TAG.test(text)
+}
 /** A registry whose name is that of a transport needs `docker://` before its name. */
 const LIKE_TRANSPORT =
   /^(?:oci|oci-archive|docker-archive|aci|containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/

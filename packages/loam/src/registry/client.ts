@@ -23,7 +23,7 @@ import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.
 import { readPages } from './pages.ts'
 import { header } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
-import { listTags } from './tags.ts'
+import { listTags, type TagBounds } from './tags.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
 
@@ -163,17 +163,12 @@ export class RegistryClient implements AsyncDisposable {
       const accepts = session.isMirror ? [200] : [200, 404]
       const pages: Buffer[] = []
       let isListed = false
-      const asked = { ...request, accepts, retry, pageBytes: manifestBytes }
+      const asked = { ...request, accepts, retry, pageBytes: manifestBytes, allBytes: MAX_REFERRERS_BYTES }
       await readPages(session, asked, (bytes, { statusCode }) => {
         if (pages.length === 0) isListed = statusCode === 200
         else if (statusCode !== 200)
           throw new LoamError('REGISTRY_RESPONSE', `${attempted}: a page of the list does not exist`)
         pages.push(bytes)
-        if (pages.reduce((sum, page) => sum + page.length, 0) > MAX_REFERRERS_BYTES)
-          throw new LoamError(
-            'DOCUMENT_TOO_LARGE',
-            `${attempted}: it has more than ${MAX_REFERRERS_BYTES} bytes`,
-          )
       })
       return isListed ? pages : undefined
     })
@@ -184,18 +179,18 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /**
-   * Lists the tags of a reference's repository, of `maxPages` pages at most. The registry itself is asked first: a mirror may know only some.
+   * Lists the tags of a reference's repository. The registry itself is asked first: a mirror may know only some.
    * @throws REGISTRY_*, IMAGE_NOT_FOUND for a repository that does not exist
    */
   async listTags(
     reference: ImageReference,
-    { signal, maxPages }: { readonly signal?: AbortSignal | undefined; readonly maxPages?: number } = {},
+    options: { readonly signal?: AbortSignal | undefined } & TagBounds = {},
   ): Promise<string[]> {
     const { registry, repository } = reference
     const attempted = `list tags of ${registry}/${repository}`
     const order = this.#orderOf(reference, 'names')
     const sessions = order.sessions.toSorted((a, b) => Number(a.isMirror) - Number(b.isMirror))
-    const request = { repository, scope: pullScope(reference), attempted, signal, maxPages }
+    const request = { repository, scope: pullScope(reference), attempted, ...options }
     return tryInOrder({ ...order, sessions }, async (session, retry) =>
       listTags(session, { ...request, retry }),
     )

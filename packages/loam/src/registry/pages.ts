@@ -13,25 +13,31 @@ export interface PagesRequest extends SessionRequest {
   readonly retry: RetryOptions
   /** Largest page in bytes. */
   readonly pageBytes: number
+  /** Most bytes of all pages. */
+  readonly allBytes: number
   /** Pages to request at most. Undefined: all. */
   readonly maxPages?: number | undefined
 }
 
 /**
  * Requests the pages of a list, and calls `onPage` with each. A link to a page that has been read ends it: some registries repeat themselves.
- * @throws REGISTRY_*, DOCUMENT_TOO_LARGE, REGISTRY_RESPONSE for more than 1,000 pages, and what `onPage` throws
+ * @throws REGISTRY_*, DOCUMENT_TOO_LARGE for a page or all of them, REGISTRY_RESPONSE for more than 1,000 pages, and what `onPage` throws
  */
 export async function readPages(
   session: EndpointSession,
-  { pageBytes, maxPages = Infinity, ...request }: PagesRequest,
+  { pageBytes, allBytes, maxPages = Infinity, ...request }: PagesRequest,
   onPage: (bytes: Buffer, response: DocumentResponse) => void,
 ): Promise<void> {
   let url: URL | undefined
+  let readBytes = 0
   const read = new Set([session.urlOf(request.path).href])
   for (let page = 0; page < maxPages; page += 1) {
     if (page === MAX_PAGES)
       throw new LoamError('REGISTRY_RESPONSE', `${request.attempted}: there are more than ${MAX_PAGES} pages`)
     const next = await getDocument(session, { ...request, url }, pageBytes, (bytes, response) => {
+      readBytes += bytes.length
+      if (readBytes > allBytes)
+        throw new LoamError('DOCUMENT_TOO_LARGE', `${request.attempted}: it has more than ${allBytes} bytes`)
       onPage(bytes, response)
       return nextPage(header(response, 'link'))
     })

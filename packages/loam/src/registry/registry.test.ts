@@ -303,6 +303,36 @@ describe('registry client', () => {
     await rejects(client.getManifest(reference()), 'REGISTRY_STALLED')
   })
 
+  for (const [pace, waitMs] of [
+    ['slow', 50],
+    ['fast', 0],
+  ] as const) {
+    test(`interim answers without a final one end a request as a stall does (${pace})`, async () => {
+      await using client = createClient({ stallTimeoutMs: 300 })
+      await client.getManifest(reference())
+      let sent = 0
+      const feeding = new AbortController()
+      server.intercept = (_request, response) => {
+        const feed = async () => {
+          for (; !response.destroyed && !feeding.signal.aborted; sent += 1) {
+            response.writeEarlyHints({ link: '</a>; rel=preload' })
+            await sleep(waitMs)
+          }
+        }
+        void feed()
+        return true
+      }
+      await rejects(client.getManifest(reference()), 'REGISTRY_STALLED')
+      feeding.abort()
+      assert.ok(sent > 0)
+      server.intercept = (_request, response) => {
+        response.writeEarlyHints({ link: '</a>; rel=preload' })
+        return false
+      }
+      assert.equal((await client.getManifest(reference())).digest, image.manifest.digest)
+    })
+  }
+
   test('a document that stops coming or comes damaged is requested again', async () => {
     await using client = createClient({ stallTimeoutMs: 300 })
     await client.getManifest(reference())

@@ -3,6 +3,7 @@ import { after, before, beforeEach, describe, test } from 'node:test'
 import { parseReference } from '../image/index.ts'
 import { RegistryServer } from '../testing/index.ts'
 import { RegistryClient } from './client.ts'
+import type { TagBounds } from './tags.ts'
 
 describe('the tags of a repository', () => {
   let registry: RegistryServer
@@ -23,7 +24,7 @@ describe('the tags of a repository', () => {
   })
   after(async () => registry[Symbol.asyncDispose]())
 
-  const list = async (maxPages?: number) => {
+  const list = async (bounds: TagBounds = {}) => {
     await using client = new RegistryClient({
       insecure: [],
       certsDirs: [],
@@ -35,7 +36,7 @@ describe('the tags of a repository', () => {
       credentials: { find: async () => undefined },
     })
     const reference = parseReference(`${registry.host}/app`)
-    return await client.listTags(reference, maxPages === undefined ? {} : { maxPages })
+    return await client.listTags(reference, bounds)
   }
 
   test('come from all pages, in the order of the registry', async () => {
@@ -45,7 +46,7 @@ describe('the tags of a repository', () => {
       '/v2/app/tags/list?last=c': { tags: ['d'] },
     }
     assert.deepEqual(await list(), ['b', 'a', 'c', 'd'])
-    assert.deepEqual(await list(1), ['b', 'a'])
+    assert.deepEqual(await list({ maxPages: 1 }), ['b', 'a'])
   })
 
   test('end at a page that was read before, as of a registry that repeats itself', async () => {
@@ -73,6 +74,24 @@ describe('the tags of a repository', () => {
       return true
     }
     await assert.rejects(list(), { code: 'REGISTRY_RESPONSE', message: /more than 1000 pages/ })
+  })
+
+  test('are bounded by the bytes of a page, and of all pages', async () => {
+    const tags = Array.from({ length: 100 }, (_tag, index) => `tag-${index}`)
+    const link = '</v2/app/tags/list?last=a>; rel="next"'
+    pages = { '/v2/app/tags/list?n=1000': { tags, link }, '/v2/app/tags/list?last=a': { tags } }
+    const pageBytes = JSON.stringify({ name: 'app', tags }).length
+    assert.equal((await list({ maxBytes: 2 * pageBytes })).length, 100)
+    for (const maxBytes of [2 * pageBytes - 1, pageBytes - 1])
+      await assert.rejects(list({ maxBytes }), { code: 'DOCUMENT_TOO_LARGE' })
+    assert.equal((await list({ maxBytes: pageBytes, maxPages: 1 })).length, 100)
+  })
+
+  test('are only texts that an image can be named by', async () => {
+    pages['/v2/app/tags/list?n=1000'] = {
+      tags: ['a', '', 'b\n', 'é', '-c', 'x'.repeat(128), 'x'.repeat(129), 'a b', '_1.0-rc'],
+    }
+    assert.deepEqual(await list(), ['a', 'x'.repeat(128), '_1.0-rc'])
   })
 
   test('are none where the registry has null for them', async () => {

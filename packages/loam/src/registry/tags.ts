@@ -1,7 +1,7 @@
 // The list of tags of a repository.
 import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
-import { check, parseStrictJson } from '../image/index.ts'
+import { check, isTag, parseStrictJson } from '../image/index.ts'
 import type { EndpointSession } from './endpoint-session.ts'
 import { readPages } from './pages.ts'
 import type { RetryOptions } from './retry.ts'
@@ -9,35 +9,45 @@ import type { RetryOptions } from './retry.ts'
 /** Tags of one page. Some registries have a limit of their own, and some ignore this one. */
 const PAGE_TAGS = 1000
 const MAX_TAGS = 1_000_000
-const MAX_PAGE_BYTES = 64 << 20
+/** Some 300,000 tags. It is parsed at once. */
+const MAX_PAGE_BYTES = 16 << 20
+/** Of all pages. */
+const MAX_BYTES = 64 << 20
 
 /** A registry without tags writes null, or leaves the list out. */
 const TagsSchema = v.object({ tags: v.nullish(v.array(v.string())) })
 
+/** How much of a list is read at most. Undefined: all, within the bounds of any list. */
+export interface TagBounds {
+  /** Pages to request. */
+  readonly maxPages?: number | undefined
+  /** Bytes of these pages. */
+  readonly maxBytes?: number | undefined
+}
+
 /** A repository whose tags are listed. */
-export interface TagsRequest {
+export interface TagsRequest extends TagBounds {
   readonly repository: string
   readonly scope: string
   readonly attempted: string
   readonly retry: RetryOptions
-  /** Pages to request at most. Undefined: all. */
-  readonly maxPages?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
 
-/** Lists the tags of a repository in the registry's order. @throws REGISTRY_*, IMAGE_NOT_FOUND for a repository that does not exist */
+/** Lists the tags of a repository in the registry's order; texts that cannot be tags are left out. @throws REGISTRY_*, IMAGE_NOT_FOUND for a repository that does not exist */
 export async function listTags(session: EndpointSession, request: TagsRequest): Promise<string[]> {
-  const { repository, attempted } = request
+  const { repository, attempted, maxBytes = MAX_BYTES } = request
   const tags = new Set<string>()
   const pages = {
     ...request,
     headers: { accept: 'application/json' },
     path: `${repository}/tags/list?n=${PAGE_TAGS}`,
-    pageBytes: MAX_PAGE_BYTES,
+    pageBytes: Math.min(MAX_PAGE_BYTES, maxBytes),
+    allBytes: maxBytes,
   }
   await readPages(session, pages, (bytes) => {
     for (const tag of check(TagsSchema, parseStrictJson(bytes, attempted), attempted).tags ?? [])
-      tags.add(tag)
+      if (isTag(tag)) tags.add(tag)
     if (tags.size > MAX_TAGS)
       throw new LoamError('REGISTRY_RESPONSE', `${attempted}: there are more than ${MAX_TAGS} tags`)
   })

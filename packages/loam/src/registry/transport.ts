@@ -39,6 +39,8 @@ export interface RequestOptions {
 }
 
 const MAX_HEADER_BYTES = 64 << 10
+/** Answers of 1xx before the final one. */
+const MAX_INTERIM_ANSWERS = 100
 
 /**
  * HTTP/1.1 for registries: one connection pool for each set of TLS options and kind of proxy. It follows no redirect, decodes no body
@@ -110,6 +112,7 @@ export class Transport implements AsyncDisposable {
         signal: options.signal ?? null,
         headersTimeout: this.#options.stallTimeoutMs,
         bodyTimeout: this.#options.stallTimeoutMs,
+        onInfo: limitInterim(this.#options.stallTimeoutMs),
         ...(isForwarded ? { servername: bareHost(proxy.url) } : {}),
       })
       // undici ignores the signal until it is connected.
@@ -184,6 +187,20 @@ export class Transport implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort()
     await Promise.all([...this.#pools.values()].map(async (pool) => (await pool).destroy()))
+  }
+}
+
+/** Returns what to call for each interim answer: undici's timeout for headers begins again after it. It throws as that timeout does. */
+function limitInterim(timeoutMs: number): () => void {
+  let count = 0
+  let firstMs = 0
+  return () => {
+    const nowMs = performance.now()
+    if (count === 0) firstMs = nowMs
+    count += 1
+    if (count <= MAX_INTERIM_ANSWERS && nowMs - firstMs < timeoutMs) return
+    const error = new Error(`${count} interim answers and no final one`)
+    throw Object.assign(error, { code: 'UND_ERR_HEADERS_TIMEOUT' })
   }
 }
 

@@ -6,6 +6,9 @@ import type { RegistryClient } from '../registry/index.ts'
 /** The list of tags only improves a message. */
 const TIME_LIMIT_MS = 5000
 const MAX_TAGS = 12
+/** Comparing many would take the time of others in this thread. */
+const MAX_COMPARED = 10_000
+const MAX_BYTES = 1 << 20
 
 /**
  * Returns the error of a manifest that was not found, with the tags that there are, or with the fact that there is no such repository. Other errors
@@ -33,11 +36,11 @@ async function hintFor(
   const { registry, repository, tag = '' } = reference
   using limit = new TimeLimit(TIME_LIMIT_MS, signal)
   try {
-    const tags = await client.listTags(reference, { signal: limit.signal, maxPages: 1 })
+    const tags = await client.listTags(reference, { signal: limit.signal, maxPages: 1, maxBytes: MAX_BYTES })
     // Signatures and other artifacts of images are no tags for users.
     const images = tags.filter((each) => !/^sha256-[0-9a-f]{64}/.test(each))
     if (images.length === 0) return `The repository ${repository} has no tags.`
-    const shown = nearest(images, tag)
+    const shown = nearest(images.slice(0, MAX_COMPARED), tag)
     const rest =
       images.length > shown.length ? `, among others (\`loam tags ${registry}/${repository}\`)` : ''
     return `The repository has the tags ${shown.join(', ')}${rest}.`
