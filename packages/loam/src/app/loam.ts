@@ -33,6 +33,7 @@ import type { Snapshotter } from '../snapshotter/index.ts'
 import type { ImageRequest } from '../sources/index.ts'
 import type { FolderUsage } from '../transform/index.ts'
 import { openMetadata } from '../metadata/index.ts'
+import { OpenCalls } from './open-calls.ts'
 import { type OpenSnapshotterOptions, Snapshots } from './snapshots.ts'
 import { StoreCare } from './store-care.ts'
 import type { Threads } from './threads.ts'
@@ -160,16 +161,19 @@ export class Loam implements AsyncDisposable {
   readonly store: StoreCare
   readonly #services: StoreServices
   readonly #forCaller: OpenForCaller | undefined
+  readonly #calls = new OpenCalls()
 
   /** @internal Use `openLoam`. */
   constructor(services: StoreServices, forCaller?: OpenForCaller) {
     this.#services = services
     this.#forCaller = forCaller
     this.activity = services.activity
-    this.images = new Images(services)
-    this.containers = new Containers(services)
-    this.snapshots = new Snapshots(services, this.images)
-    this.store = new StoreCare(services, this.containers.runtimePaths())
+    const images = new Images(services)
+    const containers = new Containers(services)
+    this.images = this.#calls.guard(images)
+    this.containers = this.#calls.guard(containers)
+    this.snapshots = this.#calls.guard(new Snapshots(services, images))
+    this.store = this.#calls.guard(new StoreCare(services, containers.runtimePaths()))
   }
 
   /**
@@ -274,8 +278,12 @@ export class Loam implements AsyncDisposable {
     return this.snapshots.open(options)
   }
 
-  /** Closes the store: waits for snapshotters, threads and unfinished removals. No other call may be made afterwards. */
+  /**
+   * Closes the store: ends the processes that `spawn` has started, and waits for calls in progress, which their signals cancel, for snapshotters and
+   * for unfinished removals. Later calls fail with USAGE.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#calls.close()
     await this.#services[Symbol.asyncDispose]()
   }
 }

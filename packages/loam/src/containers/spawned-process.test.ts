@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
-import { spawnProcess } from './spawned-process.ts'
+import { type SpawnedProcess, spawnProcess } from './spawned-process.ts'
 
 test('the output of a process that ends before it is found is kept', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-spawned-'))
@@ -28,6 +28,31 @@ test('the output of a process that ends before it is found is kept', async (t) =
   assert.equal(await spawned.wait(), 3)
   assert.deepEqual([await text(spawned.stdout), await text(spawned.stderr)], ['output\n', 'message\n'])
 })
+
+const ENDINGS: Record<string, (spawned: SpawnedProcess, controller: AbortController) => Promise<unknown>> = {
+  'the end of its block': async (spawned) => spawned[Symbol.asyncDispose](),
+  'its signal': async (spawned, controller) => {
+    controller.abort()
+    return spawned.wait()
+  },
+}
+for (const [name, end] of Object.entries(ENDINGS)) {
+  test(`a process whose output nobody reads is ended by ${name}`, { timeout: 60_000 }, async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'loam-spawned-'))
+    t.after(() => {
+      rmSync(folder, { recursive: true })
+    })
+    const pidFile = join(folder, 'pid')
+    const controller = new AbortController()
+    const script = `echo $$ > ${pidFile}; exec head -c 1000000 /dev/zero`
+    const spawned = await spawnProcess({ signal: controller.signal }, async ({ start }) => {
+      const program = { file: '/bin/sh', args: ['-c', script], env: {} }
+      return (await start(program, { id: 'c1', keep: false, pidFile })) ?? -1
+    })
+    await end(spawned, controller)
+    assert.ok((await spawned.wait()) >= 0)
+  })
+}
 
 const CAN_CHANGE_USER = process.geteuid?.() === 0 && spawnSync('setpriv', ['--version']).status === 0
 

@@ -85,6 +85,7 @@ export async function spawnProcess(
       started.resolve(createHandle(id, process, streams, async () => ended))
       const onAbort = () => {
         tryKill(process)
+        for (const each of [streams.stdout, streams.stderr]) if (!isRead(each)) each.resume()
       }
       signal?.addEventListener('abort', onAbort)
       if (signal?.aborted === true) onAbort()
@@ -127,9 +128,16 @@ function createHandle(
     kill: send,
     [Symbol.asyncDispose]: async () => {
       send('SIGKILL')
+      // Whoever copies its output would wait for a reader.
+      for (const each of [streams.stdout, streams.stderr]) each.resume()
       await wait()
     },
   }
+}
+
+/** Returns whether somebody reads a stream, or has begun to. */
+function isRead(stream: Readable): boolean {
+  return stream.readableFlowing !== null || stream.listenerCount('readable') > 0
 }
 
 function streamsOf(child: ProgramStreams): Pick<SpawnedProcess, 'stdin' | 'stdout' | 'stderr'> {

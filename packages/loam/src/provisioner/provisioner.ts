@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import { traced } from '../activity/index.ts'
 import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe } from '../backends/index.ts'
 import type { StorePaths, StoreReserve } from '../content/index.ts'
-import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { createFolders, FileLock, type IdMapping, type RootedPath, readMountTable } from '../linux/index.ts'
 import {
@@ -155,6 +155,8 @@ export class Provisioner {
       )
       if (isVolume(record)) await showVolume(record, this.#volumeContext(record))
       await this.#options.metadata.containers.setReady(record.uuid, this.#options.bootId)
+      // Its caller may be gone, and would not know that it exists.
+      throwIfAborted(signal, 'hand over a root filesystem')
       const { uuid, rootfsPath, volumeTarget } = record
       return {
         ...{

@@ -1,0 +1,89 @@
+import { LoamError, throwIfAborted } from '../errors/index.ts'
+
+/** A process of `spawn`, as far as closing the store is concerned. */
+interface Started extends AsyncDisposable {
+  readonly wait: () => Promise<number>
+}
+
+/**
+ * The calls of an open store. Its services are closed only when no call uses them any more, so that no call fails halfway for that, and what it began
+ * is finished or undone.
+ */
+export class OpenCalls {
+  readonly #running = new Set<Promise<unknown>>()
+  readonly #started = new Set<Started>()
+  #isClosed = false
+
+  /**
+   * Returns an object with the methods of another one, whose calls are counted. A call fails with CANCELED if the `signal` of its options has fired
+   * before, and with USAGE once the store is closed.
+   */
+  guard<Door extends object>(door: Door): Door {
+    const methods = new Map<unknown, (...args: unknown[]) => unknown>()
+    return new Proxy(door, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target)
+        if (typeof value !== 'function' || name === 'constructor') return value
+        const known = methods.get(name)
+        if (known !== undefined) return known
+        const act = (args: readonly unknown[]) => {
+          this.#check(String(name), args)
+          return value.apply(target, args) as unknown
+        }
+        const call = isAsync(value)
+          ? async (...args: unknown[]) => this.#count(async () => act(args))
+          : (...args: unknown[]) => act(args)
+        methods.set(name, call)
+        return call
+      },
+    })
+  }
+
+  #check(name: string, args: readonly unknown[]): void {
+    if (this.#isClosed) throw new LoamError('USAGE', `call ${name}: the store is closed`)
+    for (const arg of args) throwIfAborted(signalOf(arg), `call ${name}`)
+  }
+
+  async #count(act: () => Promise<unknown>): Promise<unknown> {
+    const result = act()
+    this.#running.add(result)
+    try {
+      const value = await result
+      if (isStarted(value)) this.#keep(value)
+      return value
+    } finally {
+      this.#running.delete(result)
+    }
+  }
+
+  #keep(started: Started): void {
+    this.#started.add(started)
+    const forget = () => {
+      this.#started.delete(started)
+    }
+    started.wait().then(forget, forget)
+  }
+
+  /** Takes no more calls, ends the processes that were spawned, and waits for the calls in progress. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    // A call in progress may start one more process.
+    while (this.#running.size + this.#started.size > 0) {
+      const ending = [...this.#started].map(async (started) => started[Symbol.asyncDispose]())
+      await Promise.allSettled([...ending, ...this.#running])
+    }
+  }
+}
+
+function isAsync(method: object): boolean {
+  return Object.prototype.toString.call(method) === '[object AsyncFunction]'
+}
+
+function signalOf(options: unknown): AbortSignal | undefined {
+  if (typeof options !== 'object' || options === null || !('signal' in options)) return undefined
+  return options.signal instanceof AbortSignal ? options.signal : undefined
+}
+
+function isStarted(value: unknown): value is Started {
+  return typeof value === 'object' && value !== null && 'wait' in value && Symbol.asyncDispose in value
+}
