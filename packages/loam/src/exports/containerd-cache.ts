@@ -6,13 +6,13 @@
  * Each file is one layer as an EROFS image by itself, which containerd mounts where it is (`ro,loop`) and stacks by overlayfs. So it has its name
  * only when it is complete and on the disk, and it is never replaced. Beside it may be a file `.dmverity`, which Loam does not write.
  */
-import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, linkSync, mkdirSync, rmdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { chmodSync, existsSync, linkSync, rmdirSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { isErrno, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { removeTree, syncDirectory } from '../linux/index.ts'
+import { HeldDirectory, showHeld, syncDirectory } from '../linux/index.ts'
+import { directoryMode, PrivateFolder } from './private-folder.ts'
 
 export interface ContainerdCacheOptions {
   /** Absolute path. Created if it does not exist; its parent must exist. Images share it. */
@@ -30,15 +30,17 @@ export interface ContainerdCacheOptions {
 
 interface CachedLayer {
   readonly diffId: DiffId
-  readonly path: string
-  readonly target: string | undefined
+  readonly place: { readonly folders: readonly string[]; readonly name: string }
+  /** Name of its new file in the private folder; undefined if none is needed. */
+  readonly made: string | undefined
   readonly dependsOnStack: boolean
 }
 
 /**
  * Writes the layers of an image to a cache of containerd. Existing files stay as they are; a note says if one shows something else than the layer on
  * the layers of this image. Several calls may write to one directory at once. On failure no new file has a name in the cache, except
- * complete ones. Linear in the data of the layers that are written. @throws USAGE, LAYER_UNSUPPORTED, LAYER_NOT_FOUND, NO_SPACE, CANCELED
+ * complete ones. No symlink in it is followed. Linear in the data of the layers that are written.
+ * @throws USAGE, LAYER_UNSUPPORTED, LAYER_NOT_FOUND, NO_SPACE, CANCELED
  */
 export async function writeContainerdCache(options: ContainerdCacheOptions): Promise<void> {
   const { directory, diffIds, layers, mode = 0o600, onBytes, onNote, signal } = options
@@ -46,24 +48,84 @@ export async function writeContainerdCache(options: ContainerdCacheOptions): Pro
   if (!existsSync(dirname(directory))) {
     throw new LoamError('USAGE', `write ${directory}: directory ${dirname(directory)} does not exist`)
   }
-  const created: string[] = []
-  const folder = join(directory, `.loam-${process.pid}-${randomBytes(4).toString('hex')}`)
+  using cache = openCache(directory, mode)
   try {
-    makeDirectory(directory, mode, created)
-    mkdirSync(folder, { mode: 0o700 })
-    const planned = planLayers(diffIds, { directory, folder, layers })
-    await layers.trees.writeLayerImages(planned, { signal, onBytes })
-    for (const layer of planned) {
-      throwIfAborted(signal, `write ${layer.path}`)
-      if (!(await placeLayer(layer, { layers, mode, created, signal }))) onNote(describeOther(layer))
+    using folder = PrivateFolder.make(cache.directory, '')
+    try {
+      const planned = planLayers(diffIds, { directory, layers })
+      const stack = planned.map(({ made, ...layer }) => ({
+        ...layer,
+        target: made === undefined ? undefined : folder.at(made),
+      }))
+      await layers.trees.writeLayerImages(stack, { signal, onBytes })
+      for (const layer of planned) {
+        throwIfAborted(signal, `write ${pathIn(directory, layer)}`)
+        const isPlaced = await placeLayer(layer, { layers, cache, folder, mode, signal })
+        if (!isPlaced) onNote(describeOther(layer, directory))
+      }
+    } catch (error) {
+      const shown = showHeld(toLoamError(error, `write ${directory}`), [folder])
+      await folder.discard().catch(() => undefined)
+      throw shown
     }
-    for (const path of new Set(created.map((made) => dirname(made)))) await syncDirectory(path)
+    await folder.discard()
+    await cache.sync()
   } catch (error) {
-    await removeTree(folder).catch(() => undefined)
-    removeEmpty(created)
+    cache.removeNew()
+    throw showHeld(toLoamError(error, `write ${directory}`), [cache.directory])
+  }
+}
+
+function openCache(directory: string, mode: number): NewDirectories {
+  try {
+    return new NewDirectories(directory, directoryMode(mode))
+  } catch (error) {
     throw toLoamError(error, `write ${directory}`)
   }
-  await removeTree(folder)
+}
+
+/** A directory that is created if it does not exist, and directories in it. */
+class NewDirectories implements Disposable {
+  readonly directory: HeldDirectory
+  readonly #mode: number
+  readonly #held = new DisposableStack()
+  readonly #created: { readonly parent: HeldDirectory; readonly name: string }[] = []
+
+  constructor(path: string, mode: number) {
+    this.#mode = mode
+    const parent = this.#held.use(HeldDirectory.open(dirname(path)))
+    this.directory = this.enter(parent, basename(path))
+  }
+
+  /** Opens a directory in another one. */
+  enter(parent: HeldDirectory, name: string): HeldDirectory {
+    const [directory, isNew] = parent.enterOrMake(name, 0o700)
+    this.#held.use(directory)
+    if (!isNew) return directory
+    this.#created.push({ parent, name })
+    chmodSync(directory.path, this.#mode)
+    return directory
+  }
+
+  /** Waits until the names of new directories are on the disk. */
+  async sync(): Promise<void> {
+    for (const { path } of new Set(this.#created.map(({ parent }) => parent))) await syncDirectory(path)
+  }
+
+  /** Removes new directories that are empty: others may use them by now. */
+  removeNew(): void {
+    for (const { parent, name } of this.#created.toReversed()) {
+      try {
+        rmdirSync(parent.at(name))
+      } catch {
+        // It is in use.
+      }
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#held.dispose()
+  }
 }
 
 /** overlayfs cannot show such a layer, whoever writes it. */
@@ -79,71 +141,65 @@ function requireStackable(diffIds: readonly DiffId[], layers: LayerStore): void 
 
 function planLayers(
   diffIds: readonly DiffId[],
-  { directory, folder, layers }: { directory: string; folder: string; layers: LayerStore },
+  { directory, layers }: { directory: string; layers: LayerStore },
 ): CachedLayer[] {
   return diffIds.map((diffId, index) => {
     const { algorithm, hex } = splitDigest(diffId)
-    const path = join(directory, algorithm, hex.slice(0, 2), `${hex}.erofs`)
+    const place = { folders: [algorithm, hex.slice(0, 2)], name: `${hex}.erofs` }
     const { hasLowerLinks, hasWhiteouts, hasImplicitDirectories } = layers.get(diffId).summary
     const dependsOnStack = hasLowerLinks || hasWhiteouts || hasImplicitDirectories
     const comesBefore = diffIds.indexOf(diffId) < index
     // A file that exists may have been written for other lower layers: only its bytes say that.
-    const isNeeded = dependsOnStack || (!comesBefore && !existsSync(path))
-    return { diffId, path, dependsOnStack, target: isNeeded ? join(folder, String(index)) : undefined }
+    const isNeeded = dependsOnStack || (!comesBefore && !existsSync(pathIn(directory, { place })))
+    return { diffId, place, dependsOnStack, made: isNeeded ? String(index) : undefined }
   })
 }
 
 /** Gives a layer its name in the cache, unless it is there. Returns false if a file with other content is there. */
 async function placeLayer(
-  { path, target }: CachedLayer,
+  { place, made }: CachedLayer,
   {
     layers,
+    cache,
+    folder,
     mode,
-    created,
     signal,
-  }: { layers: LayerStore; mode: number; created: string[]; signal: AbortSignal | undefined },
+  }: Readonly<{
+    layers: LayerStore
+    cache: NewDirectories
+    folder: PrivateFolder
+    mode: number
+    signal: AbortSignal | undefined
+  }>,
 ): Promise<boolean> {
-  if (target === undefined) return true
-  makeDirectory(dirname(dirname(path)), mode, created)
-  makeDirectory(dirname(path), mode, created)
-  chmodSync(target, mode)
+  if (made === undefined) return true
+  const parent = place.folders.reduce((above, name) => cache.enter(above, name), cache.directory)
+  folder.setModes(made, mode)
   try {
     // Unlike a rename, a link never replaces the file of another export.
-    linkSync(target, path)
+    linkSync(folder.at(made), parent.at(place.name))
   } catch (error) {
     if (!isErrno(error, 'EEXIST')) throw error
-    return layers.trees.hasDigest(path, await layers.trees.hashFile(target, signal), signal)
+    using existing = parent.find(place.name)
+    if (existing?.stats.isFile() !== true) return false
+    return await layers.trees.hasDigest(
+      existing.path,
+      await layers.trees.hashFile(folder.at(made), signal),
+      signal,
+    )
   }
-  await syncDirectory(dirname(path))
+  await syncDirectory(parent.path)
   return true
 }
 
-/** Whoever may read files may also search their directory. */
-function makeDirectory(path: string, mode: number, created: string[]): void {
-  try {
-    mkdirSync(path, { mode: 0o700 })
-  } catch (error) {
-    if (isErrno(error, 'EEXIST')) return
-    throw error
-  }
-  created.push(path)
-  chmodSync(path, 0o700 | mode | ((mode & 0o444) >> 2))
+/** For messages, and for whether it may be there. */
+function pathIn(directory: string, { place }: Pick<CachedLayer, 'place'>): string {
+  return join(directory, ...place.folders, place.name)
 }
 
-/** Removes directories of this call that are empty: others may use them by now. */
-function removeEmpty(created: readonly string[]): void {
-  for (const path of created.toReversed()) {
-    try {
-      rmdirSync(path)
-    } catch {
-      // It is in use.
-    }
-  }
-}
-
-function describeOther({ diffId, path }: CachedLayer): string {
+function describeOther(layer: CachedLayer, directory: string): string {
   return (
-    `layer ${diffId}: ${path} differs from this layer on the layers of this image, and was left as it is. ` +
+    `layer ${layer.diffId}: ${pathIn(directory, layer)} differs from this layer on the layers of this image, and was left as it is. ` +
     'Another image has this layer on other layers. Export this image to a separate directory.'
   )
 }

@@ -113,9 +113,9 @@ export async function exportTo(
     await exportToCache(source, { ...options, directory: path }, exporter)
     return
   }
-  const mayReplace = (found: Stats) =>
+  const mayReplace = (found: Stats, place: string) =>
     format === 'oci'
-      ? isEmptyFolder(path) || (force && existsSync(join(path, 'oci-layout')))
+      ? found.isDirectory() && (isEmptyFolder(place) || (force && existsSync(join(place, 'oci-layout'))))
       : force && found.isFile()
   await writeOutput(output, { cwd: exporter.cwd, mayReplace, force, mode, signal }, async (target) => {
     await make(source, { ...options, format, target }, exporter)

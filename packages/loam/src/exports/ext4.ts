@@ -3,7 +3,8 @@
  * after 2038,
  * hard links between symlinks. Without root or loop devices mke2fs copies a folder into it, in whole seconds.
  */
-import { mkdirSync, rmdirSync, statSync } from 'node:fs'
+import { fsync, ftruncateSync, mkdirSync, rmdirSync, statSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
 import type { TreeSurvey } from '../transform/index.ts'
 import {
@@ -15,9 +16,11 @@ import {
   programFailed,
   runProgram,
   toolEnvironment,
-  syncFile,
   UnattachedMount,
+  UnnamedFile,
 } from '../linux/index.ts'
+
+const fsyncAsync = promisify(fsync)
 
 const MEBIBYTE = 1 << 20
 /** A journal takes 4 MiB of the smallest. */
@@ -55,18 +58,17 @@ export interface Ext4Options {
 export async function createExt4(options: Ext4Options): Promise<void> {
   const { survey, output, sizeBytes } = options
   const estimate = survey.bytes * ROOM_FACTOR + survey.inodes * INODE_BYTES * 2 + BASE_BYTES
+  using disk = UnnamedFile.create(output)
   for (let tries = 1; ; tries += 1) {
     const size = sizeBytes ?? Math.ceil((estimate * tries) / MEBIBYTE) * MEBIBYTE
     try {
-      await createOfSize(size, options)
-      await syncFile(output)
+      await createOfSize(size, disk, options)
+      await fsyncAsync(disk.fd)
+      disk.giveName()
       return
     } catch (error) {
       if (!isLoamError(error, 'NO_SPACE')) throw error
-      if (sizeBytes === undefined && tries < MAX_TRIES) {
-        await removeTree(output)
-        continue
-      }
+      if (sizeBytes === undefined && tries < MAX_TRIES) continue
       throw new LoamError('NO_SPACE', `export as ext4: the contents do not fit into ${size} bytes`, {
         cause: error,
         hint: `Give --size ${Math.ceil(estimate / MEBIBYTE)}M or more, or leave it out.`,
@@ -75,11 +77,11 @@ export async function createExt4(options: Ext4Options): Promise<void> {
   }
 }
 
-async function createOfSize(size: number, options: Ext4Options): Promise<void> {
-  await runMke2fs(size, [], options)
-  using mount = tryMount(options.output)
+async function createOfSize(size: number, disk: UnnamedFile, options: Ext4Options): Promise<void> {
+  await runMke2fs(size, disk, [], options)
+  using mount = tryMount(disk.path)
   if (mount === undefined) {
-    await copyFolder(size, options)
+    await copyFolder(size, disk, options)
     return
   }
   const lostAndFound = `${mount.path}/lost+found`
@@ -113,8 +115,8 @@ function restoreLostAndFound(root: string, path: string): void {
   libc().utimensat(AT_FDCWD, root, encodeTimes(Number(seconds), Number(nanoseconds)), 0)
 }
 
-async function copyFolder(size: number, options: Ext4Options): Promise<void> {
-  const { survey, output, onNote } = options
+async function copyFolder(size: number, disk: UnnamedFile, options: Ext4Options): Promise<void> {
+  const { survey, onNote } = options
   if (survey.hasWideTimes) {
     throw new LoamError(
       'UNSUPPORTED_SYSTEM',
@@ -129,18 +131,21 @@ async function copyFolder(size: number, options: Ext4Options): Promise<void> {
   try {
     mkdirSync(folder, { mode: 0o700 })
     await options.fill(folder)
-    await removeTree(output)
-    await runMke2fs(size, ['-d', folder], options)
-    await describeRoot(folder, options)
+    await runMke2fs(size, disk, ['-d', folder], options)
+    await describeRoot(folder, disk, options)
   } finally {
     await removeTree(folder)
   }
 }
 
+/** The disk of a program that gets it as its descriptor 3: nothing leads there by a name. */
+const DISK = '/proc/self/fd/3'
+
 async function runMke2fs(
   size: number,
+  disk: UnnamedFile,
   args: readonly string[],
-  { survey, output, path, signal }: Ext4Options,
+  { survey, path, signal }: Ext4Options,
 ): Promise<void> {
   const program = findProgram('mke2fs', path)
   if (program === undefined) {
@@ -152,9 +157,12 @@ async function runMke2fs(
   const inodes = Math.max(1024, survey.inodes * 2)
   const features = survey.maxXattrBytes > MAX_BLOCK_XATTR_BYTES ? ['-O', 'ea_inode'] : []
   const common = `-q -F -t ext4 -b ${BLOCK_BYTES} -I ${INODE_BYTES} -m 0 -N ${inodes}`.split(' ')
-  const all = [...common, ...features, ...args, output, `${Math.floor(size / 1024)}k`]
+  const all = [...common, ...features, ...args, DISK, `${Math.floor(size / 1024)}k`]
+  // Nothing is left of an earlier try.
+  ftruncateSync(disk.fd, 0)
   const result = await runProgram(program, all, {
     env: toolEnvironment(path),
+    files: [disk.fd],
     timeoutMs: TIMEOUT_MS,
     signal,
   })
@@ -168,15 +176,16 @@ async function runMke2fs(
 }
 
 /** mke2fs fills the root directory and leaves it its own attributes. */
-async function describeRoot(folder: string, { output, path, signal }: Ext4Options): Promise<void> {
+async function describeRoot(folder: string, disk: UnnamedFile, { path, signal }: Ext4Options): Promise<void> {
   const { mode, uid, gid, mtimeMs } = statSync(folder)
   const fields = { mode: `0${mode.toString(8)}`, uid, gid, mtime: `@${Math.floor(mtimeMs / 1000)}` }
   const input = Object.entries(fields)
     .map(([field, value]) => `set_inode_field <2> ${field} ${value}\n`)
     .join('')
   const program = findProgram('debugfs', path) ?? 'debugfs'
-  const { status, stderr } = await runProgram(program, ['-w', '-f', '-', output], {
+  const { status, stderr } = await runProgram(program, ['-w', '-f', '-', DISK], {
     env: toolEnvironment(path),
+    files: [disk.fd],
     input,
     signal,
   })

@@ -3,17 +3,15 @@ import {
   createReadStream,
   createWriteStream,
   mkdirSync,
-  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { isErrno, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -24,65 +22,85 @@ import {
   splitDigest,
   startDigest,
 } from '../image/index.ts'
-import { FileLock } from '../linux/index.ts'
+import { FileLock, HeldDirectory, showHeld } from '../linux/index.ts'
 import { FULL_NAME, indexEntries, LAYOUT_VERSION, REF_NAME } from './image-archive.ts'
 import type { ImageSink, SinkManifest } from './image-sink.ts'
 
 /**
  * Opens a directory to copy images into: an OCI layout, which is created if the directory does not exist or is empty. Images that it has stay, but for one of
- * the same name. A file gets its name when it is complete. @throws OUTPUT_EXISTS for a directory that is not a layout
+ * the same name. A file gets its name when it is complete. No symlink in the directory is followed. @throws OUTPUT_EXISTS for a directory that is not a layout
  */
-export function openLayoutSink(folder: string, signal: AbortSignal | undefined): ImageSink {
-  prepare(folder)
-  return new LayoutSink(folder, signal)
+export function openLayoutSink(folder: string, signal: AbortSignal | undefined): ImageSink & Disposable {
+  const directory = openFolder(folder)
+  try {
+    prepare(directory)
+    return new LayoutSink(directory, signal)
+  } catch (error) {
+    const shown = showHeld(toLoamError(error, `copy to ${folder}`), [directory])
+    directory[Symbol.dispose]()
+    throw shown
+  }
 }
 
-function prepare(folder: string): void {
-  const has = (name: string) => statSync(join(folder, name), { throwIfNoEntry: false }) !== undefined
-  if (has('oci-layout')) return
-  if (has('index.json') || (has('.') && readdirSync(folder).length > 0))
-    throw new LoamError('OUTPUT_EXISTS', `copy to ${folder}: it exists, and is not an OCI layout`, {
-      hint: 'Name a directory that does not exist, or an OCI layout.',
-    })
+function openFolder(folder: string): HeldDirectory {
   try {
-    mkdirSync(join(folder, 'blobs'), { recursive: true })
-    replace(join(folder, 'oci-layout'), Buffer.from(LAYOUT_VERSION))
+    const path = resolve(folder)
+    mkdirSync(dirname(path), { recursive: true })
+    using parent = HeldDirectory.open(dirname(path))
+    const [directory] = parent.enterOrMake(basename(path), DIRECTORY_MODE)
+    return directory
   } catch (error) {
     throw toLoamError(error, `copy to ${folder}`)
   }
 }
 
-class LayoutSink implements ImageSink {
-  readonly isSinglePlatform = false
-  readonly #folder: string
-  readonly #signal: AbortSignal | undefined
+function prepare(folder: HeldDirectory): void {
+  const names = folder.list()
+  if (names.includes('oci-layout')) return
+  if (names.length > 0)
+    throw new LoamError('OUTPUT_EXISTS', `copy to ${folder.shown}: it exists, and is not an OCI layout`, {
+      hint: 'Name a directory that does not exist, or an OCI layout.',
+    })
+  replace(folder, 'oci-layout', Buffer.from(LAYOUT_VERSION))
+}
 
-  constructor(folder: string, signal: AbortSignal | undefined) {
-    this.#folder = folder
+class LayoutSink implements ImageSink, Disposable {
+  readonly isSinglePlatform = false
+  readonly #folder: HeldDirectory
+  readonly #signal: AbortSignal | undefined
+  readonly #held = new DisposableStack()
+  readonly #blobs: HeldDirectory
+  readonly #algorithms = new Map<string, HeldDirectory>()
+
+  constructor(folder: HeldDirectory, signal: AbortSignal | undefined) {
+    const [blobs] = folder.enterOrMake('blobs', DIRECTORY_MODE)
+    this.#folder = this.#held.use(folder)
+    this.#blobs = this.#held.use(blobs)
     this.#signal = signal
   }
 
   async findBlob({ digest, sizeBytes }: Descriptor): Promise<'exists' | undefined> {
-    const path = this.#pathOf(digest)
-    if (statSync(path, { throwIfNoEntry: false })?.size !== sizeBytes) return undefined
+    const [folder, name] = this.#placeOf(digest)
+    using found = folder.find(name)
+    if (found?.stats.isFile() !== true || found.stats.size !== sizeBytes) return undefined
     const hash = startDigest(digest)
-    for await (const chunk of createReadStream(path)) {
-      throwIfAborted(this.#signal, `copy to ${this.#folder}`)
+    for await (const chunk of createReadStream(found.path)) {
+      throwIfAborted(this.#signal, `copy to ${this.#folder.shown}`)
       hash.update(chunk as Buffer)
     }
     return finishDigest(splitDigest(digest).algorithm, hash) === digest ? 'exists' : undefined
   }
 
   async putBlob({ digest }: Descriptor, open: () => AsyncIterable<Buffer>): Promise<void> {
-    const path = this.#pathOf(digest)
-    const unfinished = temporary(path)
+    const [folder, name] = this.#placeOf(digest)
+    const unfinished = folder.at(temporary(name))
     try {
       const file = createWriteStream(unfinished, { flags: 'wx', flush: true })
       await pipeline(Readable.from(open()), file, this.#signal === undefined ? {} : { signal: this.#signal })
-      renameSync(unfinished, path)
+      renameSync(unfinished, folder.at(name))
     } catch (error) {
       rmSync(unfinished, { force: true })
-      throw toLoamError(error, `write ${path}`, this.#signal)
+      throw showHeld(toLoamError(error, `write ${join(folder.shown, name)}`, this.#signal), [folder])
     }
   }
 
@@ -92,7 +110,8 @@ class LayoutSink implements ImageSink {
   }
 
   async putManifest({ digest, bytes }: SinkManifest): Promise<void> {
-    replace(this.#pathOf(digest), bytes)
+    const [folder, name] = this.#placeOf(digest)
+    replace(folder, name, bytes)
   }
 
   async putImage(manifest: SinkManifest, names: readonly string[]): Promise<void> {
@@ -107,48 +126,64 @@ class LayoutSink implements ImageSink {
       ),
     )
     const index = formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [...kept, ...added] })
-    replace(join(this.#folder, 'index.json'), index)
+    replace(this.#folder, 'index.json', index)
   }
 
   async #lock(): Promise<FileLock> {
-    const path = join(this.#folder, 'oci-layout')
     try {
-      return await FileLock.acquire(path, { signal: this.#signal })
+      return await FileLock.acquire(this.#folder.at('oci-layout'), { signal: this.#signal })
     } catch (error) {
-      throw toLoamError(error, `lock ${path}`, this.#signal)
+      const attempted = `lock ${join(this.#folder.shown, 'oci-layout')}`
+      throw showHeld(toLoamError(error, attempted, this.#signal), [this.#folder])
     }
   }
 
   #entries(): Descriptor[] {
-    const path = join(this.#folder, 'index.json')
+    using found = this.#folder.find('index.json')
+    if (found === undefined) return []
+    const path = join(this.#folder.shown, 'index.json')
+    if (!found.stats.isFile()) throw new LoamError('OUTPUT_EXISTS', `read ${path}: it is not a regular file`)
     try {
-      const document = parseManifestDocument(readFileSync(path), undefined, path)
+      const document = parseManifestDocument(readFileSync(found.path), undefined, path)
       return document.kind === 'index' ? [...document.manifests, ...document.others] : []
     } catch (error) {
-      if (isErrno(error, 'ENOENT')) return []
       throw toLoamError(error, `read ${path}`)
     }
   }
 
-  #pathOf(digest: Digest): string {
+  /** The directory of a blob, and its name there. */
+  #placeOf(digest: Digest): readonly [folder: HeldDirectory, name: string] {
     const { algorithm, hex } = splitDigest(digest)
-    const folder = join(this.#folder, 'blobs', algorithm)
-    mkdirSync(folder, { recursive: true })
-    return join(folder, hex)
+    const known = this.#algorithms.get(algorithm)
+    if (known !== undefined) return [known, hex]
+    try {
+      const [folder] = this.#blobs.enterOrMake(algorithm, DIRECTORY_MODE)
+      this.#algorithms.set(algorithm, this.#held.use(folder))
+      return [folder, hex]
+    } catch (error) {
+      throw showHeld(toLoamError(error, `write ${join(this.#blobs.shown, algorithm)}`), [this.#blobs])
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#held.dispose()
   }
 }
 
-function temporary(path: string): string {
-  return `${path}.loam-${randomBytes(6).toString('hex')}`
+/** For everybody, as far as the umask allows that. */
+const DIRECTORY_MODE = 0o777
+
+function temporary(name: string): string {
+  return `${name}.loam-${randomBytes(6).toString('hex')}`
 }
 
-function replace(path: string, bytes: Buffer): void {
-  const unfinished = temporary(path)
+function replace(folder: HeldDirectory, name: string, bytes: Buffer): void {
+  const unfinished = folder.at(temporary(name))
   try {
     writeFileSync(unfinished, bytes, { flag: 'wx', flush: true })
-    renameSync(unfinished, path)
+    renameSync(unfinished, folder.at(name))
   } catch (error) {
     rmSync(unfinished, { force: true })
-    throw toLoamError(error, `write ${path}`)
+    throw showHeld(toLoamError(error, `write ${join(folder.shown, name)}`), [folder])
   }
 }

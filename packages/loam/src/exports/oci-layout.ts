@@ -1,8 +1,9 @@
-import { constants, createReadStream, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { constants, createReadStream, statSync, writeFileSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { SequentialWriter } from '../content/index.ts'
+import { type LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   describeBytes,
@@ -16,6 +17,7 @@ import {
   parseStrictJson,
   splitDigest,
 } from '../image/index.ts'
+import { HeldDirectory, showHeld } from '../linux/index.ts'
 import { counting, verified } from './blob-streams.ts'
 import { LAYOUT_VERSION, REF_NAME, writeImageArchive } from './image-archive.ts'
 import type { SinkManifest } from './image-sink.ts'
@@ -63,28 +65,86 @@ export async function writeOciLayout(
   folder: string,
   image: LayoutImage,
   layers: readonly LayoutLayer[],
+  options: LayoutOptions,
+): Promise<void> {
+  using layout = new NewLayout(folder)
+  try {
+    await fillLayout(layout, image, layers, options)
+  } catch (error) {
+    throw layout.show(toLoamError(error, `write ${folder}`))
+  }
+}
+
+async function fillLayout(
+  layout: NewLayout,
+  image: LayoutImage,
+  layers: readonly LayoutLayer[],
   { copy, onBytes }: LayoutOptions,
 ): Promise<void> {
-  mkdirSync(join(folder, 'blobs'), { recursive: true })
   using content = await contentOf(image, layers)
   const { manifest, config, files } = content
   const totalBytes = bytesOf(files)
   let doneBytes = 0
   for (const { digest, sizeBytes, path } of files) {
-    const target = blobPath(folder, digest)
+    const target = layout.newBlob(digest)
     const before = doneBytes
     const report = (bytes: number) => onBytes?.(before + bytes, totalBytes)
     // The same layer may come twice.
-    if (!existsSync(target) && !(await share(path, target)))
+    if (target !== undefined && !(await share(path, target)))
       await copy(path, target, { digest, onBytes: report })
     report(sizeBytes)
     doneBytes += sizeBytes
   }
-  for (const { digest, bytes } of [config, manifest]) writeFileSync(blobPath(folder, digest), bytes)
+  for (const { digest, bytes } of [config, manifest]) {
+    const target = layout.newBlob(digest)
+    if (target !== undefined) writeNew(target, bytes)
+  }
   const annotations = image.name === undefined ? {} : { [REF_NAME]: image.name }
   const manifests = [{ ...describeBytes(manifest.mediaType, manifest.bytes), annotations }]
-  writeFileSync(join(folder, 'index.json'), formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests }))
-  writeFileSync(join(folder, 'oci-layout'), LAYOUT_VERSION)
+  writeNew(layout.at('index.json'), formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests }))
+  writeNew(layout.at('oci-layout'), LAYOUT_VERSION)
+}
+
+function writeNew(path: string, content: Buffer | string): void {
+  writeFileSync(path, content, { flag: 'wx', mode: 0o600 })
+}
+
+/** The directories of a layout that is written, by their descriptors: a container may put symlinks in their places. */
+class NewLayout implements Disposable {
+  readonly #held = new DisposableStack()
+  readonly #folder: HeldDirectory
+  readonly #blobs: HeldDirectory
+  readonly #algorithms = new Map<string, HeldDirectory>()
+  readonly #digests = new Set<Digest>()
+
+  constructor(path: string) {
+    using parent = HeldDirectory.open(dirname(path))
+    this.#folder = this.#held.use(parent.make(basename(path)))
+    this.#blobs = this.#held.use(this.#folder.make('blobs'))
+  }
+
+  at(name: string): string {
+    return this.#folder.at(name)
+  }
+
+  /** Returns an error with the names of directories. */
+  show(error: LoamError): LoamError {
+    return showHeld(error, [this.#folder, this.#blobs, ...this.#algorithms.values()])
+  }
+
+  /** Returns the path of a file to create; undefined for one that was asked for before. */
+  newBlob(digest: Digest): string | undefined {
+    if (this.#digests.has(digest)) return undefined
+    this.#digests.add(digest)
+    const { algorithm, hex } = splitDigest(digest)
+    const folder = this.#algorithms.get(algorithm) ?? this.#held.use(this.#blobs.make(algorithm))
+    this.#algorithms.set(algorithm, folder)
+    return folder.at(hex)
+  }
+
+  [Symbol.dispose](): void {
+    this.#held.dispose()
+  }
 }
 
 /** Writes the same layout as one tar to a descriptor. Blobs are verified on the way. @throws DIGEST_MISMATCH, OUTPUT_CLOSED, CANCELED */
@@ -175,7 +235,7 @@ function bytesOf(files: readonly Descriptor[]): number {
 /** Makes a copy that shares the data of a file. Returns false where the file system cannot do that. */
 async function share(path: string, target: string): Promise<boolean> {
   try {
-    await copyFile(path, target, constants.COPYFILE_FICLONE_FORCE)
+    await copyFile(path, target, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL)
     return true
   } catch {
     // The error of the copy that follows says what is wrong, if anything is.
@@ -189,10 +249,4 @@ function withLayers(config: Buffer, layers: readonly LayoutLayer[]): Buffer {
   if (isDeepStrictEqual(parseImageConfig(config, 'config').diffIds, diffIds)) return config
   const history = diffIds.map(() => ({ created_by: 'loam export' }))
   return formatConfig(parseStrictJson(config, 'config') as object, diffIds, history)
-}
-
-function blobPath(folder: string, digest: Digest): string {
-  const { algorithm, hex } = splitDigest(digest)
-  mkdirSync(join(folder, 'blobs', algorithm), { recursive: true })
-  return join(folder, 'blobs', algorithm, hex)
 }

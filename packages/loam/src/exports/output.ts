@@ -1,30 +1,23 @@
-import { randomBytes } from 'node:crypto'
-import {
-  chmodSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  type Stats,
-  statSync,
-} from 'node:fs'
-import { dirname, join } from 'node:path'
-import { LoamError, toLoamError } from '../errors/index.ts'
+import { existsSync, renameSync, type Stats } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   findOutput,
+  HeldDirectory,
+  type HeldFile,
   openOutput,
   type OutputTarget,
-  removeTree,
   replaceExisting,
+  showHeld,
   syncDirectory,
 } from '../linux/index.ts'
+import { PrivateFolder, placeTaken } from './private-folder.ts'
 
 export interface OutputOptions {
   /** Directory that a relative output starts from; undefined or '' for that of this process. */
   readonly cwd?: string | undefined
-  /** Options of an output: whether existing files may be replaced, and the permissions. */
-  readonly mayReplace: (found: Stats) => boolean
+  /** Whether an existing file may be replaced. `path` leads to it, whatever has its name by now. */
+  readonly mayReplace: (found: Stats, path: string) => boolean
   /** Overwrite an existing disk. */
   readonly force: boolean
   /** Permissions of the files; undefined for 0600. A user who may read a directory may also search it. */
@@ -53,47 +46,67 @@ export async function writeOutput(
     await make(opened.descriptor)
     return
   }
-  const { path } = resolved
-  if (statSync(dirname(path), { throwIfNoEntry: false })?.isDirectory() !== true) {
-    const why = existsSync(dirname(path)) ? 'is not a directory' : 'does not exist'
-    throw new LoamError('USAGE', `write ${path}: ${dirname(path)} ${why}`)
-  }
-  const found = lstatSync(path, { throwIfNoEntry: false })
-  if (found !== undefined && !mayReplace(found)) throw outputExists(path, 'it exists already', force)
-  const folder = `${path}.loam-${process.pid}-${randomBytes(4).toString('hex')}`
-  try {
-    mkdirSync(folder, { mode: 0o700 })
-    const unfinished = join(folder, 'output')
-    await make(unfinished)
-    setModes(unfinished, mode ?? 0o600)
-    await syncDirectory(folder)
-    if (found?.isDirectory() === true) replaceExisting(unfinished, path, join(folder, 'replaced'))
-    else renameSync(unfinished, path)
-    await syncDirectory(dirname(path))
-  } catch (error) {
-    await discard(folder).catch(() => undefined)
-    throw toLoamError(error, `write ${output}`)
-  }
-  await discard(folder)
+  await writePlain(resolved.path, { output, mayReplace, force, mode }, make)
 }
 
-/** Removes the private folder, and with it a replaced directory. Files of the user that are protected by flags stay there. */
-async function discard(folder: string): Promise<void> {
+/** Everything is reached through descriptors of its directories: containers and other users may change what their names lead to, at any time. */
+async function writePlain(
+  path: string,
+  { output, mayReplace, force, mode }: Omit<OutputOptions, 'cwd' | 'signal'> & { readonly output: string },
+  make: (target: OutputTarget) => Promise<void>,
+): Promise<void> {
+  using parent = openParent(path)
+  const name = basename(path)
+  using existing = parent.find(name)
+  if (existing !== undefined && !mayReplace(existing.stats, existing.path))
+    throw outputExists(path, 'it exists already', force)
+  using folder = PrivateFolder.make(parent, name)
   try {
-    await removeTree(folder, { keepsProtected: true })
+    await make(folder.at(MADE))
+    folder.setModes(MADE, mode ?? 0o600)
+    await syncDirectory(folder.path)
+    place(folder, parent, { name, existing })
+    await syncDirectory(parent.path)
   } catch (error) {
-    throw toLoamError(error, `remove ${folder}`)
+    const shown = showHeld(toLoamError(error, `write ${output}`), [folder, parent])
+    await folder.discard().catch(() => undefined)
+    throw shown
+  }
+  await folder.discard()
+}
+
+/** Name of the unfinished output in its private folder. */
+const MADE = 'output'
+/** Name of the directory that it replaces, where names cannot be exchanged. */
+const ASIDE = 'replaced'
+
+function openParent(path: string): HeldDirectory {
+  const directory = dirname(path)
+  try {
+    return HeldDirectory.open(directory)
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT', 'ENOTDIR')) throw toLoamError(error, `write ${path}`)
+    const why = existsSync(directory) ? 'is not a directory' : 'does not exist'
+    throw new LoamError('USAGE', `write ${path}: ${directory} ${why}`, { cause: error })
   }
 }
 
-/** Sets the modes of an export: a file, or a layout of few folders. */
-function setModes(path: string, mode: number): void {
-  if (!lstatSync(path).isDirectory()) {
-    chmodSync(path, mode)
+/** Gives the output its name. A directory that it replaces is in the private folder afterwards; a file or a symlink of that name is gone. */
+function place(
+  folder: PrivateFolder,
+  parent: HeldDirectory,
+  { name, existing }: { readonly name: string; readonly existing: HeldFile | undefined },
+): void {
+  if (existing?.stats.isDirectory() !== true) {
+    renameSync(folder.at(MADE), parent.at(name))
     return
   }
-  for (const name of readdirSync(path)) setModes(join(path, name), mode)
-  chmodSync(path, mode | 0o700 | ((mode & 0o444) >> 2))
+  replaceExisting(folder.at(MADE), parent.at(name), folder.at(ASIDE))
+  if (folder.has(MADE, existing) || folder.has(ASIDE, existing)) return
+  // It is not the one that may be replaced, and goes back.
+  const other = folder.list().includes(MADE) ? MADE : ASIDE
+  replaceExisting(folder.at(other), parent.at(name), folder.at(`${ASIDE}-again`))
+  throw placeTaken(join(parent.shown, name))
 }
 
 function outputExists(output: string, why: string, force: boolean): LoamError {

@@ -173,7 +173,10 @@ async function withSink<T>(
       act(openRegistrySink({ reference, client, from: isBeside ? from.repository : undefined, signal })),
     )
   }
-  if (destination.kind === 'layout') return act(openLayoutSink(destination.path, signal))
+  if (destination.kind === 'layout') {
+    using sink = openLayoutSink(destination.path, signal)
+    return await act(sink)
+  }
   return withArchive(destination.path, { ...options, cwd, format: destination.kind }, act)
 }
 

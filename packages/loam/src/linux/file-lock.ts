@@ -63,7 +63,7 @@ export class FileLock implements Disposable {
   /** Takes the lock if it is free. */
   static tryAcquire(path: string, options: Pick<LockOptions, 'shared'> = {}): FileLock | undefined {
     for (;;) {
-      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
+      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
       try {
         libc().flock(fd, (options.shared === true ? LOCK_SH : LOCK_EX) | LOCK_NB)
       } catch (error) {

@@ -58,6 +58,7 @@ export {
 } from './file-system.ts'
 export { unprotect } from './file-flags.ts'
 export { FileStat } from './file-stat.ts'
+export { HeldDirectory, type HeldFile, showHeld } from './held-directory.ts'
 export { GroupSync } from './group-sync.ts'
 export { FileLock, type LockOptions } from './file-lock.ts'
 export { findCommandLine } from './find-process.ts'
@@ -74,6 +75,7 @@ export {
 } from './in-root.ts'
 export {
   AT_FDCWD,
+  AT_SYMLINK_FOLLOW,
   AT_SYMLINK_NOFOLLOW,
   endWithoutHandlers,
   type Libc,
@@ -177,5 +179,6 @@ export { replaceExisting } from './replace.ts'
 export { TimeSlice } from './time-slice.ts'
 export { MAX_TIMER_MS, TimeLimit } from './timers.ts'
 export { removeTree, removeTreeSync } from './tree-removal.ts'
+export { UnnamedFile } from './unnamed-file.ts'
 export { unlinkIfThere } from './unlink.ts'
 export { TreeWalk } from './tree-walk.ts'

@@ -14,6 +14,7 @@ type Path = string | Buffer
 /** Directory descriptor that means the working directory (fcntl.h). */
 export const AT_FDCWD = -100
 export const AT_SYMLINK_NOFOLLOW = 0x100
+export const AT_SYMLINK_FOLLOW = 0x400
 export const AT_REMOVEDIR = 0x200
 // Linux's own, which node:fs does not name; equal on all architectures that Node runs on (asm-generic/fcntl.h).
 export const O_CLOEXEC = 0o2000000

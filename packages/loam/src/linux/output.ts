@@ -10,6 +10,7 @@ import {
   openSync,
   readlinkSync,
   realpathSync,
+  type Stats,
   statSync,
   writeSync,
 } from 'node:fs'
@@ -34,20 +35,33 @@ export type OutputTarget = string | number
 export type ResolvedOutput =
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'descriptor'; readonly descriptor: number }
-  | { readonly kind: 'special'; readonly path: string; readonly isDisk: boolean }
+  | { readonly kind: 'special'; readonly path: string; readonly isDisk: boolean; readonly stats: Stats }
 
 /**
  * Resolves the name that a user gave for an output. `-` is standard output, and so are its names in /dev and /proc. A relative path starts from
- * `cwd`; '' is the directory of this process.
+ * `cwd`; '' is the directory of this process. Symlinks are followed, and devices are used, only in /dev: elsewhere somebody else may have put them there,
+ * and they are existing files.
  */
 export function findOutput(name: string, cwd: string): ResolvedOutput {
   if (name === '-') return { kind: 'descriptor', descriptor: STDOUT }
   const path = resolve(cwd, name)
   const descriptor = descriptorOf(path)
   if (descriptor !== undefined) return { kind: 'descriptor', descriptor }
-  const stats = statSync(path, { throwIfNoEntry: false })
-  if (stats === undefined || stats.isFile() || stats.isDirectory()) return { kind: 'file', path }
-  return { kind: 'special', path, isDisk: stats.isBlockDevice() }
+  const isDeviceName = isOfDevices(dirname(path))
+  const stats = (isDeviceName ? statSync : lstatSync)(path, { throwIfNoEntry: false })
+  const isDevice = stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true
+  if (stats?.isFIFO() !== true && !(isDevice && isDeviceName)) return { kind: 'file', path }
+  return { kind: 'special', path, isDisk: stats.isBlockDevice(), stats }
+}
+
+/** Returns whether a directory is one of the system's devices: not /dev/shm, where everybody may write. */
+function isOfDevices(directory: string): boolean {
+  try {
+    const real = realpathSync(directory)
+    return `${real}/`.startsWith('/dev/') && statSync(real).dev === statSync('/dev').dev
+  } catch {
+    return false
+  }
 }
 
 /** Returns whether a user means the standard output of this process. */
@@ -56,7 +70,10 @@ export function isStandardOutput(name: string, cwd: string): boolean {
   return output.kind === 'descriptor' && output.descriptor === STDOUT
 }
 
-/** Follows links to a descriptor of this process: /dev/stdout, /dev/fd/1, /proc/self/fd/1, and links to these. */
+/**
+ * Follows links to a descriptor of this process: /dev/stdout, /dev/fd/1, /proc/self/fd/1, and links to these. A link leads only to a standard stream:
+ * somebody else may have put it there, and the others are files of this process.
+ */
 function descriptorOf(path: string): number | undefined {
   const own = new RegExp(`^/proc/${process.pid}(?:/task/\\d+)?/fd/(\\d+)$`)
   let current = path
@@ -66,7 +83,7 @@ function descriptorOf(path: string): number | undefined {
       const [, number] = own.exec(current) ?? []
       if (number !== undefined) {
         fstatSync(Number(number))
-        return Number(number)
+        return followed === 0 || Number(number) <= STDERR ? Number(number) : undefined
       }
       if (lstatSync(current, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return undefined
       current = resolve(dirname(current), readlinkSync(current))
@@ -83,7 +100,7 @@ export interface OpenOutput extends AsyncDisposable {
   readonly descriptor: number
 }
 
-/** Opens an existing output. Waits for a reader of a named pipe. @throws CANCELED and system errors */
+/** Opens an existing output. Waits for a reader of a named pipe. @throws OUTPUT_EXISTS if its name is another file's by now, CANCELED and system errors */
 export async function openOutput(
   output: Exclude<ResolvedOutput, { kind: 'file' }>,
   signal: AbortSignal | undefined,
@@ -94,7 +111,11 @@ export async function openOutput(
     throwIfAborted(signal, attempted)
     try {
       const file = await open(output.path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
-      return { descriptor: file.fd, [Symbol.asyncDispose]: async () => file.close() }
+      const { ino, dev } = await file.stat()
+      if (ino === output.stats.ino && dev === output.stats.dev)
+        return { descriptor: file.fd, [Symbol.asyncDispose]: async () => file.close() }
+      await file.close()
+      throw new LoamError('OUTPUT_EXISTS', `${attempted}: another file has taken its place`)
     } catch (error) {
       // A named pipe fails with ENXIO until it has a reader, and a socket always.
       const isPipe = isErrno(error, 'ENXIO') && statSync(output.path).isFIFO()

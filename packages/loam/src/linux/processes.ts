@@ -14,6 +14,8 @@ export interface ProgramOptions {
   /** All of the program's environment (environment.ts). */
   readonly env: Readonly<Record<string, string>>
   readonly input?: string | Buffer
+  /** Open files that it gets as descriptors from 3 on. */
+  readonly files?: readonly number[]
   readonly timeoutMs?: number
   readonly maxOutputBytes?: number
   readonly signal?: AbortSignal | undefined
@@ -49,7 +51,7 @@ export async function runProgram(
 ): Promise<ProgramResult> {
   const { timeoutMs = 30_000, maxOutputBytes = 1 << 20 } = options
   const child = spawn(file, args, {
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe', ...(options.files ?? [])],
     env: options.env,
     timeout: timeoutMs,
     killSignal: 'SIGKILL',
@@ -57,7 +59,7 @@ export async function runProgram(
   })
   const exit = exitOf(child)
   // Without free descriptors there are no pipes, and the error is emitted later.
-  const { stdin } = child as ChildProcess
+  const { stdin } = child
   const stdout = gather(child, child.stdout, maxOutputBytes)
   const stderr = gather(child, child.stderr, maxOutputBytes)
   // A program that does not read its input closes the pipe; that is not an error.

@@ -1,6 +1,6 @@
-import { closeSync, constants, lstatSync, openSync } from 'node:fs'
+import { closeSync, constants, lstatSync, openSync, readlinkSync } from 'node:fs'
 import { rmdir, unlink } from 'node:fs/promises'
-import { basename, dirname } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { clearProtection, clearProtectionAt } from './file-flags.ts'
 import { FileStat } from './file-stat.ts'
@@ -77,7 +77,7 @@ function* removing(path: string, options: RemovalOptions): Removing {
   try {
     const parent = FileStat.of(parentFd)
     // A folder of the same file system that is mounted in the tree would look like a part of it.
-    if (!parent.knowsMount) unmountAll(path)
+    if (!parent.knowsMount) unmountAll(join(readlinkSync(`/proc/self/fd/${parentFd}`), basename(path)))
     yield* new TreeRemoval(path, parentFd, parent, options).run()
   } finally {
     closeSync(parentFd)

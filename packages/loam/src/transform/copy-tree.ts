@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { closeSync, constants, ftruncateSync, writeSync } from 'node:fs'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
+  AT_SYMLINK_FOLLOW,
   AT_SYMLINK_NOFOLLOW,
   encodeTimes,
   type FileOwner,
@@ -34,7 +35,6 @@ import {
 import { findStretches } from './gather-folder.ts'
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
-const AT_SYMLINK_FOLLOW = 0x400
 const WINDOW_BYTES = 1 << 20
 /** Directories in each other; each has an open descriptor. */
 const MAX_DEPTH = 400

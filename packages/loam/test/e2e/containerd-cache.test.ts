@@ -1,7 +1,16 @@
 // The directory that containerd reads as `layer_content_caches`: layers as EROFS images, stacked by plain overlayfs.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import * as fc from 'fast-check'
@@ -226,6 +235,19 @@ describe('a cache of containerd', () => {
     const layers = [...new Set(['odd', 'opaque'].flatMap((image) => IMAGES[image] ?? []))]
     assert.equal(filesOf(cache).length, layers.length)
     assert.deepEqual(readdirSync(cache), ['sha256'])
+  })
+
+  test('no symlink in the place of a directory of a cache is followed', () => {
+    const [cache, elsewhere] = [out('cache-links'), out('elsewhere')]
+    mkdirSync(elsewhere)
+    const attempt = () => world.failure('export', '--format', 'containerd-cache', nameOf('base'), cache).code
+    symlinkSync(elsewhere, cache)
+    assert.equal(attempt(), 'USAGE')
+    rmSync(cache)
+    mkdirSync(cache)
+    symlinkSync(elsewhere, join(cache, 'sha256'))
+    assert.equal(attempt(), 'USAGE')
+    assert.deepEqual([readdirSync(elsewhere), readdirSync(cache)], [[], ['sha256']])
   })
 
   test('a layer that an image has twice is one file', () => {
