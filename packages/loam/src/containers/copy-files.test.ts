@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict'
-import { closeSync, mkdirSync, mkdtempDisposableSync, openSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempDisposableSync,
+  openSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { LayerStore } from '../layers/index.ts'
-import { copyTo, findCovering, findMountPoints, mountsBelow } from './copy-files.ts'
+import { copyFrom, copyTo, findCovering, findMountPoints, mountsBelow } from './copy-files.ts'
 
 describe('findCovering', () => {
   test('finds the mount that a path leads into', () => {
@@ -55,6 +63,46 @@ describe('copyTo', () => {
       await copyTo({ trees } as unknown as Pick<LayerStore, 'trees'>, container, [source, `/${name}`], {})
       assert.deepEqual(names, [name])
     }
+  })
+})
+
+describe('copyFrom', () => {
+  test('no symlink at the target is followed, unless its path has a slash at the end', async () => {
+    using root = mkdtempDisposableSync(join(tmpdir(), 'loam-copy-'))
+    const at = (name: string) => join(root.path, name)
+    for (const name of ['rootfs', 'rootfs/directory', 'shared', 'shared/real', 'elsewhere'])
+      mkdirSync(at(name))
+    for (const name of ['rootfs/file', 'victim']) writeFileSync(at(name), '')
+    symlinkSync(at('elsewhere'), at('shared/to-directory'))
+    symlinkSync(at('victim'), at('shared/to-file'))
+    symlinkSync(at('nothing'), at('shared/to-nothing'))
+    const container = { id: 'c', rootfsPath: at('rootfs'), idMapping: undefined, runs: false, mounts: [] }
+    /** Returns the directory that a copy goes to, and its name there. */
+    const placeOf = async (path: string, target: string) => {
+      let found = ''
+      const copyTree = async (copy: { readonly target: number; readonly name: string | undefined }) => {
+        found = join(readlinkSync(`/proc/self/fd/${copy.target}`), copy.name ?? '.').slice(
+          root.path.length + 1,
+        )
+      }
+      const layers = { trees: { copyTree } } as unknown as Pick<LayerStore, 'trees'>
+      await copyFrom(layers, container, [path, at(target)], {})
+      return found
+    }
+    assert.equal(await placeOf('/file', 'shared/to-file'), 'shared/to-file')
+    assert.equal(await placeOf('/file', 'shared/to-nothing'), 'shared/to-nothing')
+    for (const path of ['/file', '/directory'])
+      await assert.rejects(placeOf(path, 'shared/to-directory'), {
+        code: 'USAGE',
+        hint: /end the path with a slash/,
+      })
+    for (const link of ['shared/to-file', 'shared/to-nothing'])
+      await assert.rejects(placeOf('/directory', link), { code: 'USAGE', message: /it is a file/ })
+    assert.equal(await placeOf('/file', 'shared/to-directory/'), 'elsewhere/file')
+    assert.equal(await placeOf('/file', 'shared/real'), 'shared/real/file')
+    assert.equal(await placeOf('/directory', 'shared/new'), 'shared/new')
+    await assert.rejects(placeOf('/file', 'shared/new/'), { code: 'PATH_NOT_FOUND' })
+    await assert.rejects(placeOf('/file', 'absent/new'), { code: 'PATH_NOT_FOUND' })
   })
 })
 

@@ -17,6 +17,8 @@ import {
   type IdMapping,
   isRoot,
   isWithin,
+  libc,
+  O_CLOEXEC,
   O_PATH,
   openDirectoryInRoot,
   openFileInRoot,
@@ -143,14 +145,35 @@ interface CopySource {
   readonly instead: string
 }
 
-/** Returns the place on this machine, by the rules of docker and podman. */
+/**
+ * Returns the place on this machine, by the rules of docker and podman; but a symlink at the end of the path, which a container may have put there, is
+ * followed only if the path has a slash or a dot after it. One to a file or to nothing is replaced.
+ */
 function openHostTarget(hostPath: string, source: CopySource): Target & Disposable {
-  const found = tryStat(hostPath)
-  if (found?.isDirectory() === true) return closing(openHost(hostPath, OPEN_PLACE), nameIn(source))
-  checkFileTarget(hostPath, source, found?.isFile())
-  // A link to a file is followed, as by the directory that was named.
-  const file = found === undefined ? resolve(hostPath) : realpathSync(hostPath)
-  return closing(openHost(dirname(file), OPEN_PLACE), basename(file))
+  if (isDirectoryPath(hostPath) && tryStat(hostPath)?.isDirectory() === true)
+    return closing(openHost(hostPath, OPEN_PLACE), nameIn(source))
+  const path = resolve(hostPath)
+  const name = basename(path)
+  using held = new DisposableStack()
+  const parent = held.use(closing(openHost(dirname(path), OPEN_PLACE), name))
+  const found = tryStatAt(parent.fd, name)
+  if (found?.isDirectory === true) return closing(openDirectoryOf(parent.fd, name, path), nameIn(source))
+  if (found?.isSymlink === true && tryStat(path)?.isDirectory() === true) {
+    throw new LoamError('USAGE', `copy to ${hostPath}: it is a symlink to a directory`, {
+      hint: `To copy into that directory, end the path with a slash: ${hostPath}/`,
+    })
+  }
+  checkFileTarget(hostPath, source, found === undefined ? undefined : found.isFile || found.isSymlink)
+  held.move()
+  return parent
+}
+
+function openDirectoryOf(parent: number, name: string, path: string): number {
+  try {
+    return libc().openat(parent, name, OPEN_PLACE | constants.O_NOFOLLOW | O_CLOEXEC, 0)
+  } catch (error) {
+    throw toLoamError(error, `copy to ${path}`)
+  }
 }
 
 /** Returns the place in a container, of which every symlink is resolved beneath its root. */
@@ -275,6 +298,16 @@ function openHost(path: string, flags: number): number {
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) throw notFound(path, 'it does not exist on this machine', error)
     throw toLoamError(error, `copy ${path}`)
+  }
+}
+
+/** Describes a name in a directory, and follows no symlink; undefined if nothing has it. */
+function tryStatAt(fd: number, name: string): FileStat | undefined {
+  try {
+    return FileStat.at(fd, name)
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined
+    throw toLoamError(error, `copy to ${name}`)
   }
 }
 

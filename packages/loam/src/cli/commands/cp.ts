@@ -25,8 +25,9 @@ export function addCp(program: Command, host: Host): void {
 
 The container may run or not. A directory that exists at the target gets the source as an entry; otherwise the copy
 has the target's name. What is copied into a container belongs to its root, what is copied out to you. Symlinks are
-copied as they are, and never lead out of the container; devices, pipes and sockets are left out. What is mounted in the
-container is not copied. A path of this machine with a colon is written ./a:b.`,
+copied as they are, and never lead out of the container; devices, pipes and sockets are left out. A symlink of this
+machine that is the target is followed only with a slash after it. What is mounted in the container is not copied. A
+path of this machine with a colon is written ./a:b.`,
     )
     .action(async (source: string, target: string, flags: Flags) => {
       const from = parsePlace(source)
