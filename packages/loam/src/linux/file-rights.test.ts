@@ -1,11 +1,22 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { isErrno, isLoamError } from '../errors/index.ts'
 import { requireOwnRights, withFileRights } from './file-rights.ts'
-import { readInput } from './regular-file.ts'
+import { openInput, readInput } from './regular-file.ts'
 
 const CALLER = { userId: 61_234, groupIds: [61_234, 61_235] }
 const skip = process.getuid?.() !== 0 && 'only root takes the rights of others'
@@ -85,6 +96,44 @@ test('a symlink in a directory of this process is followed only where neither im
       assert.equal(readInput(join(folder, 'link', 'own'), 9).toString(), 'y')
     })
   } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a caller reads nothing by /proc that other processes, or this one, may read', { skip }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-proc-'))
+  const hidden = join(folder, 'private', 'hidden')
+  mkdirSync(hidden, { recursive: true })
+  chmodSync(folder, 0o755)
+  chmodSync(join(folder, 'private'), 0o700)
+  writeFileSync(join(hidden, 'file'), 'x', { mode: 0o644 })
+  const other = spawn('sleep', ['1000'], { cwd: hidden, stdio: 'ignore' })
+  const own = openSync(join(hidden, 'file'), 'r')
+  const capabilities = () => /^CapEff:.*$/m.exec(readFileSync('/proc/thread-self/status', 'utf8'))?.[0]
+  const before = capabilities()
+  try {
+    await withFileRights(CALLER, [], async () => {
+      await Promise.resolve()
+      for (const path of [
+        `/proc/${other.pid}/cwd/file`,
+        `/proc/${other.pid}/environ`,
+        `/proc/${other.pid}/maps`,
+        '/proc/self/maps',
+        `/proc/self/fd/${own}`,
+        `/proc/${process.pid}/task/${process.pid}/fd/${own}`,
+        `/proc/self/root${hidden}/file`,
+      ]) {
+        const isRefused = (error: unknown) => isErrno(error, 'EACCES') || isLoamError(error, 'SOURCE_INVALID')
+        assert.throws(() => readInput(path, 1 << 20), isRefused, path)
+        assert.throws(() => openInput(path), isRefused, path)
+      }
+      assert.equal(readInput('/dev/null', 9).length, 0)
+    })
+    assert.equal(capabilities(), before)
+    assert.equal(readInput(`/proc/${other.pid}/cwd/file`, 9).toString(), 'x')
+  } finally {
+    closeSync(own)
+    other.kill()
     rmSync(folder, { recursive: true })
   }
 })

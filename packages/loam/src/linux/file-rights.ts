@@ -1,14 +1,15 @@
 /*
- * Reading files for another user than that of this process. The kernel keeps the IDs by which it judges accesses to files for each thread
- * (setfsuid(2)), and without the ID 0 also drops the capabilities that go past permissions (capabilities(7)). So a synchronous call between
- * two changes of these IDs opens a file exactly when that user may, without a process of its own, and no other code runs meanwhile.
+ * Reading files for another user than that of this process. The kernel keeps the IDs by which it judges accesses to files, and capabilities, for
+ * each thread (setfsuid(2), capset(2)). So a synchronous call between two changes of both opens a file exactly when that user may, without a
+ * process of its own, and no other code runs meanwhile. No capability stays: with CAP_SYS_PTRACE the kernel would show what other processes
+ * have in /proc. What /proc shows of this process itself is refused: it is not the caller's.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { closeSync, constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync, statfsSync } from 'node:fs'
 import { relative, resolve } from 'node:path'
 import { isErrno, LoamError } from '../errors/index.ts'
-import { libc, O_PATH } from './libc.ts'
-import { openBeneath } from './open-beneath.ts'
+import { AT_FDCWD, libc, O_PATH } from './libc.ts'
+import { openat2, openBeneath, RESOLVE_NO_MAGICLINKS } from './open-beneath.ts'
 
 /** User and groups of a process. */
 export interface FileRights {
@@ -54,16 +55,18 @@ export async function withFileRights<Result>(
 /** Opens a path synchronously, with the rights of the caller that named it. @throws SOURCE_INVALID for a symlink where none is followed, and system errors */
 export function asCaller<Result>(path: string, act: (open: OpenFile) => Result): Result {
   const access = accessTo(path)
-  const open: OpenFile = (flags) => openSync(path, flags)
-  if (access === undefined) return act(open)
+  if (access === undefined) return act((flags) => openSync(path, flags))
   if (access.kind === 'own') return act((flags) => openOwn(access.folder, access.absolute, flags))
   const { caller } = access
   const groups = process.getgroups?.() ?? []
   const groupId = process.getegid?.() ?? 0
+  const capabilities = readCapabilities()
   try {
     takeIds(caller.groupIds, caller.groupIds[0] ?? caller.userId, caller.userId)
-    return act(open)
+    setEffective(capabilities, NO_CAPABILITIES)
+    return act((flags) => openOfCaller(path, flags))
   } finally {
+    setEffective(capabilities, capabilities)
     takeIds(groups, groupId, 0)
   }
 }
@@ -95,6 +98,37 @@ function accessTo(path: string): Access | undefined {
   return folder === undefined ? { kind: 'caller', caller } : { kind: 'own', folder, absolute }
 }
 
+/** Links of /proc to the files, the directory and the root of a process lead past the permissions of all directories. */
+function openOfCaller(path: string, flags: number): number {
+  try {
+    const fd = openat2(AT_FDCWD, path, flags, RESOLVE_NO_MAGICLINKS)
+    if (!isOfProc(fd)) return fd
+    closeSync(fd)
+  } catch (error) {
+    throw isErrno(error, 'ELOOP') ? refusedLink(path, error) : error
+  }
+  throw refusedLink(path)
+}
+
+function refusedLink(path: string, cause?: unknown): LoamError {
+  return new LoamError('SOURCE_INVALID', `read ${path}: it is in /proc, or has too many symlinks`, {
+    cause,
+    hint: 'Name the file itself.',
+  })
+}
+
+/** linux/magic.h */
+const PROC_SUPER_MAGIC = 0x9fa0
+
+function isOfProc(fd: number): boolean {
+  try {
+    return statfsSync(`/proc/self/fd/${fd}`).type === PROC_SUPER_MAGIC
+  } catch {
+    // That of the kernel always tells.
+    return false
+  }
+}
+
 /** `absolute` has no `..`, which a symlink before it would lead elsewhere. */
 function openOwn({ path, followsLinks }: OwnFolder, absolute: string, flags: number): number {
   if (followsLinks) return openSync(absolute, flags)
@@ -111,6 +145,32 @@ function openOwn({ path, followsLinks }: OwnFolder, absolute: string, flags: num
   } finally {
     closeSync(folderFd)
   }
+}
+
+// linux/capability.h: version and thread; effective, permitted and inheritable sets, of 32 capabilities each, twice.
+const CAPABILITIES_VERSION = 0x20080522
+const SET_BYTES = 4
+const ALL_SETS_BYTES = 24
+const NO_CAPABILITIES = Buffer.alloc(ALL_SETS_BYTES)
+
+function capabilityHeader(): Buffer {
+  const header = Buffer.alloc(8)
+  header.writeUInt32LE(CAPABILITIES_VERSION, 0)
+  return header
+}
+
+/** Returns the capabilities of this thread. */
+function readCapabilities(): Buffer {
+  const sets = Buffer.alloc(ALL_SETS_BYTES)
+  libc().capget(capabilityHeader(), sets)
+  return sets
+}
+
+/** Makes other capabilities effective in this thread. The permitted ones stay, so that they may become effective again. */
+function setEffective(sets: Buffer, effective: Buffer): void {
+  const changed = Buffer.from(sets)
+  for (const half of [0, ALL_SETS_BYTES / 2]) effective.copy(changed, half, half, half + SET_BYTES)
+  libc().capset(capabilityHeader(), changed)
 }
 
 /** The last step removes the right to do the others, or gives it back. */

@@ -38,6 +38,8 @@ const SYS_STATMOUNT = 457
 const SYS_SETGROUPS = process.arch === 'x64' ? 116 : 159
 const SYS_SETFSUID = process.arch === 'x64' ? 122 : 151
 const SYS_SETFSGID = process.arch === 'x64' ? 123 : 152
+const SYS_CAPGET = process.arch === 'x64' ? 125 : 90
+const SYS_CAPSET = process.arch === 'x64' ? 126 : 91
 const SYS_RENAMEAT2 = process.arch === 'x64' ? 316 : 276
 
 export interface Libc {
@@ -75,6 +77,9 @@ export interface Libc {
   readonly setgroups: (count: number, groups: Buffer) => number
   readonly setfsuid: (userId: number) => number
   readonly setfsgid: (groupId: number) => number
+  /** Of this thread alone, too. */
+  readonly capget: (header: Buffer, sets: Buffer) => number
+  readonly capset: (header: Buffer, sets: Buffer) => number
   readonly openat: (dirFd: number, path: Path, flags: number, mode: number) => number
   readonly openat2: (dirFd: number, path: Path, how: Buffer, size: number) => number
   readonly mkdirat: (dirFd: number, path: Path, mode: number) => number
@@ -274,11 +279,13 @@ function bindTrees(syscall: Syscall): Pick<Libc, 'openTree' | 'mountSetattr'> {
   }
 }
 
-function bindIds(syscall: Syscall): Pick<Libc, 'setgroups' | 'setfsuid' | 'setfsgid'> {
+function bindIds(syscall: Syscall): Pick<Libc, 'setgroups' | 'setfsuid' | 'setfsgid' | 'capget' | 'capset'> {
   return {
     setgroups: syscall('setgroups', SYS_SETGROUPS, 'long count, const void *groups'),
     setfsuid: syscall('setfsuid', SYS_SETFSUID, 'long id'),
     setfsgid: syscall('setfsgid', SYS_SETFSGID, 'long id'),
+    capget: syscall('capget', SYS_CAPGET, 'void *header, void *sets'),
+    capset: syscall('capset', SYS_CAPSET, 'const void *header, const void *sets'),
   }
 }
 

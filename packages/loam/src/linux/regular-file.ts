@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
 import { O_PATH } from './libc.ts'
 import { asCaller, type OpenFile } from './file-rights.ts'
@@ -21,9 +21,31 @@ export function openRegular(path: string, code: ErrorCode = 'SOURCE_INVALID'): n
 function openWith(open: OpenFile, path: string, code: ErrorCode): number {
   const place = open(O_PATH)
   try {
-    const file = reopenRegular(place, path)
-    if (file === undefined) throw notRegular(path, fstatSync(place), code)
-    return file.fd
+    return reopen(place, path, code).fd
+  } finally {
+    closeSync(place)
+  }
+}
+
+function reopen(
+  place: number,
+  path: string,
+  code: ErrorCode,
+): { readonly fd: number; readonly stats: Stats } {
+  const file = reopenRegular(place, path)
+  if (file === undefined) throw notRegular(path, fstatSync(place), code)
+  return file
+}
+
+/** Undefined for /dev/null, which need not be opened. */
+function openUnlessNull(
+  open: OpenFile,
+  path: string,
+  code: ErrorCode,
+): { readonly fd: number; readonly stats: Stats } | undefined {
+  const place = open(O_PATH)
+  try {
+    return fstatSync(place).rdev === NULL_DEVICE ? undefined : reopen(place, path, code)
   } finally {
     closeSync(place)
   }
@@ -35,13 +57,13 @@ export function readRegular(path: string, maxBytes: number, code: ErrorCode = 'S
 }
 
 function readWith(open: OpenFile, path: string, maxBytes: number, code: ErrorCode): Buffer {
-  const { rdev, size } = statSync(path)
-  if (rdev === NULL_DEVICE) return Buffer.alloc(0)
-  const fd = openWith(open, path, code)
+  const opened = openUnlessNull(open, path, code)
+  if (opened === undefined) return Buffer.alloc(0)
+  const { fd, stats } = opened
   try {
     const chunks: Buffer[] = []
     // One more byte finds the end. Files of the kernel have no size, and any file may grow.
-    const chunkBytes = Math.min(Math.max(size + 1, MIN_CHUNK_BYTES), CHUNK_BYTES)
+    const chunkBytes = Math.min(Math.max(stats.size + 1, MIN_CHUNK_BYTES), CHUNK_BYTES)
     for (let bytes = 0; ; ) {
       const chunk = Buffer.allocUnsafe(chunkBytes)
       const length = readSync(fd, chunk)

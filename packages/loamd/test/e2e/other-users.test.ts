@@ -125,6 +125,14 @@ test('a member of socket_group brings nothing into the store that it may not rea
     assert.match(refused.stderr, /EACCES/, words.join(' '))
     assert.notEqual(refused.status, 0)
   }
+  // What another process has as its directory, beneath one that the member may not enter.
+  const entered = world.path('private', 'entered')
+  cpSync(layout, entered, { recursive: true })
+  chmodSync(world.path('private'), 0o700)
+  const inside = spawn('sleep', ['1000'], { cwd: entered, stdio: 'ignore' })
+  const past = loamAs(world, [GROUP], ...daemonsOwn, 'pull', `oci:/proc/${inside.pid}/cwd`)
+  inside.kill()
+  assert.match(past.stderr, /EACCES/)
   // The same over the API.
   const body = JSON.stringify({ address: secret, name: 'made.example/app:1' })
   const script = `require('node:http').request({ socketPath: process.argv[1], path: '/v1/images/put', method: 'POST',
