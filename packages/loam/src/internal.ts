@@ -147,6 +147,19 @@ export async function takesPodTokens(loam: Loam, image: ImageReference): Promise
   return loam.takesPodTokens(image)
 }
 
+/** A lock between all processes that have opened a store. */
+export interface StoreLock {
+  readonly kind: string
+  readonly name: string
+  /** Ends the wait for it. */
+  readonly signal: AbortSignal
+}
+
+/** Waits for a lock of an open store. Dispose of it. @throws CANCELED */
+export async function lockInStore(loam: Loam, { kind, name, signal }: StoreLock): Promise<Disposable> {
+  return loam.lock(kind, name, signal)
+}
+
 /** Returns an open store with the settings, the environment and the directory of a caller. Dispose of it. @throws as `openLoam` */
 export async function loamForCaller(loam: Loam, options: LoamOptions): Promise<Loam> {
   return loam.forCaller(options)

@@ -11,7 +11,7 @@ import {
   type RecoverOptions,
   type RunImageOptions,
 } from '../containers/index.ts'
-import { openStoreRoot } from '../content/index.ts'
+import { lockPath, openStoreRoot } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import type { ExportOptions } from '../exports/index.ts'
 import {
@@ -25,6 +25,7 @@ import {
   type PushImageOptions,
 } from '../images/index.ts'
 import { HandlerClient, type LazyStatus } from '../lazy/index.ts'
+import { FileLock, unlinkIfThere } from '../linux/index.ts'
 import type { SnapshotKind } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
 import type { ImageReference } from '../image/index.ts'
@@ -209,6 +210,18 @@ export class Loam implements AsyncDisposable {
   /** @internal Returns whether the tokens of a pod may decide which credentials there are for an image. */
   async takesPodTokens(image: ImageReference): Promise<boolean> {
     return this.#services.sources.takesPodTokens(image)
+  }
+
+  /** @internal Waits for a lock that one holder has at a time, in any process with this store; its file is removed with it. @throws CANCELED */
+  async lock(kind: string, name: string, signal: AbortSignal): Promise<Disposable> {
+    const { paths, reserve } = this.#services
+    using stack = new DisposableStack()
+    const path = lockPath(paths, kind, name)
+    const lock = stack.use(await reserve.freeQuickly(async () => FileLock.acquire(path, { signal })))
+    stack.defer(() => {
+      unlinkIfThere(lock.path)
+    })
+    return stack.move()
   }
 
   /** @internal Returns what the process that fills partial layers does; undefined if none runs. @throws LAZY_UNAVAILABLE */

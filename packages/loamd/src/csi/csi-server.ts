@@ -26,5 +26,13 @@ export function createCsiServer(
   server.addService(defineService(Identity), identityService(driver, check, calls))
   server.addService(defineService(Node), nodeService(nodeId, volumes, calls))
   if (driver.hasController) server.addService(defineService(Controller), controllerService(calls))
-  return grpcDoor(server)
+  const door = grpcDoor(server)
+  return {
+    ...door,
+    stop: async (options) => {
+      // The next call may come to a daemon that has taken over.
+      volumes.endWithCalls()
+      await door.stop(options)
+    },
+  }
 }

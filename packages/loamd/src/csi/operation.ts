@@ -10,6 +10,7 @@ export class Operation {
   readonly #done: Promise<void>
   #waiting = 0
   #idle: NodeJS.Timeout | undefined
+  #idleMs = IDLE_MS
 
   /** Begins the work. `onEnd` is called when it has ended, before any call that waits is answered. */
   constructor(id: string, act: (canceled: AbortSignal) => Promise<void>, onEnd: (error: unknown) => void) {
@@ -50,8 +51,15 @@ export class Operation {
     } finally {
       signal?.removeEventListener('abort', leave)
       this.#waiting -= 1
-      if (this.#waiting === 0) this.#idle = setTimeout(() => this.#canceled.abort(), IDLE_MS).unref()
+      if (this.#waiting === 0) this.#idle = setTimeout(() => this.#canceled.abort(), this.#idleMs).unref()
     }
+  }
+
+  /** From now on the work is canceled when no call waits for it. */
+  endWithCalls(): void {
+    this.#idleMs = 0
+    // Its first call may not have joined yet.
+    if (this.#waiting === 0 && this.#idle !== undefined) this.#canceled.abort()
   }
 
   /** Cancels the work, and waits for its end; how it ends does not matter. */

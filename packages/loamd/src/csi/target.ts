@@ -1,4 +1,4 @@
-import { realpathSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { posix } from 'node:path'
 import { LoamError } from 'loamfs'
 import {
@@ -46,6 +46,11 @@ function realPath(trusted: string, given: string): string {
     if (!isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw error
     throw new LoamError('PATH_NOT_FOUND', `resolve ${given}: ${trusted} does not exist`, { cause: error })
   }
+}
+
+/** Returns whether the directory exists, or anything else in its place. */
+export function isTargetThere({ absolute }: Target): boolean {
+  return existsSync(absolute)
 }
 
 /** Creates the directory. @throws ROOTFS_UNMOUNTED when the path leads through a symlink, PATH_NOT_FOUND without its parent */

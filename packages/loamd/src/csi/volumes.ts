@@ -12,6 +12,7 @@ import {
 } from 'loamfs'
 import {
   configuredCredentials,
+  lockInStore,
   measureVolume,
   takesPodTokens,
   toLoamError,
@@ -19,7 +20,14 @@ import {
 } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import { Operation } from './operation.ts'
-import { clearTarget, createTarget, removeTarget, resolveTarget, type Target } from './target.ts'
+import {
+  clearTarget,
+  createTarget,
+  isTargetThere,
+  removeTarget,
+  resolveTarget,
+  type Target,
+} from './target.ts'
 import { digestOf, invalid, shortDigest, type VolumeRequest } from './volume-request.ts'
 
 /** All containers of volumes have IDs that begin so: `csi-TARGET-VOLUME-ARGUMENTS`, each a digest. So the store knows how a volume was published. */
@@ -40,7 +48,7 @@ export interface VolumeStats {
 
 /**
  * The volumes that are published on this node: containers of the store whose only root filesystem is mounted at a target. They outlive the daemon. All
- * calls may be made at the same time.
+ * calls may be made at the same time, also to a daemon that hands over and to the one that takes over: whoever works at a target has its lock.
  */
 export class CsiVolumes implements AsyncDisposable {
   readonly #loam: Loam
@@ -49,6 +57,8 @@ export class CsiVolumes implements AsyncDisposable {
   readonly #running = new Map<string, Operation>()
   /** The containers by the digests of their targets, as far as they are known. */
   readonly #known = new Map<string, string>()
+  #isListed = false
+  #isEnding = false
 
   constructor(loam: Loam, log: Log) {
     this.#loam = loam
@@ -71,7 +81,9 @@ export class CsiVolumes implements AsyncDisposable {
 
   async #publish(request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
     const id = idOf(request, target)
-    const found = (await this.#loam.containers.find(id)) ?? (await this.#find(target))
+    // Without the directory there is no volume of a daemon that has handed over to this one.
+    const isThorough = isTargetThere(target)
+    const found = (await this.#loam.containers.find(id)) ?? (await this.#find(target, isThorough))
     if (found !== undefined && found.id !== id) {
       throw new LoamError(
         'VOLUME_EXISTS',
@@ -116,7 +128,7 @@ export class CsiVolumes implements AsyncDisposable {
     const again = await containers.find(found.id)
     const rootfs = again?.rootfses[0]
     if (rootfs?.isStanding === true) return true
-    // Another daemon, which hands over to this one, is at it.
+    // Another process is at it.
     if (rootfs !== undefined && rootfs.state !== 'ready') throw busy(target)
     // What was written to it must not be lost without a word.
     if (rootfs?.isReadOnly === false) {
@@ -252,7 +264,7 @@ export class CsiVolumes implements AsyncDisposable {
   }
 
   /** Finds the volume at a target. `isThorough`: also one that another daemon has published since this one began. */
-  async #find(target: Target, isThorough = false): Promise<ContainerInfo | undefined> {
+  async #find(target: Target, isThorough: boolean): Promise<ContainerInfo | undefined> {
     const key = keyOf(target)
     const known = this.#known.get(key)
     const found = known === undefined ? undefined : await this.#loam.containers.find(known)
@@ -267,17 +279,27 @@ export class CsiVolumes implements AsyncDisposable {
     }
     return containers.find(({ id }) => id === this.#known.get(key))
   }
-  #isListed = false
 
   #start(target: Target, id: string, act: (canceled: AbortSignal) => Promise<void>): Operation {
-    const operation = new Operation(id, act, (error) => {
+    const locked = async (signal: AbortSignal) => {
+      using _lock = await lockInStore(this.#loam, { kind: 'volume', name: keyOf(target), signal })
+      await act(signal)
+    }
+    const operation = new Operation(id, locked, (error) => {
       this.#running.delete(target.absolute)
       // Its calls may all have ended before it did.
       if (error !== undefined)
         this.#log.info('volume', { target: target.absolute, error: toLoamError(error, 'volume').message })
     })
     this.#running.set(target.absolute, operation)
+    if (this.#isEnding) operation.endWithCalls()
     return operation
+  }
+
+  /** From now on operations are canceled when no call waits for them: the next one may come to another daemon, which would wait for their locks. */
+  endWithCalls(): void {
+    this.#isEnding = true
+    for (const operation of this.#running.values()) operation.endWithCalls()
   }
 
   /** Ends the operations in progress. Volumes stay. */

@@ -29,7 +29,7 @@ import {
   VolumeUsage_Unit as Unit,
   VolumeUsageSchema,
 } from '../../gen/csi_pb.js'
-import { capability, CsiClient } from '../support/csi.ts'
+import { capability, CsiClient, failsWith } from '../support/csi.ts'
 import { DaemonWorld, LOAMD, must, pushImage, until } from '../support/world.ts'
 
 const WRITER = capability()
@@ -47,15 +47,6 @@ interface PublishRequest {
   readonly volumeContext: Record<string, string>
   readonly readonly?: boolean
   readonly secrets?: Record<string, string>
-}
-
-async function failsWith(act: Promise<unknown>, code: status, text = /./): Promise<void> {
-  await assert.rejects(act, (error) => {
-    assert.ok(error instanceof Error && 'code' in error)
-    assert.equal(status[Number(error.code)], status[code], error.message)
-    assert.match(error.message, text)
-    return true
-  })
 }
 
 describe('the CSI driver', () => {

@@ -1,7 +1,8 @@
 // A client of the CSI driver, like the kubelet and the sidecars of Kubernetes.
+import assert from 'node:assert/strict'
 import { create, fromBinary, type MessageInitShape, type MessageShape, toBinary } from '@bufbuild/protobuf'
 import type { DescMethod } from '@bufbuild/protobuf'
-import { Client as GrpcClient, credentials, Metadata, type ServiceError } from '@grpc/grpc-js'
+import { Client as GrpcClient, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import {
   type VolumeCapability,
   VolumeCapability_AccessMode_Mode as Mode,
@@ -18,6 +19,16 @@ export function capability(
 ): VolumeCapability {
   const value = create(VolumeCapability_MountVolumeSchema, mount)
   return create(VolumeCapabilitySchema, { accessType: { case: 'mount', value }, accessMode: { mode } })
+}
+
+/** Asserts that a call fails with a status, and a text that matches. */
+export async function failsWith(act: Promise<unknown>, code: status, text = /./): Promise<void> {
+  await assert.rejects(act, (error) => {
+    assert.ok(error instanceof Error && 'code' in error)
+    assert.equal(status[Number(error.code)], status[code], error.message)
+    assert.match(error.message, text)
+    return true
+  })
 }
 
 /** One connection to a driver. Calls fail with grpc-js's ServiceError, which has a code. */
