@@ -56,6 +56,7 @@ export {
   createDirectoryBeneath,
   createPipe,
   endWithoutHandlers,
+  existsBeneath,
   findListener,
   type FileRights,
   type OwnFolder,

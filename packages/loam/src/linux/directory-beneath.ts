@@ -23,6 +23,19 @@ export function createDirectoryBeneath(place: RootedPath): void {
   })
 }
 
+/** Returns whether there is anything at a path, in the same way; false for one that leads elsewhere. What is mounted there is not asked. */
+export function existsBeneath(place: RootedPath): boolean {
+  try {
+    withParent(place, (parent, name) => {
+      closeSync(openBeneath(parent, name, O_PATH))
+    })
+    return true
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EXDEV')) return false
+    throw error
+  }
+}
+
 /** Removes an empty directory in the same way; one that does not exist is not an error. @throws EBUSY for a mount point, ENOTEMPTY, and as above */
 export function removeDirectoryBeneath(place: RootedPath): void {
   try {

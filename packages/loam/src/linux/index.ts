@@ -11,7 +11,7 @@ export {
   readXattrsOf,
   setDirectoryAttributes,
 } from './directory.ts'
-export { createDirectoryBeneath, removeDirectoryBeneath } from './directory-beneath.ts'
+export { createDirectoryBeneath, existsBeneath, removeDirectoryBeneath } from './directory-beneath.ts'
 export { type DiskUsage, diskUsage } from './disk-usage.ts'
 export {
   allocateOpenFile,

@@ -2,9 +2,11 @@ import { isErrno } from '../errors/index.ts'
 import { AT_EMPTY_PATH, libc } from './libc.ts'
 
 // linux/stat.h
+const AT_STATX_DONT_SYNC = 0x4000
+const STATX_ATTR_MOUNT_ROOT = 0x2000n
 const STATX_MNT_ID = 0x1000
 const STATX_MNT_ID_UNIQUE = 0x4000
-/** struct statx: stx_mask at 0, stx_mnt_id at 144. */
+/** struct statx: stx_mask at 0, stx_attributes at 8, stx_mnt_id at 144. */
 const STATX_BYTES = 256
 const STATMOUNT_MNT_BASIC = 2n
 /** struct statmount: mnt_id_old at 56, and 512 bytes before the variable part. */
@@ -16,17 +18,36 @@ const STATMOUNT_BYTES = 1024
  */
 export type MountId = string
 
-/** Returns the mount that an open file belongs to. */
+/** Returns the mount that an open file belongs to; its file system is not asked. */
 export function mountIdOf(fd: number): MountId {
   // Older kernels leave out unknown fields.
-  const ids = [askId(fd, STATX_MNT_ID), askId(fd, STATX_MNT_ID_UNIQUE)]
+  const ids = [idIn(askMount(fd), STATX_MNT_ID), askUniqueId(fd)]
   return ids.filter((id) => id !== undefined).join(' ')
 }
 
-function askId(fd: number, mask: number): bigint | undefined {
+/** Returns whether an open file is the root of its mount; its file system is not asked. */
+export function isMountRoot(fd: number): boolean {
+  return (askMount(fd).readBigUInt64LE(8) & STATX_ATTR_MOUNT_ROOT) !== 0n
+}
+
+function askUniqueId(fd: number): bigint | undefined {
+  try {
+    return idIn(askMount(fd, STATX_MNT_ID_UNIQUE), STATX_MNT_ID_UNIQUE)
+  } catch {
+    // One of FUSE tells other users nothing that they ask for.
+    return undefined
+  }
+}
+
+/** By default no field of the file is asked for, since a server of FUSE may refuse, be gone, or never answer: the kernel adds those of the mount. */
+function askMount(fd: number, mask = 0): Buffer {
   const out = Buffer.alloc(STATX_BYTES)
-  libc().statx(fd, '', AT_EMPTY_PATH, mask, out)
-  return (out.readUInt32LE(0) & mask) === 0 ? undefined : out.readBigUInt64LE(144)
+  libc().statx(fd, '', AT_EMPTY_PATH | AT_STATX_DONT_SYNC, mask, out)
+  return out
+}
+
+function idIn(out: Buffer, field: number): bigint | undefined {
+  return (out.readUInt32LE(0) & field) === 0 ? undefined : out.readBigUInt64LE(144)
 }
 
 /**

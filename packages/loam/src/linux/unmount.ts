@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { FileStat } from './file-stat.ts'
 import { libc, O_PATH } from './libc.ts'
-import { findMountId, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
+import { findMountId, isMountRoot, type MountId, mountIdOf, tableIdOf } from './mount-id.ts'
 import { findMountsBelow, mayBeMountedBelow, type MountEntry, readMountTable } from './mount-table.ts'
 import { openWithoutLinks } from './open-beneath.ts'
 
@@ -75,7 +75,7 @@ function unmountVisible(path: string): number | undefined {
   if (fd === undefined) return undefined
   let isUnmounted = false
   try {
-    if (tryStat(fd)?.isMountRoot === true) {
+    if (isMountRoot(fd)) {
       libc().umount2(`/proc/self/fd/${fd}`, MNT_DETACH)
       isUnmounted = true
     }
@@ -93,19 +93,9 @@ function isBare(path: string): boolean {
   const fd = tryOpen(path)
   if (fd === undefined) return false
   try {
-    const stat = tryStat(fd)
-    return stat?.isMountRoot === false && stat.isDirectory && isEmpty(`/proc/self/fd/${fd}`)
+    return !isMountRoot(fd) && FileStat.of(fd).isDirectory && isEmpty(`/proc/self/fd/${fd}`)
   } finally {
     closeSync(fd)
-  }
-}
-
-/** A mount may be broken, as FUSE's without its server is; the table still has it. */
-function tryStat(fd: number): FileStat | undefined {
-  try {
-    return FileStat.of(fd)
-  } catch {
-    return undefined
   }
 }
 

@@ -18,6 +18,7 @@ import {
   openWithoutLinks,
   O_PATH,
   readMountTable,
+  tableIdOf,
   unmountById,
   unmountEach,
 } from '../linux/index.ts'
@@ -83,7 +84,7 @@ export async function restoreVolume(record: VolumeRecord, context: VolumeContext
   await showVolume(record, context)
 }
 
-/** Returns whether a volume is mounted at its target, possibly below another volume there; true for a root filesystem that is not a volume. */
+/** Returns whether a volume is mounted at its target, possibly below other mounts there; true for a root filesystem that is not a volume. */
 export function isVolumeShown(
   record: RootfsRecord,
   { bootId, rootfses }: Pick<VolumeContext, 'bootId' | 'rootfses'>,
@@ -92,14 +93,7 @@ export function isVolumeShown(
   try {
     using target = openTarget(record)
     const own = mountsOf(record, { bootId, rootfses })
-    if (own.some((mount) => isSameMount(mount, target.mount))) return true
-    const isBelow = rootfses().some(
-      (other) =>
-        isVolume(other) &&
-        other.volumeTarget === record.volumeTarget &&
-        mountsOf(other, { bootId, rootfses }).some((mount) => isSameMount(mount, target.mount)),
-    )
-    return isBelow && own.some((mount) => isMountedAt(mount, record.volumeTarget))
+    return own.some((mount) => isSameMount(mount, target.mount)) || isBelow(own, record, target)
   } catch (error) {
     if (error instanceof LoamError) return false
     throw error
@@ -120,16 +114,25 @@ export function hideVolume(
 }
 
 /** Records the mount at the target of a volume that is shown if it is a copy of the recorded one, whose mount namespace has ended. */
-export async function adoptVolume(record: RootfsRecord, { record: write }: VolumeContext): Promise<void> {
+export async function adoptVolume(
+  record: RootfsRecord,
+  { bootId, rootfses, record: write }: VolumeContext,
+): Promise<void> {
   if (!isVolume(record) || !isLost(record)) return
   using target = openTarget(record)
-  await write(target.mount)
+  // Another mount may be over it.
+  const isOwn = mountsOf(record, { bootId, rootfses }).some((mount) => isSameMount(mount, target.mount))
+  if (isOwn) await write(target.mount)
 }
 
-function isMountedAt(mount: MountId, target: string): boolean {
-  const table = readMountTable()
-  const tableId = findMountId(mount)
-  return table.some((entry) => entry.id === tableId && entry.target === target)
+/** Returns whether one of some mounts is below the visible one at the target of a volume: each is mounted at the root of the next. */
+function isBelow(own: readonly MountId[], { volumeTarget }: VolumeRecord, visible: Target): boolean {
+  if (own.length === 0) return false
+  const table = new Map(readMountTable().map((entry) => [entry.id, entry]))
+  const ids = own.map(findMountId)
+  let entry = table.get(tableIdOf(visible.mount))
+  while (entry?.target === volumeTarget && !ids.includes(entry.id)) entry = table.get(entry.parentId)
+  return entry?.target === volumeTarget
 }
 
 const MACHINE = '/'

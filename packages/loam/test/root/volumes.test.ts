@@ -232,6 +232,20 @@ describe('a volume', () => {
     place.assertHostIsWhole()
   })
 
+  test('a volume with other mounts at its target is in place, and one that a mount above its target hides is not', async () => {
+    const target = join(place.host, 'vol')
+    await place.show(target, { isReadOnly: true })
+    const loam = await place.open()
+    const isStanding = async () => (await loam.containers.find('web'))?.rootfses[0]?.isStanding
+    for (const _ of [1, 2]) execFileSync('mount', ['-t', 'tmpfs', 'none', target])
+    assert.equal(await isStanding(), true)
+    const { kept, failed } = await loam.recover()
+    assert.deepEqual([kept.length, failed], [1, []])
+    execFileSync('mount', ['-t', 'tmpfs', 'none', place.host])
+    mkdirSync(target)
+    assert.equal(await isStanding(), false)
+  })
+
   test('a volume of an older Loam, whose row names no mount, is found by its content, also if a symlink has redirected it', async () => {
     const root = await place.provision()
     await place.show('/data/vol')

@@ -1,8 +1,9 @@
-import { existsSync, realpathSync } from 'node:fs'
+import { realpathSync } from 'node:fs'
 import { posix } from 'node:path'
 import { LoamError } from 'loamfs'
 import {
   createDirectoryBeneath,
+  existsBeneath,
   isErrno,
   removeDirectoryBeneath,
   type RootedPath,
@@ -49,8 +50,8 @@ function realPath(trusted: string, given: string): string {
 }
 
 /** Returns whether the directory exists, or anything else in its place. */
-export function isTargetThere({ absolute }: Target): boolean {
-  return existsSync(absolute)
+export function isTargetThere(target: Target): boolean {
+  return existsBeneath(target)
 }
 
 /** Creates the directory. @throws ROOTFS_UNMOUNTED when the path leads through a symlink, PATH_NOT_FOUND without its parent */

@@ -119,19 +119,35 @@ export class CsiVolumes implements AsyncDisposable {
     }
   }
 
-  /** Returns whether a volume is mounted; one that is not any more is mounted again with its changes. @throws VOLUME_BUSY */
+  /**
+   * Returns whether a volume is mounted, also below mounts of its containers. One that is not any more is mounted again with its changes, and one that is
+   * removed in part is removed. @throws VOLUME_BUSY
+   */
   async #isInPlace(found: ContainerInfo, target: Target): Promise<boolean> {
+    const rootfs = found.rootfses[0]
+    if (rootfs?.isStanding === true) return true
+    if (rootfs?.state !== 'destroying' && (await this.#isMountedAgain(found.id, target))) return true
+    try {
+      await this.#destroy(found.id, target)
+    } catch (error) {
+      const { message, hint } = toLoamError(error, 'destroy')
+      const left = `publish at ${target.absolute}: what is left of a volume is not removed yet`
+      throw new LoamError('VOLUME_BUSY', `${left}: ${message}`, { cause: error, hint })
+    }
+    return false
+  }
+
+  /** @throws VOLUME_BUSY */
+  async #isMountedAgain(id: string, target: Target): Promise<boolean> {
     const { containers } = this.#loam
-    if (found.rootfses[0]?.isStanding === true) return true
     createTarget(target)
     await containers.recover()
-    const again = await containers.find(found.id)
-    const rootfs = again?.rootfses[0]
+    const rootfs = (await containers.find(id))?.rootfses[0]
     if (rootfs?.isStanding === true) return true
-    // Another process is at it.
-    if (rootfs !== undefined && rootfs.state !== 'ready') throw busy(target)
+    // Recovery removes it unless another process is at it.
+    if (rootfs?.state === 'provisioning') throw busy(target)
     // What was written to it must not be lost without a word.
-    if (rootfs?.isReadOnly === false) {
+    if (rootfs?.state === 'ready' && !rootfs.isReadOnly) {
       throw new LoamError(
         'VOLUME_BUSY',
         `publish at ${target.absolute}: the volume cannot be mounted again`,
@@ -140,8 +156,13 @@ export class CsiVolumes implements AsyncDisposable {
         },
       )
     }
-    await containers.destroy(found.id)
     return false
+  }
+
+  /** Also removes what is mounted over it: containers may mount at its root, and such mounts would hide its own. */
+  async #destroy(id: string, target: Target): Promise<void> {
+    await clearTarget(target)
+    await this.#loam.containers.destroy(id)
   }
 
   async #provision(id: string, request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
@@ -218,7 +239,7 @@ export class CsiVolumes implements AsyncDisposable {
     const found = await this.#find(target, true)
     // That of another volume stays.
     if (found !== undefined && !found.id.startsWith(id)) return
-    if (found !== undefined) await this.#loam.containers.destroy(found.id)
+    if (found !== undefined) await this.#destroy(found.id, target)
     this.#known.delete(keyOf(target))
     await removeTarget(target)
   }

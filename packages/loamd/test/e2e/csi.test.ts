@@ -659,6 +659,50 @@ providers:
     assert.equal(existsSync(targetOf('x')), false)
   })
 
+  test('what a container mounts over a volume, also FUSE that refuses or never answers, leaves it published, and is removed with it', async () => {
+    const fuse = (options: string, then: string) =>
+      `exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode=40000,${options} none "$1"; ${then}`
+    const refuses = fuse('user_id=1000,group_id=1000', 'true')
+    // Its server is a process that only holds it.
+    const hangs = fuse('user_id=0,group_id=0', 'sleep 600 >/dev/null 2>&1 & echo $!')
+    const own = existsSync('/dev/fuse') ? [refuses, hangs] : []
+    for (const [index, script] of ['mount -t tmpfs none "$1"', ...own].entries()) {
+      const volume = request(`covered-${index}`)
+      const { volumeId, targetPath } = volume
+      await publish(volume)
+      must('mount', '--make-shared', targetPath)
+      const server = Number(must('sh', '-c', script, 'sh', targetPath))
+      try {
+        const mounts = world.mounts()
+        await publish(volume)
+        assert.deepEqual(world.mounts(), mounts)
+        assert.equal((await stats(volumeId, targetPath)).usage.length, 2)
+        await failsWith(publish(request(`covered-${index}`, { subPath: 'etc' })), status.ALREADY_EXISTS)
+        await unpublish(volume)
+      } finally {
+        if (server !== 0) process.kill(server)
+      }
+      assert.deepEqual([existsSync(targetPath), containers()], [false, []], script)
+      assert.ok(!world.mounts().includes(targetPath))
+    }
+  })
+
+  test('a volume that was destroyed in part is unpublished, or published again', async () => {
+    const volume = request('in-part')
+    for (const act of [publish, unpublish]) {
+      await publish(volume)
+      writeFileSync(join(volume.targetPath, 'kept'), '')
+      must('mount', '-t', 'tmpfs', 'none', volume.targetPath)
+      const { message } = world.failure('destroy', containers()[0] ?? '')
+      assert.match(message, /mounted over it/)
+      await act(volume)
+      assert.equal(existsSync(join(volume.targetPath, 'kept')), false)
+      assert.equal(containers().length, act === publish ? 1 : 0)
+      await unpublish(volume)
+    }
+    assert.equal(existsSync(volume.targetPath), false)
+  })
+
   test('stats of a read-only volume whose files are copies are those of its files, and not of the disk', async () => {
     await stop('SIGTERM')
     await start({ LOAM_IMAGE_PROVISIONER_BACKEND: 'copy' })
