@@ -57,16 +57,22 @@ export interface VolumeContent {
   readonly pullPolicy: PullPolicy
 }
 
-/** A checked request to publish a volume. */
-export interface VolumeRequest extends VolumeContent {
-  readonly volumeId: string
+/** What only a pull needs. */
+export interface PullRights {
   /** Those of the volume's secrets. */
   readonly credentials: CredentialSource | undefined
   /** Those that the kubelet sends for the volume's pod. */
   readonly podTokens: PodTokens | undefined
 }
 
-/** Reads a request, except its target. @throws USAGE, REFERENCE_INVALID, PLATFORM_INVALID, CREDENTIALS_INVALID */
+/** A checked request to publish a volume. */
+export interface VolumeRequest extends VolumeContent {
+  readonly volumeId: string
+  /** Parses the secrets and tokens: they may change while the volume is published, and then do not matter. @throws CREDENTIALS_INVALID */
+  readonly parseRights: () => PullRights
+}
+
+/** Reads a request, except its target. @throws USAGE, REFERENCE_INVALID, PLATFORM_INVALID */
 export function parseVolumeRequest(request: NodePublishVolumeRequest): VolumeRequest {
   const { volumeId, volumeCapability, volumeContext, readonly, secrets } = request
   if (volumeId === '') throw invalid('volume_id', 'it is missing')
@@ -87,8 +93,10 @@ export function parseVolumeRequest(request: NodePublishVolumeRequest): VolumeReq
     ...content,
     isReadOnly,
     volumeId,
-    credentials: credentialsOfSecrets(secrets),
-    podTokens: podTokensOf(volumeContext, secrets),
+    parseRights: () => ({
+      credentials: credentialsOfSecrets(secrets),
+      podTokens: podTokensOf(volumeContext, secrets),
+    }),
   }
 }
 

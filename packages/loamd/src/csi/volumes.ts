@@ -28,7 +28,7 @@ import {
   resolveTarget,
   type Target,
 } from './target.ts'
-import { digestOf, invalid, shortDigest, type VolumeRequest } from './volume-request.ts'
+import { digestOf, invalid, shortDigest, type VolumeContent, type VolumeRequest } from './volume-request.ts'
 
 /** All containers of volumes have IDs that begin so: `csi-TARGET-VOLUME-ARGUMENTS`, each a digest. So the store knows how a volume was published. */
 const PREFIX = 'csi'
@@ -38,6 +38,13 @@ export interface Usage {
   readonly total: bigint
   readonly available: bigint
   readonly used: bigint
+}
+
+/** A volume that is not published yet. */
+interface WantedVolume extends VolumeContent {
+  /** Id of its container. */
+  readonly id: string
+  readonly credentials: CredentialSource | undefined
 }
 
 /** The usage of a volume. */
@@ -93,8 +100,9 @@ export class CsiVolumes implements AsyncDisposable {
     if (found !== undefined && (await this.#isInPlace(found, target))) return
     createTarget(target)
     try {
+      const credentials = await this.#credentialsOf(request)
       await clearTarget(target)
-      await this.#provision(id, request, target, signal)
+      await this.#provision({ ...request, id, credentials }, target, signal)
     } catch (error) {
       throw await this.#removeAfter(error, target)
     }
@@ -165,8 +173,8 @@ export class CsiVolumes implements AsyncDisposable {
     await this.#loam.containers.destroy(id)
   }
 
-  async #provision(id: string, request: VolumeRequest, target: Target, signal: AbortSignal): Promise<void> {
-    const { image, platform, subPath, isReadOnly, sizeBytes, pullPolicy } = request
+  async #provision(request: WantedVolume, target: Target, signal: AbortSignal): Promise<void> {
+    const { id, credentials, image, platform, subPath, isReadOnly, sizeBytes, pullPolicy } = request
     if (pullPolicy === 'Never') await this.#requireStored(request)
     const volume: MountedVolume = {
       // Not a text: that may also name a file, or a digest.
@@ -181,7 +189,7 @@ export class CsiVolumes implements AsyncDisposable {
         id,
         platform,
         refresh: pullPolicy === 'Always',
-        credentials: await this.#credentialsOf(request),
+        credentials,
         signal,
       })
     } catch (error) {
@@ -191,11 +199,8 @@ export class CsiVolumes implements AsyncDisposable {
   }
 
   /** Returns undefined for those of the configuration alone. @throws CREDENTIALS_INVALID */
-  async #credentialsOf({
-    image,
-    credentials,
-    podTokens,
-  }: VolumeRequest): Promise<CredentialSource | undefined> {
+  async #credentialsOf({ image, parseRights }: VolumeRequest): Promise<CredentialSource | undefined> {
+    const { credentials, podTokens } = parseRights()
     // Credentials of its own would keep the image from being pulled lazily.
     const takesTokens = podTokens !== undefined && (await takesPodTokens(this.#loam, parseReference(image)))
     if (credentials === undefined && !takesTokens) return undefined
@@ -204,7 +209,7 @@ export class CsiVolumes implements AsyncDisposable {
   }
 
   /** @throws IMAGE_NOT_FOUND */
-  async #requireStored({ image, platform }: VolumeRequest): Promise<void> {
+  async #requireStored({ image, platform }: VolumeContent): Promise<void> {
     try {
       await this.#loam.images.inspect(`docker://${image}`, { platform })
     } catch (error) {
@@ -348,7 +353,7 @@ function idOf(request: VolumeRequest, target: Target): string {
 }
 
 /** To a client of CSI, UNIMPLEMENTED would be the call itself. */
-function refusalOf(failure: unknown, { sizeBytes }: VolumeRequest): unknown {
+function refusalOf(failure: unknown, { sizeBytes }: VolumeContent): unknown {
   if (!(failure instanceof LoamError) || failure.kind !== 'unimplemented') return failure
   const { code, message, hint } = failure
   if (code === 'MEDIA_TYPE_UNSUPPORTED') return invalid('image', message)

@@ -168,7 +168,16 @@ describe('the CSI driver', () => {
     const one = request('again')
     await publish(one)
     writeFileSync(join(targetOf('again'), 'kept'), 'x')
-    await publish({ ...one, secrets: { username: 'u', password: 'changed' } })
+    // Those of a secret, or of a service account, that has changed meanwhile.
+    const tokens = { 'csi.storage.k8s.io/serviceAccount.tokens': 'null' }
+    for (const secrets of [
+      { username: 'u', password: 'changed' },
+      { 'tls.crt': 'x' },
+      { '.dockerconfigjson': 'x' },
+      tokens,
+    ])
+      await publish({ ...one, secrets })
+    await publish(request('again', tokens))
     assert.equal(read(one, 'kept'), 'x')
     for (const other of [
       request('again', { readOnly: 'true' }),
@@ -439,6 +448,7 @@ describe('the CSI driver', () => {
       await failsWith(publish(volume({})), status.UNAUTHENTICATED)
       await failsWith(publish(volume({ username: 'anna', password: 'wrong' })), status.UNAUTHENTICATED)
       await failsWith(publish(volume({ token: password })), status.UNAUTHENTICATED, /no credentials/)
+      assert.equal(existsSync(targetOf('private')), false)
       await failsWith(
         publish(volume({ '.dockerconfigjson': `{"auths": ${password}` })),
         status.UNAUTHENTICATED,
