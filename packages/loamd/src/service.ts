@@ -35,10 +35,10 @@ const CODES: Readonly<Record<ErrorKind, status>> = {
 /** Errors that clients expect in normal operation, such as a missing snapshot. */
 const EXPECTED: readonly status[] = [status.NOT_FOUND, status.ALREADY_EXISTS]
 
-/** Returns the code and the text that a client gets for an error. It is all that an operator sees of it in the events of a pod: what to do is part of it. */
-export function toStatus(error: unknown): { code: status; details: string } {
+/** Returns the code and the text that a client gets for an error of a call. It is all that an operator sees of it in the events of a pod: what to do is part of it. */
+export function toStatus(error: unknown, call: string): { code: status; details: string } {
   // A full disk has its own status, whichever operation meets it.
-  const { kind, message, hint } = toLoamError(error, 'snapshots')
+  const { kind, message, hint } = toLoamError(error, call)
   return { code: CODES[kind], details: hint === undefined ? message : `${message}. ${hint}` }
 }
 
@@ -108,7 +108,7 @@ export function unary<Method extends DescMethod>(
         count(method.name, status[status.OK], performance.now() - startMs)
         answer(null, response)
       } catch (error) {
-        const failure = toStatus(error)
+        const failure = toStatus(error, method.name)
         tell(log, method.name, fields(), failure)
         count(method.name, status[failure.code], performance.now() - startMs)
         answer(failure)
@@ -146,7 +146,7 @@ export function streaming<Method extends DescMethod>(
       try {
         await send(call, act)
       } catch (error) {
-        const failure = toStatus(error)
+        const failure = toStatus(error, method.name)
         code = failure.code
         tell(log, method.name, {}, failure)
         call.emit('error', failure)

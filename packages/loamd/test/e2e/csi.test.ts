@@ -325,6 +325,8 @@ describe('the CSI driver', () => {
       [{ ...good, targetPath: 'relative' }, /target_path/],
       [{ ...good, targetPath: `${kubelet}/../x` }, /target_path/],
       [{ ...good, targetPath: '/' }, /target_path/],
+      [{ ...good, targetPath: `${targetOf('bad')}${'n'.repeat(300)}` }, /target_path: a name .*255/],
+      [{ ...good, targetPath: join(kubelet, 'n'.repeat(300), 'pods', 'mount') }, /target_path: a name/],
       [
         { volumeId: 'v', targetPath: targetOf('bad'), volumeContext: good.volumeContext },
         /volume_capability/,
@@ -412,7 +414,7 @@ describe('the CSI driver', () => {
       return false
     }
     try {
-      await failsWith(publish(volume), status.ABORTED, /absent.*not removed yet.*ENOTEMPTY/)
+      await failsWith(publish(volume), status.ABORTED, /absent.*not removed yet: .*it is not empty/)
     } finally {
       registry.intercept = () => false
     }
@@ -725,6 +727,31 @@ providers:
     await unpublish(whole)
     await stop('SIGTERM')
     await start()
+  })
+
+  test('a target that the system refuses is an error that says why, whichever call meets it', async () => {
+    const volume = request('refused')
+    const parent = dirname(volume.targetPath)
+    mkdirSync(volume.targetPath)
+    writeFileSync(join(volume.targetPath, 'foreign'), '')
+    await failsWith(
+      unpublish(volume),
+      status.FAILED_PRECONDITION,
+      /^9 FAILED_PRECONDITION: use .*refused.*: it is not empty\. .*Move them away/,
+    )
+    await rm(volume.targetPath, { recursive: true })
+    writeFileSync(volume.targetPath, '')
+    for (const act of [publish, unpublish])
+      await failsWith(act(volume), status.FAILED_PRECONDITION, /is not a directory/)
+    await rm(volume.targetPath)
+    must('mount', '-t', 'tmpfs', '-o', 'ro', 'none', parent)
+    await failsWith(publish(volume), status.FAILED_PRECONDITION, /use .*: its file system is read-only$/)
+    must('umount', parent)
+    must('mount', '-t', 'tmpfs', '-o', 'size=1', 'none', parent)
+    must('mount', '-o', 'remount,nr_inodes=1', parent)
+    await failsWith(publish(volume), status.RESOURCE_EXHAUSTED, /NodePublishVolume: no space left/)
+    must('umount', parent)
+    assert.deepEqual([existsSync(volume.targetPath), containers()], [false, []])
   })
 
   test('a target is never reached through a symlink that a pod has put there, and one above the directory of pods is followed', async () => {

@@ -200,14 +200,17 @@ describe('the snapshots API', () => {
     client.close()
   })
 
-  test('an error of the system has the status of its kind, in every call', () => {
+  test('an error of the system has the status of its kind and names the call, in every call', () => {
     const full = Object.assign(new Error('ENOSPC: no space left on device, mkdir'), {
       code: 'ENOSPC',
       errno: -28,
     })
-    assert.equal(toStatus(full).code, status.RESOURCE_EXHAUSTED)
-    assert.match(toStatus(full).details, /no space left .*\. Make room on that file system/)
-    assert.equal(toStatus(new Error('x')).code, status.INTERNAL)
+    const { code, details } = toStatus(full, 'Prepare')
+    assert.equal(code, status.RESOURCE_EXHAUSTED)
+    assert.match(details, /^Prepare: no space left .*\. Make room on that file system/)
+    const defect = toStatus(new Error('x'), 'Prepare')
+    assert.equal(defect.code, status.INTERNAL)
+    assert.match(defect.details, /^Prepare: x\./)
   })
 
   test('the snapshots API reports a full disk, and leaves nothing', async () => {
