@@ -1,4 +1,4 @@
-import type { Platform } from '../image/index.ts'
+import { formatPlatform, type Platform } from '../image/index.ts'
 import {
   configVersionFor,
   type ContainerdSetup,
@@ -6,6 +6,7 @@ import {
   imageFileSystemCommand,
   imageFileSystemPath,
   proxyPluginText,
+  runtimeText,
   SNAPSHOTTER_NAME,
   takesAnnotationsByExport,
   takesExportedRoot,
@@ -16,6 +17,7 @@ import {
   CRI_IMAGES,
   CRI_OLD,
   findProxy,
+  findUnpack,
   type ProxyPlugin,
 } from './containerd-settings.ts'
 import { checkDiffer, findDiffer } from './check-differ.ts'
@@ -198,8 +200,13 @@ function checkLoaded({ running, name, proxy }: Context): NodeFinding[] {
 function checkUnpack({ release, settings, name, setup }: Context): NodeFinding[] {
   if (release.major < 2) return []
   const what = 'unpack_config'
-  if (settings.unpacks.some(({ snapshotter }) => snapshotter === name)) {
+  if (findUnpack(settings, name, setup.platform) !== undefined) {
     return [{ status: 'right', what, message: `the transfer service pulls for ${name}` }]
+  }
+  const other = settings.unpacks.find(({ snapshotter }) => snapshotter === name)
+  if (other !== undefined) {
+    const message = `the entry for ${name} is for ${other.platform}, this machine is ${formatPlatform(setup.platform)}, and check_platform_supported is true`
+    return [{ status: 'wrong', what, message, write: unpackText(setup) }]
   }
   const message = `the transfer service refuses to pull for ${name} ("no unpack platforms defined")`
   return [{ status: 'missing', what, message, write: unpackText(setup) }]
@@ -222,9 +229,26 @@ function checkCri(context: Context): NodeFinding[] {
     const message = `pods use the snapshotter ${cri.snapshotter ?? 'overlayfs'}`
     return [{ status: 'missing', what, message, write }]
   }
+  const runtimes = checkRuntimes(context)
   const right: NodeFinding = { status: 'right', what, message: `pods use ${name}` }
+  const isRight = runtimes.every(({ status }) => status === 'note')
   const credentials = findDiffer(context) === undefined ? checkImageService(context.imageService) : []
-  return [right, ...checkCriAnnotations(context), ...credentials]
+  return [...(isRight ? [right] : []), ...runtimes, ...checkCriAnnotations(context), ...credentials]
+}
+
+/** The snapshotter of a runtime comes before that of all pods. */
+function checkRuntimes({ settings, release, name, setup }: Context): NodeFinding[] {
+  // containerd 1.6 ignores it.
+  if (release.major < 2 && release.minor < 7) return []
+  const { table, defaultName, snapshotters } = settings.runtimes
+  const others = [...snapshotters].filter(([, snapshotter]) => snapshotter !== name)
+  return others.map(([runtime, snapshotter]) => {
+    const what = 'Kubernetes'
+    if (runtime !== defaultName)
+      return { status: 'note', what, message: `pods of the runtime ${runtime} use ${snapshotter}` }
+    const message = `pods use ${snapshotter}: their runtime ${runtime} has this snapshotter of its own`
+    return { status: 'wrong', what, message, write: runtimeText(setup, table, runtime) }
+  })
 }
 
 function checkCriAnnotations({ settings, release, setup }: Context): NodeFinding[] {

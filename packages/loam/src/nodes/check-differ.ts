@@ -1,5 +1,5 @@
 import { type ContainerdSetup, differText, unpackText, WALKING } from './containerd-config.ts'
-import type { ContainerdSettings, ProxyPlugin } from './containerd-settings.ts'
+import { type ContainerdSettings, findUnpack, type ProxyPlugin } from './containerd-settings.ts'
 import type { Release } from './release.ts'
 import type { NodeFinding } from './report.ts'
 
@@ -40,7 +40,7 @@ export function checkDiffer(context: DifferContext): NodeFinding[] {
     const message = `${WALKING} is missing behind ${differ.name}: other snapshotters have no differ`
     findings.push(wrong(message, differText(own, release)))
   }
-  const unpack = settings.unpacks.find(({ snapshotter }) => snapshotter === name)
+  const unpack = findUnpack(settings, name, setup.platform)
   if (unpack !== undefined && unpack.differ !== differ.name) {
     const message = `the transfer service unpacks the layers of ${name} with ${unpack.differ}`
     findings.push(wrong(message, unpackText(own)))

@@ -130,6 +130,18 @@ export function criText({ name = SNAPSHOTTER_NAME }: ContainerdSetup, release: R
   ])
 }
 
+/** The snapshotter of one runtime of pods. `table` is that of CRI's settings of runtimes. */
+export function runtimeText(
+  { name = SNAPSHOTTER_NAME }: ContainerdSetup,
+  table: string,
+  runtime: string,
+): string {
+  return lines([
+    `[plugins.${text(table)}.containerd.runtimes.${key(runtime)}]`,
+    `  snapshotter = ${text(name)}`,
+  ])
+}
+
 /** Directory that kubelet measures images in, unless the plugin names another. */
 export function imageFileSystemPath({
   name = SNAPSHOTTER_NAME,

@@ -141,6 +141,73 @@ describe('the configuration of containerd', () => {
     assert.deepEqual(problems('2.1.9', write(text)), [])
   })
 
+  test('containerd 2 takes the old table of CRI from a file of version 2 that has a table of runtimes in it', () => {
+    const old = `${configFor('1.6')}[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]\nSystemdCgroup = true\n`
+    assert.ok(!problems('2.1.9', write(old)).includes('wrong: Kubernetes'))
+    assert.ok(
+      problems('2.1.9', write(old.replace('version = 2', 'version = 3'))).includes('wrong: Kubernetes'),
+    )
+  })
+
+  test('the snapshotter of the default runtime comes before that of all pods, and that of another runtime is noted', () => {
+    const tables = [
+      ['1.7.27', 'io.containerd.grpc.v1.cri'],
+      ['2.1.9', 'io.containerd.cri.v1.runtime'],
+    ] as const
+    for (const [version, table] of tables) {
+      const own = (runtime: string, snapshotter: string) =>
+        `[plugins."${table}".containerd.runtimes.${runtime}]\nsnapshotter = "${snapshotter}"\n`
+      const found = (text: string, release: string = version) =>
+        check(release, write(`${configFor(release)}${text}`))
+          .filter(({ what, status }) => what === 'Kubernetes' && status !== 'right')
+          .map(({ status, message, write: lines }) => [status, message, lines])
+      const lines = `[plugins."${table}".containerd.runtimes.runc]\n  snapshotter = "loam"\n`
+      assert.deepEqual(found(own('runc', 'overlayfs')), [
+        ['wrong', 'pods use overlayfs: their runtime runc has this snapshotter of its own', lines],
+      ])
+      for (const right of ['loam', '']) assert.deepEqual(found(own('runc', right)), [])
+      assert.deepEqual(found(lines), [])
+      const kata = own('kata', 'nydus')
+      assert.deepEqual(found(kata), [['note', 'pods of the runtime kata use nydus', undefined]])
+      const isDefault = `[plugins."${table}".containerd]\ndefault_runtime_name = "kata"\n`
+      const withDefault = write(
+        `version = ${version.startsWith('1') ? 2 : 3}\n${isDefault}${kata}${own('runc', 'overlayfs')}`,
+      )
+      const { runtimes } = readContainerdSettings(withDefault, parseRelease(version).major)
+      assert.deepEqual(runtimes, {
+        table,
+        defaultName: 'kata',
+        snapshotters: new Map([
+          ['kata', 'nydus'],
+          ['runc', 'overlayfs'],
+        ]),
+      })
+    }
+    const [, old] = tables[0]
+    const ignored = `[plugins."${old}".containerd.runtimes.runc]\nsnapshotter = "overlayfs"\n`
+    assert.deepEqual(problems('1.6.32', write(`${configFor('1.6.32')}${ignored}`)), [])
+  })
+
+  test('an entry for unpacking is for the platform of this machine, if containerd checks that', () => {
+    const found = (platform: string, isChecked: boolean, machine = PLATFORM) => {
+      const text = configFor('2.1').replace('"linux/amd64"', `"${platform}"`)
+      const checked = `[plugins."io.containerd.transfer.v1.local"]\ncheck_platform_supported = ${isChecked}\n`
+      return check('2.1.9', write(`${text}${checked}`), { loam: { ...LOAM, platform: machine } })
+        .filter(({ what }) => what === 'unpack_config')
+        .map(({ status, message }) => `${status}: ${message}`)
+    }
+    const right = ['right: the transfer service pulls for loam']
+    for (const platform of ['linux/amd64', 'linux/x86_64', 'linux/amd64/v3', 'linux'])
+      assert.deepEqual(found(platform, true), right, platform)
+    assert.deepEqual(found('linux/arm64', false), right)
+    assert.deepEqual(found('linux/arm64', true), [
+      'wrong: the entry for loam is for linux/arm64, this machine is linux/amd64, and check_platform_supported is true',
+    ])
+    const arm = { os: 'linux', architecture: 'arm', variant: 'v6' }
+    assert.deepEqual(found('linux/arm', true, arm), right)
+    assert.match(found('linux/arm/v5', true, arm)[0] ?? '', /^wrong: .* this machine is linux\/arm\/v6/)
+  })
+
   test('a wrong address, type or capability, and a plugin that is not loaded are reported', () => {
     const right = configFor('2.1')
     const wrong = (text: string) => problems('2.1.9', write(text))

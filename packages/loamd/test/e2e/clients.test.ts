@@ -8,7 +8,12 @@ import { afterEach, describe, test } from 'node:test'
 import { parse as parseToml } from 'smol-toml'
 import { hostPlatform } from '../../../loam/src/linux/index.ts'
 import { tableIn } from '../../../loam/src/nodes/containerd-files.ts'
-import { CRI_IMAGES, CRI_OLD, readContainerdSettings } from '../../../loam/src/nodes/containerd-settings.ts'
+import {
+  CRI_IMAGES,
+  CRI_OLD,
+  CRI_RUNTIME,
+  readContainerdSettings,
+} from '../../../loam/src/nodes/containerd-settings.ts'
 import type { FetchedContent } from '../../../loam/src/index.ts'
 import { setUp } from '../../../loam/src/testing/set-up.ts'
 import { containerdConfig, type NodeFinding, type NodeReport } from '../../../loam/src/nodes/index.ts'
@@ -98,23 +103,43 @@ function testRelease(release: ContainerdRelease): void {
     mkdirSync(world.path('conf.d'))
     const imported = `version = 2\n[plugins."${CRI_OLD}".containerd]\n  default_runtime_name = "x"\n[plugins."${CRI_IMAGES}"]\n  max_concurrent_downloads = 9\n[proxy_plugins.loam]\n  type = "snapshot"\n`
     writeFileSync(world.path('conf.d', 'more.toml'), imported)
-    for (const version of ['1.6', '2.1']) {
+    const runtime = (table: string, name: string) =>
+      `[plugins."${table}".containerd.runtimes.${name}]\n  runtime_type = "io.containerd.runc.v2"\n  snapshotter = "native"\n`
+    const texts = [written('1.6'), written('2.1')].flatMap((text) => [
+      text,
+      `${text}${runtime(CRI_OLD, 'old')}`,
+      `${text}${runtime(CRI_OLD, 'old')}${runtime(CRI_RUNTIME, 'new')}`,
+    ])
+    for (const text of texts) {
       for (const imports of ['', `imports = ["${world.path('conf.d', '*.toml')}"]\n`]) {
         const path = world.path('read.toml')
-        writeFileSync(path, `${imports}${written(version)}`)
+        writeFileSync(path, `${imports}${text}`)
         const settings = readContainerdSettings(path, major)
         const dump = parseToml(ok(world.containerd('-c', path, 'config', 'dump')).stdout)
         const plugins = tableIn(dump['plugins'])
         const ofCri = isOld ? tableIn(tableIn(plugins[CRI_OLD])['containerd']) : tableIn(plugins[CRI_IMAGES])
+        const ofRuntimes = tableIn(tableIn(plugins[isOld ? CRI_OLD : CRI_RUNTIME])['containerd'])
+        const names = Object.entries(tableIn(ofRuntimes['runtimes'])).flatMap(([name, each]) =>
+          tableIn(each)['snapshotter'] === 'native' ? [name] : [],
+        )
         const proxy = tableIn(tableIn(dump['proxy_plugins'])['loam'])
         assert.deepEqual(
           [
+            settings.runtimes.defaultName,
+            // containerd 1.6 ignores them.
+            isOld ? [] : [...settings.runtimes.snapshotters.keys()],
             settings.cri.snapshotter ?? 'overlayfs',
             settings.cri.areAnnotationsDisabled ?? true,
             settings.proxies[0]?.address,
           ],
-          [ofCri['snapshotter'], ofCri['disable_snapshot_annotations'], proxy['address']],
-          `${version} ${imports}`,
+          [
+            ofRuntimes['default_runtime_name'],
+            names,
+            ofCri['snapshotter'],
+            ofCri['disable_snapshot_annotations'],
+            proxy['address'],
+          ],
+          `${imports}${text}`,
         )
       }
     }
