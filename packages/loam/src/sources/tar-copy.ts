@@ -11,6 +11,7 @@ import {
   tarEnd,
   tarPadding,
   TarReader,
+  TarScan,
 } from '../tar/index.ts'
 
 const WINDOW_BYTES = 1 << 20
@@ -36,23 +37,10 @@ export async function* copyTar(
 
 /** Yields the entries of a tar, and seeks over data. */
 function* readEntries(fd: number): Generator<TarEntry> {
-  let ready: TarEntry[] = []
-  const reader = new TarReader((entry) => ready.push(entry))
-  const window = Buffer.alloc(64 << 10)
-  let position = 0
-  for (;;) {
-    const length = readSync(fd, window, 0, window.length, position)
-    if (length === 0) break
-    reader.write(window.subarray(0, length))
-    position += length
-    const entries = ready
-    ready = []
-    yield* entries
-    if (reader.skippableBytes === Number.POSITIVE_INFINITY) break
-    position += reader.skippableBytes
-    reader.skip(reader.skippableBytes)
-  }
-  reader.end()
+  const ready: TarEntry[] = []
+  const scan = new TarScan(new TarReader((entry) => ready.push(entry)))
+  const { window } = scan
+  while (scan.take(readSync(fd, window, 0, window.length, scan.position))) yield* ready.splice(0)
   yield* ready
 }
 

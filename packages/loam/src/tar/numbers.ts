@@ -13,6 +13,13 @@ export function readNumber(block: Uint8Array, start: number, length: number, wha
     : readBase256(block, start, length, what)
 }
 
+/** Reads a number field that is not negative. @throws TAR_INVALID */
+export function readCount(block: Uint8Array, start: number, length: number, what: string): number {
+  const count = readNumber(block, start, length, what)
+  if (count < 0) throw new LoamError('TAR_INVALID', `read tar: the ${what} ${count} is negative`)
+  return count
+}
+
 function readOctal(block: Uint8Array, start: number, length: number, what: string): number {
   const end = start + length
   let at = start

@@ -13,14 +13,15 @@
  */
 import { LoamError } from '../errors/index.ts'
 import type { SparseSegment, TarEntry, TarEntryType, TarXattr } from './entry.ts'
-import { readDecimal, readNumber, readPaxTime } from './numbers.ts'
+import { readCount, readDecimal, readNumber, readPaxTime } from './numbers.ts'
 import { type PaxRecord, parsePaxRecords } from './pax.ts'
 import {
   checkSegments,
   MAX_SPARSE_SEGMENTS,
-  type PaxSparse,
   readOldSegments,
   readPaxSparse,
+  type SparseFile,
+  type SparseHeader,
   SparseMapReader,
 } from './sparse.ts'
 
@@ -63,7 +64,12 @@ type State =
   | { readonly at: 'header' }
   | { readonly at: 'meta'; readonly type: string; readonly body: Buffer; filled: number }
   | { readonly at: 'old-sparse'; readonly pending: Pending }
-  | { readonly at: 'sparse-map'; readonly pending: Pending; readonly map: SparseMapReader }
+  | {
+      readonly at: 'sparse-map'
+      readonly pending: Pending
+      readonly sparse: SparseHeader
+      readonly map: SparseMapReader
+    }
   | { readonly at: 'end' }
 
 /**
@@ -192,14 +198,16 @@ export class TarReader {
     if (this.#isZeroBlock(block)) return
     const type = String.fromCharCode(block[156] ?? 0)
     if (META_TYPES.includes(type)) {
-      this.#startMeta(type, this.#readSize(block))
+      this.#startMeta(type, readCount(block, 124, 12, 'size'))
       return
     }
     const records = this.#takeRecords()
     // The size in pax applies only to the entry; readers would not use a size before L, K or x headers.
     const paxSize = records.findLast(({ key, value }) => key === 'size' && value.length > 0)?.value
     const sizeBytes =
-      paxSize === undefined ? this.#readSize(block) : readDecimal(paxSize.toString('latin1'), 'size')
+      paxSize === undefined
+        ? readCount(block, 124, 12, 'size')
+        : readDecimal(paxSize.toString('latin1'), 'size')
     const hasData = TYPES[type] === 'file'
     this.#startEntry({ header: block, records, storedBytes: hasData ? sizeBytes : 0, segments: [] }, type)
   }
@@ -230,12 +238,6 @@ export class TarReader {
     if (sizeBytes === 0) this.#endMeta(type, Buffer.alloc(0))
   }
 
-  #readSize(block: Buffer): number {
-    const sizeBytes = readNumber(block, 124, 12, 'size')
-    if (sizeBytes < 0) throw this.#invalid('a size is negative')
-    return sizeBytes
-  }
-
   #takeRecords(): readonly PaxRecord[] {
     const own = this.#records
     this.#records = NO_RECORDS
@@ -244,23 +246,26 @@ export class TarReader {
   }
 
   #startEntry(pending: Pending, type: string): void {
-    if (type === 'S') {
-      pending.segments.push(...readOldSegments(pending.header, 386, 4))
-      if (pending.header[482] === 0) this.#finish(pending, this.#oldSparse(pending))
-      else
-        this.#state = {
-          at: 'old-sparse',
-          pending: { ...pending, header: Buffer.from(pending.header) },
-        }
-      return
-    }
     const sparse = pending.records === NO_RECORDS ? undefined : readPaxSparse(pending.records)
-    if (sparse !== undefined && sparse.segments === undefined && pending.storedBytes > 0) {
-      const kept = { ...pending, header: Buffer.from(pending.header) }
-      this.#state = { at: 'sparse-map', pending: kept, map: new SparseMapReader() }
-      return
-    }
-    this.#finish(pending, sparse)
+    // No archiver writes such headers, and readers differ in what they do with them.
+    if (sparse !== undefined && (type === 'S' || TYPES[type] !== 'file'))
+      throw this.#invalid(`pax records of a sparse file at an entry of type ${JSON.stringify(type)}`)
+    if (type === 'S') this.#startOldSparse(pending)
+    else if (sparse?.segments !== undefined) this.#finish(pending, { ...sparse, segments: sparse.segments })
+    else if (sparse !== undefined) this.#startSparseMap(pending, sparse)
+    else this.#finish(pending, undefined)
+  }
+
+  #startOldSparse(pending: Pending): void {
+    pending.segments.push(...readOldSegments(pending.header, 386, 4))
+    if (pending.header[482] === 0) this.#finish(pending, this.#oldSparse(pending))
+    else this.#state = { at: 'old-sparse', pending: { ...pending, header: Buffer.from(pending.header) } }
+  }
+
+  #startSparseMap(pending: Pending, sparse: SparseHeader): void {
+    if (pending.storedBytes === 0) throw this.#invalid('a sparse file without its map')
+    const kept = { ...pending, header: Buffer.from(pending.header) }
+    this.#state = { at: 'sparse-map', pending: kept, sparse, map: new SparseMapReader() }
   }
 
   #readOldSparse(pending: Pending, block: Buffer): void {
@@ -275,25 +280,20 @@ export class TarReader {
     this.#finish(pending, this.#oldSparse(pending))
   }
 
-  #oldSparse({ header, segments }: Pending): PaxSparse {
-    const realSizeBytes = readNumber(header, 483, 12, 'sparse size')
+  #oldSparse({ header, segments }: Pending): SparseFile {
+    const realSizeBytes = readCount(header, 483, 12, 'sparse size')
     return { name: undefined, realSizeBytes, segments }
   }
 
-  #readSparseMap(state: Extract<State, { at: 'sparse-map' }>, block: Buffer): void {
-    const { pending, map } = state
+  #readSparseMap({ pending, sparse, map }: Extract<State, { at: 'sparse-map' }>, block: Buffer): void {
     const segments = map.read(block)
-    if (map.bytes > pending.storedBytes + padding(pending.storedBytes)) {
-      throw this.#invalid('a sparse map is longer than its file')
-    }
-    if (segments === undefined) return
     const storedBytes = pending.storedBytes - map.bytes
-    const sparse = readPaxSparse(state.pending.records)
-    if (sparse === undefined || storedBytes < 0) throw this.#invalid('a sparse map is longer than its file')
-    this.#finish({ ...state.pending, storedBytes }, { ...sparse, segments })
+    if (storedBytes < 0) throw this.#invalid('a sparse map is longer than its file')
+    if (segments !== undefined) this.#finish({ ...pending, storedBytes }, { ...sparse, segments })
+    else if (storedBytes === 0) throw this.#invalid('a sparse map is longer than its file')
   }
 
-  #finish(pending: Pending, sparse: PaxSparse | undefined): void {
+  #finish(pending: Pending, sparse: SparseFile | undefined): void {
     const { storedBytes } = pending
     this.#state = { at: 'header' }
     this.#skip = storedBytes + padding(storedBytes)
@@ -302,7 +302,7 @@ export class TarReader {
     this.#longLink = undefined
   }
 
-  #makeEntry(pending: Pending, sparse: PaxSparse | undefined): TarEntry {
+  #makeEntry(pending: Pending, sparse: SparseFile | undefined): TarEntry {
     const { header, records, storedBytes } = pending
     const typeFlag = String.fromCharCode(header[156] ?? 0)
     const type = TYPES[typeFlag]
@@ -313,25 +313,29 @@ export class TarReader {
       type,
       name: this.#longName ?? headerName(header),
       linkName: isLink ? (this.#longLink ?? copyField(header, 157, 100)) : Buffer.alloc(0),
-      mode: readNumber(header, 100, 8, 'mode') & 0o7777,
+      mode: readCount(header, 100, 8, 'mode') & 0o7777,
       uid: readNumber(header, 108, 8, 'uid'),
       gid: readNumber(header, 116, 8, 'gid'),
       mtimeSeconds: readNumber(header, 136, 12, 'time'),
       mtimeNanoseconds: 0,
-      deviceMajor: isDevice ? readNumber(header, 329, 8, 'device') : 0,
-      deviceMinor: isDevice ? readNumber(header, 337, 8, 'device') : 0,
+      deviceMajor: isDevice ? readCount(header, 329, 8, 'device') : 0,
+      deviceMinor: isDevice ? readCount(header, 337, 8, 'device') : 0,
       xattrs: records === NO_RECORDS ? NO_XATTRS : collectXattrs(records),
       sizeBytes: sparse?.realSizeBytes ?? storedBytes,
       dataOffset: this.#offset,
-      sparse: segmentsOf(sparse, storedBytes),
+      sparse: sparse === undefined ? undefined : checkSegments(sparse, storedBytes),
     }
     for (const record of records) applyRecord(entry, record)
     if (sparse?.name !== undefined) entry.name = Buffer.from(sparse.name)
     const isOldDirectory = (typeFlag === '0' || typeFlag === '\0') && entry.name.at(-1) === SLASH
-    if (!isOldDirectory) return this.#checkEntry(entry)
+    return this.#checkEntry(isOldDirectory ? this.#toDirectory(entry, storedBytes) : entry)
+  }
+
+  #toDirectory(entry: TarEntry, storedBytes: number): TarEntry {
     // Readers disagree on whether these bytes exist.
-    if (storedBytes > 0) throw this.#invalid('a directory of the old format has data')
-    return this.#checkEntry({ ...entry, type: 'directory', sparse: undefined, sizeBytes: 0 })
+    if (storedBytes > 0 || entry.sparse !== undefined)
+      throw this.#invalid('a directory of the old format has data')
+    return { ...entry, type: 'directory' }
   }
 
   #checkEntry(entry: TarEntry): TarEntry {
@@ -342,11 +346,6 @@ export class TarReader {
   #invalid(why: string): LoamError {
     return new LoamError('TAR_INVALID', `read tar at byte ${this.#offset}: ${why}`)
   }
-}
-
-function segmentsOf(sparse: PaxSparse | undefined, storedBytes: number): SparseSegment[] | undefined {
-  if (sparse?.segments === undefined) return undefined
-  return checkSegments(sparse.segments, sparse.realSizeBytes, storedBytes)
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }

@@ -24,9 +24,9 @@ export class TarScan {
       reader.end()
       return false
     }
-    // Reading on is cheaper than seeking over less than a window.
+    // Reading on is cheaper than seeking over less than a window. The last byte is read: it shows that the archive has the others.
     if (reader.skippableBytes > WINDOW_BYTES) {
-      const skipped = reader.skippableBytes
+      const skipped = reader.skippableBytes - 1
       this.position += skipped
       reader.skip(skipped)
     }

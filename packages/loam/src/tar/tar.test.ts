@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
-import { formatTarHeader, type TarEntry, tarEnd, tarPadding, TarReader } from './index.ts'
+import { formatTarHeader, type TarEntry, tarEnd, tarPadding, TarReader, TarScan } from './index.ts'
 
 /** Reads a tar in pieces of a size; small pieces put every boundary somewhere. */
 function read(tar: Buffer, pieceBytes = tar.length): TarEntry[] {
@@ -13,15 +13,38 @@ function read(tar: Buffer, pieceBytes = tar.length): TarEntry[] {
   return entries
 }
 
+/** Reads a tar as a file, seeking over data. */
+function scan(tar: Buffer): TarEntry[] {
+  const entries: TarEntry[] = []
+  const scanned = new TarScan(new TarReader((entry) => entries.push(entry)))
+  while (scanned.take(tar.subarray(Math.min(scanned.position, tar.length)).copy(scanned.window)));
+  return entries
+}
+
 function header(
   fields: Partial<
-    Record<'name' | 'type' | 'size' | 'uid' | 'mtime' | 'link' | 'magic' | 'prefix', string | Buffer>
+    Record<
+      | 'name'
+      | 'mode'
+      | 'type'
+      | 'size'
+      | 'uid'
+      | 'mtime'
+      | 'link'
+      | 'magic'
+      | 'major'
+      | 'minor'
+      | 'prefix'
+      | 'segments'
+      | 'realSize',
+      string | Buffer
+    >
   >,
 ): Buffer {
   const block = Buffer.alloc(512)
   const put = (value: string | Buffer, at: number) => Buffer.from(value as string, 'latin1').copy(block, at)
   put(fields.name ?? 'x', 0)
-  put('0000644\0', 100)
+  put(fields.mode ?? '0000644\0', 100)
   put(fields.uid ?? '0000000\0', 108)
   put('0000000\0', 116)
   put(fields.size ?? '00000000000\0', 124)
@@ -29,7 +52,11 @@ function header(
   put(fields.type ?? '0', 156)
   put(fields.link ?? '', 157)
   put(fields.magic ?? 'ustar\x0000', 257)
+  put(fields.major ?? '', 329)
+  put(fields.minor ?? '', 337)
   put(fields.prefix ?? '', 345)
+  put(fields.segments ?? '', 386)
+  put(fields.realSize ?? '', 483)
   block.fill(32, 148, 156)
   put(
     `${block
@@ -58,6 +85,12 @@ function pax(records: readonly (readonly [string, string | Buffer])[], type = 'x
 }
 
 const octal = (value: number) => `${value.toString(8).padStart(11, '0')}\0`
+/** A negative number in base 256. */
+const negative = (value: number, length: number) => {
+  const bytes = Buffer.alloc(length, 0xff)
+  bytes.writeInt32BE(value, length - 4)
+  return bytes
+}
 const data = (text: string) => Buffer.concat([Buffer.from(text), tarPadding(text.length)])
 const one = (...parts: readonly Buffer[]): TarEntry => {
   const [entry] = read(Buffer.concat([...parts, tarEnd()]))
@@ -202,7 +235,127 @@ describe('tar reader', () => {
     assert.equal(v10.dataOffset % 512, 0)
   })
 
+  const sparse10: readonly [string, string][] = [
+    ['GNU.sparse.major', '1'],
+    ['GNU.sparse.minor', '0'],
+    ['GNU.sparse.realsize', '5'],
+    ['GNU.sparse.name', 's'],
+  ]
+  const sparse01: readonly [string, string][] = [
+    ['GNU.sparse.size', '20'],
+    ['GNU.sparse.numblocks', '2'],
+    ['GNU.sparse.map', '0,3,10,2'],
+  ]
+  const without = (records: readonly [string, string][], key: string) =>
+    records.filter(([other]) => other !== `GNU.sparse.${key}`)
+  /** A sparse file of form 1.0, as its records say. */
+  const in10 = (records: readonly [string, string][]) =>
+    Buffer.concat([
+      pax(records),
+      header({ size: octal(517) }),
+      data(`${'1\n0\n5\n'.padEnd(512, '\0')}hello`),
+      tarEnd(),
+    ])
+  /** A sparse file whose map is in its records. */
+  const in01 = (records: readonly [string, string][]) =>
+    Buffer.concat([pax(records), header({ size: octal(5) }), data('abcde'), tarEnd()])
+
+  test('the tar reader takes the sets of sparse records that GNU tar writes', () => {
+    assert.equal(read(in10(sparse10)).length, 1)
+    assert.equal(read(in01(sparse01)).length, 1)
+  })
+
   const refused: Record<string, Buffer> = {
+    'a sparse file of form 1.0 without data, before another file': Buffer.concat([
+      pax(sparse10),
+      header({}),
+      header({ name: 'secret', size: octal(6) }),
+      data('secret'),
+      tarEnd(),
+    ]),
+    'a sparse file of form 1.0 without data, at the end': Buffer.concat([
+      pax(sparse10),
+      header({}),
+      tarEnd(),
+    ]),
+    'a sparse map that is longer than its file': Buffer.concat([
+      pax(sparse10),
+      header({ size: octal(512) }),
+      data('2\n0\n2\n2\n'.padEnd(512, '\0')),
+      data('3\n'),
+      tarEnd(),
+    ]),
+    'a sparse file of form 1.0 without its size': in10(without(sparse10, 'realsize')),
+    'a sparse file of form 1.0 without its minor number': in10(without(sparse10, 'minor')),
+    'a sparse file of form 1.0 without its major number': in10(without(sparse10, 'major')),
+    'a sparse file of form 1.1': in10([...sparse10, ['GNU.sparse.minor', '1']]),
+    'a sparse file of form 1.0 with a map in its records': in10([...sparse10, ['GNU.sparse.map', '0,5']]),
+    'a sparse file that only has a name': in01([['GNU.sparse.name', 's']]),
+    'a sparse file of form 0.1 without its size': in01(without(sparse01, 'size')),
+    'a sparse file of form 0.1 without its map': in01(without(sparse01, 'map')),
+    'a sparse file of form 0.1 with another number of segments': in01([
+      ...sparse01,
+      ['GNU.sparse.numblocks', '3'],
+    ]),
+    'a sparse file of two sizes': in01([...sparse01, ['GNU.sparse.realsize', '30']]),
+    'a sparse file with two maps': in01([
+      ...sparse01,
+      ['GNU.sparse.offset', '0'],
+      ['GNU.sparse.numbytes', '5'],
+    ]),
+    'a sparse file of form 0.0 whose lengths come first': in01([
+      ['GNU.sparse.size', '20'],
+      ['GNU.sparse.numbytes', '0'],
+      ['GNU.sparse.offset', '5'],
+    ]),
+    'sparse records at a hard link': Buffer.concat([
+      pax([
+        ['GNU.sparse.size', '20'],
+        ['GNU.sparse.map', ''],
+      ]),
+      header({ type: '1', link: 'f' }),
+      tarEnd(),
+    ]),
+    'sparse records at a sparse file of the old form': Buffer.concat([
+      pax(sparse01),
+      header({
+        type: 'S',
+        size: octal(5),
+        segments: `${octal(0)}${octal(5)}`,
+        realSize: octal(20),
+        magic: 'ustar  \0',
+      }),
+      data('abcde'),
+      tarEnd(),
+    ]),
+    'a sparse file of the old form with a negative size': Buffer.concat([
+      header({ type: 'S', realSize: negative(-1, 12), magic: 'ustar  \0' }),
+      tarEnd(),
+    ]),
+    'a sparse file of the old form with a negative length': Buffer.concat([
+      header({
+        type: 'S',
+        size: octal(5),
+        segments: Buffer.concat([
+          Buffer.from(octal(10)),
+          negative(-5, 12),
+          Buffer.from(`${octal(5)}${octal(10)}`),
+        ]),
+        realSize: octal(20),
+        magic: 'ustar  \0',
+      }),
+      data('abcde'),
+      tarEnd(),
+    ]),
+    'a negative major number of a device': Buffer.concat([
+      header({ type: '3', major: negative(-1, 8) }),
+      tarEnd(),
+    ]),
+    'a negative minor number of a device': Buffer.concat([
+      header({ type: '4', minor: negative(-5, 8) }),
+      tarEnd(),
+    ]),
+    'a negative mode': Buffer.concat([header({ mode: negative(-1, 8) }), tarEnd()]),
     'a wrong checksum': Buffer.concat([header({}).fill('Z', 10, 11), tarEnd()]),
     'a malformed number': Buffer.concat([header({ size: '0000000008x\0' }), tarEnd()]),
     'a negative size': Buffer.concat([
@@ -252,6 +405,16 @@ describe('tar reader', () => {
       )
     })
   }
+
+  test('a tar that ends in the middle of data is refused also if data are passed over', () => {
+    const whole = Buffer.concat([header({ size: octal(500_000) }), Buffer.alloc(500_224), tarEnd()])
+    assert.equal(scan(whole).length, 1)
+    for (const bytes of [70_000, 100_000, 500_735])
+      assert.throws(
+        () => scan(whole.subarray(0, bytes)),
+        (error) => isLoamError(error, 'TAR_INVALID'),
+      )
+  })
 
   test('the tar reader accepts an archive without zero blocks at its end, and an empty one', () => {
     assert.equal(read(header({})).length, 1)
