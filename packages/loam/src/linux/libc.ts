@@ -99,6 +99,7 @@ export interface Libc {
   readonly utimensat: (dirFd: number, path: Path, times: Buffer, flags: number) => number
   readonly futimens: (fd: number, times: Buffer) => number
   readonly fsetxattr: (fd: number, name: Path, value: Buffer, size: number, flags: number) => number
+  readonly setxattr: (path: Path, name: Path, value: Buffer, size: number, flags: number) => number
   readonly lsetxattr: (path: Path, name: Path, value: Buffer, size: number, flags: number) => number
   readonly lgetxattr: (path: Path, name: Path, value: Buffer, size: number) => number
   readonly llistxattr: (path: Path, list: Buffer, size: number) => number
@@ -211,6 +212,7 @@ function bind(): Libc {
     utimensat: call('utimensat', `int utimensat(int d, ${P}p, ${P}times, int flags)`),
     futimens: call('futimens', `int futimens(int fd, ${P}times)`),
     fsetxattr: call('fsetxattr', `int fsetxattr(int fd, ${P}n, ${P}v, size_t s, int flags)`),
+    setxattr: call('setxattr', `int setxattr(${P}p, ${P}n, ${P}v, size_t s, int flags)`),
     lsetxattr: call('lsetxattr', `int lsetxattr(${P}p, ${P}n, ${P}v, size_t s, int flags)`),
     lgetxattr: call('lgetxattr', `long lgetxattr(${P}p, ${P}n, void *v, size_t s)`),
     llistxattr: call('llistxattr', `long llistxattr(${P}p, void *v, size_t s)`),

@@ -3,13 +3,17 @@ import { spawnSync } from 'node:child_process'
 import {
   closeSync,
   constants,
+  lchownSync,
   linkSync,
   lstatSync,
+  lutimesSync,
   mkdirSync,
   mkdtempDisposableSync,
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
@@ -17,11 +21,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { libc } from '../linux/index.ts'
+import { libc, O_PATH } from '../linux/index.ts'
 import type { PackReport } from './folder-reader.ts'
-import { copyTree, type MountBelow } from './copy-tree.ts'
+import { type CopyTreeOptions, copyTree, type MountBelow } from './copy-tree.ts'
 
 const BYTES = 3 << 20
+const TRUSTED = Buffer.from('trusted.loam-test\0')
+const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants
 
 describe('copyTree', () => {
   test('replaces a file by one that is whole', () => {
@@ -81,6 +87,47 @@ describe('copyTree', () => {
     assert.deepEqual(leftOut, ['left out /sub/pipe: it is a device, a pipe or a socket'])
   })
 
+  test('keeps the names of a symlink together', () => {
+    using world = new World()
+    const source = world.makeDirectory('sub')
+    symlinkSync('../nowhere', join(source, 'link'))
+    linkSync(join(source, 'link'), join(source, 'sub/other'))
+    writeFileSync(join(source, 'z'), 'x')
+    assert.deepEqual(world.copyDirectory(source).leftOut, [])
+    assert.equal(readlinkSync(join(world.target, 'copy/link')), '../nowhere')
+    const inode = (name: string) => lstatSync(join(world.target, 'copy', name)).ino
+    assert.equal(inode('sub/other'), inode('link'))
+    assert.equal(readFileSync(join(world.target, 'copy/z'), 'utf8'), 'x')
+  })
+
+  test('keeps owner, xattrs and time of files of all types', { skip: process.geteuid?.() !== 0 }, () => {
+    using world = new World()
+    const source = world.makeDirectory('directory')
+    writeFileSync(join(source, 'file'), 'x', { mode: 0o640 })
+    symlinkSync('nowhere', join(source, 'link'))
+    for (const name of ['directory', 'file', 'link']) {
+      const path = join(source, name)
+      lchownSync(path, 7, 8)
+      libc().lsetxattr(Buffer.from(`${path}\0`), TRUSTED, Buffer.from('value'), 5, 0)
+      lutimesSync(path, 1000, 1000)
+    }
+    const own = join(source, 'link')
+    assert.deepEqual(world.copyDirectory(source, [], { keepsOwners: true }).leftOut, [])
+    assert.deepEqual(world.copyFile(own, 'single', { keepsOwners: true }).leftOut, [])
+    for (const [name, mode] of [
+      ['copy/directory', 0o755],
+      ['copy/file', 0o640],
+      ['copy/link', 0o777],
+      ['single', 0o777],
+    ] as const) {
+      const path = join(world.target, name)
+      const { uid, gid, mtimeMs, mode: found } = lstatSync(path)
+      assert.deepEqual([uid, gid, mtimeMs, found & 0o777], [7, 8, 1_000_000, mode], name)
+      const value = Buffer.alloc(9)
+      assert.equal(libc().lgetxattr(Buffer.from(`${path}\0`), TRUSTED, value, value.length), 5, name)
+    }
+  })
+
   test('leaves out what would be hidden by mounts of the target, and reports each mount once', () => {
     using world = new World()
     const source = world.makeDirectory('data/sub/deep')
@@ -104,7 +151,7 @@ describe('copyTree', () => {
 })
 
 function setXattr(path: string, name: string): void {
-  const fd = openSync(path, constants.O_RDONLY)
+  const fd = openSync(path, O_RDONLY)
   try {
     libc().fsetxattr(fd, Buffer.from(`${name}\0`), Buffer.from('1'), 1, 0)
   } finally {
@@ -138,15 +185,23 @@ class World implements Disposable {
     return this.#copy(this.#source, 'file', check)
   }
 
-  copyDirectory(path: string, mounts?: readonly MountBelow[]): PackReport {
-    return this.#copy(path, 'copy', () => undefined, mounts)
+  copyDirectory(
+    path: string,
+    mounts?: readonly MountBelow[],
+    options: Partial<CopyTreeOptions> = {},
+  ): PackReport {
+    return this.copyFile(path, 'copy', { mounts, ...options })
   }
 
-  #copy(path: string, name: string, check: () => void, mounts?: readonly MountBelow[]): PackReport {
-    const source = openSync(path, constants.O_RDONLY)
-    const target = openSync(this.target, constants.O_RDONLY | constants.O_DIRECTORY)
+  copyFile(path: string, name: string, options: Partial<CopyTreeOptions> = {}): PackReport {
+    return this.#copy(path, name, () => undefined, options)
+  }
+
+  #copy(path: string, name: string, check: () => void, options: Partial<CopyTreeOptions> = {}): PackReport {
+    const source = openSync(path, O_RDONLY | O_NOFOLLOW | O_PATH)
+    const target = openSync(this.target, O_RDONLY | O_DIRECTORY)
     try {
-      return copyTree({ source, target, name, mounts, owner: undefined, keepsOwners: false, check })
+      return copyTree({ source, target, name, owner: undefined, keepsOwners: false, check, ...options })
     } finally {
       closeSync(source)
       closeSync(target)

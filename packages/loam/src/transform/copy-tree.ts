@@ -31,19 +31,19 @@ import {
   type PackReport,
   readFolder,
   readPieces,
+  readTarget,
 } from './folder-reader.ts'
 import { findStretches } from './gather-folder.ts'
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
+/** A place that may be a symlink, which it is itself then. */
+const OPEN_PLACE = O_PATH | constants.O_NOFOLLOW | O_CLOEXEC
 const WINDOW_BYTES = 1 << 20
 /** Directories in each other; each has an open descriptor. */
 const MAX_DEPTH = 400
 const PERMISSIONS = 0o1777
 /** With the bits that give a program the rights of its owner. */
 const ALL_BITS = 0o7777
-const S_IFMT = 0o170000
-const S_IFLNK = 0o120000
-const MAX_TARGET_BYTES = 4096
 const MAX_NOTES = 100
 
 /** Where something else is mounted when the target is used: a file that is copied there would not be seen. */
@@ -98,23 +98,15 @@ function copyFile(
   sink: CopySink,
   { name, source, stat }: { readonly name: Buffer; readonly source: number; readonly stat: FileStat },
 ): void {
-  const file = { name, stat, uid: stat.uid, gid: stat.gid, xattrs: [] }
+  const describe = (fd: number) => ({ name, stat, uid: stat.uid, gid: stat.gid, xattrs: readXattrsOf(fd) })
   if (!stat.isFile) {
-    const target = Buffer.alloc(MAX_TARGET_BYTES)
-    const length = stat.isSymlink ? libc().readlinkat(source, '', target, target.length) : 0
-    sink.addOther(file, target.subarray(0, length))
+    sink.addOther(describe(source), stat.isSymlink ? readTarget(source) : Buffer.alloc(0))
     return
   }
   const opened = reopenRegular(source, name.toString())
-  if (opened === undefined)
-    throw new LoamError('SYSTEM', `copy ${name.toString()}: it is not a regular file any more`, {
-      details: { errno: 'ESTALE' },
-    })
+  if (opened === undefined) throw replaced(name)
   try {
-    sink.addFile(
-      { ...file, xattrs: readXattrsOf(opened.fd) },
-      { fd: opened.fd, sizeBytes: opened.stats.size },
-    )
+    sink.addFile(describe(opened.fd), { fd: opened.fd, sizeBytes: opened.stats.size })
   } finally {
     closeSync(opened.fd)
   }
@@ -251,16 +243,19 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
   addOther(file: FolderFile, target: Buffer): readonly Buffer[] {
     const { fd: parent, path } = this.#here
     if (this.#isLeftOut(file.name)) return []
-    if ((file.stat.mode & S_IFMT) !== S_IFLNK) {
+    if (!file.stat.isSymlink) {
       this.#note(`left out ${this.#pathOf(file.name)}: it is a device, a pipe or a socket`)
       return []
     }
     this.#make(file.name, (name) => {
       this.#calls.symlinkat(terminate(target), parent, name)
-      const owner = this.#ownerOf(file)
-      if (owner !== undefined) this.#calls.fchownat(parent, name, owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW)
-      encodeTimes(file.stat.mtimeSeconds, file.stat.mtimeNanoseconds, this.#times)
-      this.#calls.utimensat(parent, name, this.#times, AT_SYMLINK_NOFOLLOW)
+      const fd = this.#calls.openat(parent, name, OPEN_PLACE, 0)
+      try {
+        if (!FileStat.of(fd).isSymlink) throw replaced(file.name)
+        this.#describe(fd, file)
+      } finally {
+        closeSync(fd)
+      }
     })
     return [...path, file.name]
   }
@@ -273,9 +268,9 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     }
     const top = this.#directories[0]?.fd ?? -1
     const { fd: parent } = this.#here
-    const from = openBeneath(top, Buffer.from(joinPath(place)), O_PATH)
+    const from = openBeneath(top, joinPath(place), OPEN_PLACE)
     try {
-      const link = Buffer.from(`/proc/self/fd/${from}\0`)
+      const link = pathOf(from)
       this.#make(file.name, (name) => this.#calls.linkat(-1, link, parent, name, AT_SYMLINK_FOLLOW))
     } finally {
       closeSync(from)
@@ -343,24 +338,27 @@ class CopySink implements FolderSink<readonly Buffer[]>, Disposable {
     }
   }
 
-  /** In the kernel's order: chown clears the bits of setuid programs. */
+  /** Describes a file of any type by a descriptor, which may be a path only. In the kernel's order: chown clears the bits of setuid programs. */
   #describe(fd: number, file: FolderFile): void {
     const { keepsOwners } = this.#options
+    const path = pathOf(fd)
     const owner = this.#ownerOf(file)
-    if (owner !== undefined) this.#calls.fchown(fd, owner.uid, owner.gid)
+    if (owner !== undefined) this.#calls.fchownat(-1, path, owner.uid, owner.gid, 0)
     if (keepsOwners) {
       // Loam's own records of owners say nothing about a copy.
-      for (const xattr of file.xattrs) if (!isOwnerRecord(xattr)) this.#setXattr(fd, file.name, xattr)
+      for (const xattr of file.xattrs) if (!isOwnerRecord(xattr)) this.#setXattr(path, file.name, xattr)
     }
-    this.#calls.fchmod(fd, file.stat.mode & (keepsOwners ? ALL_BITS : PERMISSIONS))
+    // Linux has no mode of symlinks.
+    if (!file.stat.isSymlink)
+      this.#calls.fchmodat(-1, path, file.stat.mode & (keepsOwners ? ALL_BITS : PERMISSIONS), 0)
     encodeTimes(file.stat.mtimeSeconds, file.stat.mtimeNanoseconds, this.#times)
-    this.#calls.futimens(fd, this.#times)
+    this.#calls.utimensat(-1, path, this.#times, 0)
   }
 
   /** A file system need not have all xattrs that another one has, and not all are for everybody. */
-  #setXattr(fd: number, file: Buffer, { name, value }: FolderFile['xattrs'][number]): void {
+  #setXattr(path: Buffer, file: Buffer, { name, value }: FolderFile['xattrs'][number]): void {
     try {
-      this.#calls.fsetxattr(fd, terminate(name), value, value.length, 0)
+      this.#calls.setxattr(path, terminate(name), value, value.length, 0)
     } catch (error) {
       if (!isErrno(error, 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'ENOSPC', 'ERANGE', 'E2BIG'))
         throw error
@@ -408,6 +406,18 @@ function inTheWay(name: Buffer, existing: string, what = 'a file'): LoamError {
       hint: 'Remove it first, or copy to another path.',
     },
   )
+}
+
+/** Something else has its name by now. */
+function replaced(name: Buffer): LoamError {
+  return new LoamError('SYSTEM', `copy ${show(name)}: another file has taken its place meanwhile`, {
+    details: { errno: 'ESTALE' },
+  })
+}
+
+/** The kernel follows this path to just the file of the descriptor, and no further when that is a symlink itself. */
+function pathOf(fd: number): Buffer {
+  return Buffer.from(`/proc/self/fd/${fd}\0`)
 }
 
 function terminate(name: Buffer): Buffer {

@@ -33,6 +33,7 @@ export const CHANGING_CALLS = [
   'mknodat',
   'utimensat',
   'fsetxattr',
+  'setxattr',
   'lsetxattr',
   'mount',
   'umount2',
