@@ -4,7 +4,7 @@ import type { LayerStore, LeaseLayerOptions, WantedLayer } from '../layers/index
 import type { FileLock } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-import type { LeftOutXattrs } from '../tree/index.ts'
+import { describeLeftOutXattrs, type LeftOutXattrs } from '../tree/index.ts'
 import { toWanted } from './image-record.ts'
 import type { LazyPlan } from './lazy-pull.ts'
 import type { GetOptions } from './store.ts'
@@ -75,7 +75,6 @@ export async function leaseLayer(
 }
 
 /** Returns one line about the xattrs that the files of a layer do not get. */
-export function describeLeftOut(layer: Digest, { files, names }: LeftOutXattrs): string {
-  const count = files === 1 ? 'one file' : `${files} files`
-  return `layer ${layer}: ${count} without unsupported xattrs: ${names.join(', ')}`
+export function describeLeftOut(layer: Digest, leftOut: LeftOutXattrs): string {
+  return `layer ${layer}: ${describeLeftOutXattrs(leftOut)}`
 }

@@ -2,9 +2,18 @@
 import { closeSync, createReadStream, mkdirSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { decompress } from '../compression/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { type DiffId, parseDiffId } from '../image/index.ts'
 import { type IdMapping, isRoot, openDirectory } from '../linux/index.ts'
-import { type LayerLimits, LayerTreeBuilder, overLimit } from '../tree/index.ts'
+import {
+  describeLeftOutXattrs,
+  type FileTree,
+  type LayerLimits,
+  LayerTreeBuilder,
+  NONE,
+  overLimit,
+  S_LOWER_LINK,
+} from '../tree/index.ts'
 import { copyTree, type MountBelow } from './copy-tree.ts'
 import type { PackReport } from './folder-reader.ts'
 import { scanTarFile } from './read-layer.ts'
@@ -44,6 +53,7 @@ export async function unpackTar(options: UnpackOptions): Promise<PackReport> {
   scanTarFile(tarPath, (entry) => {
     builder.add(entry)
   })
+  requireTargets(builder.tree)
   const files = join(directory, 'files')
   mkdirSync(files, { mode: 0o700 })
   const layer = { diffId: NO_DIGEST, tarPath, metaPath: undefined, clonePath: undefined }
@@ -51,9 +61,25 @@ export async function unpackTar(options: UnpackOptions): Promise<PackReport> {
   const source = openDirectory(files)
   try {
     const place = { source, target, mounts, name: undefined, owner: undefined, idMapping }
-    return copyTree({ ...place, keepsOwners: isRoot(), check })
+    const { leftOut } = copyTree({ ...place, keepsOwners: isRoot(), check })
+    const withLess = builder.leftOutXattrs
+    return { leftOut: withLess === undefined ? leftOut : [describeLeftOutXattrs(withLess), ...leftOut] }
   } finally {
     closeSync(source)
+  }
+}
+
+/** A tar of a user has no layers below it, whose files a hard link may name. @throws TAR_INVALID */
+function requireTargets(tree: FileTree): void {
+  for (let entry = 0; entry < tree.entryCount; entry += 1) {
+    const inode = tree.entryInode(entry)
+    if (inode === NONE || tree.type(inode) !== S_LOWER_LINK) continue
+    const [link, target] = [tree.entryPath(entry), tree.linkTarget(inode)].map((path) => path.toString())
+    throw new LoamError(
+      'TAR_INVALID',
+      `unpack the tar: the hard link ${JSON.stringify(link)} names ${JSON.stringify(target)}, which is no file of the tar`,
+      { hint: 'Make a tar that has both names.' },
+    )
   }
 }
 

@@ -31,6 +31,7 @@ import {
   S_IFBLK,
   S_IFCHR,
   S_IFDIR,
+  S_IFIFO,
   S_IFLNK,
   S_IFREG,
   type Xattr,
@@ -40,6 +41,7 @@ import type { LayerFiles } from './layer-files.ts'
 import { OpenDirectories } from './open-directories.ts'
 
 const CANCEL_CHECK_ENTRIES = 256
+const SPECIAL_TYPES: readonly number[] = [S_IFCHR, S_IFBLK, S_IFIFO]
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | O_CLOEXEC
 
 export interface WriteTreeOptions {
@@ -227,6 +229,9 @@ class TreeWriter implements Disposable {
       closeSync(this.#calls.openat(parent, this.#name, CREATE, 0o600))
       return
     }
+    // A link into lower layers is nothing for a folder: whoever merges the layers has resolved it.
+    if (!SPECIAL_TYPES.includes(type))
+      throw new LoamError('INTERNAL', `a file of type 0o${type.toString(8)} is written to a folder`)
     const { major, minor } = this.#tree.device(inode)
     this.#calls.mknodat(parent, this.#name, type | 0o600, createDevice(major, minor))
   }

@@ -16,7 +16,7 @@ export {
   S_IFREG,
   S_LOWER_LINK,
 } from './file-tree.ts'
-export { LayerTreeBuilder, type LeftOutXattrs } from './layer-tree.ts'
+export { describeLeftOutXattrs, LayerTreeBuilder, type LeftOutXattrs } from './layer-tree.ts'
 export {
   DEFAULT_IMAGE_LIMITS,
   DEFAULT_LAYER_LIMITS,

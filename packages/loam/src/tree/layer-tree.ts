@@ -42,6 +42,11 @@ export interface LeftOutXattrs {
   readonly names: readonly string[]
 }
 
+/** Returns one line about the xattrs that files do not get. */
+export function describeLeftOutXattrs({ files, names }: LeftOutXattrs): string {
+  return `${files === 1 ? 'one file' : `${files} files`} without unsupported xattrs: ${names.join(', ')}`
+}
+
 /** The part of a path to a directory that a layer has. */
 interface Way {
   readonly directory: Inode
