@@ -36,6 +36,10 @@ interface CachedLayer {
   readonly dependsOnStack: boolean
 }
 
+interface WrittenLayer extends CachedLayer {
+  readonly made: string
+}
+
 /**
  * Writes the layers of an image to a cache of containerd. Existing files stay as they are; a note says if one shows something else than the layer on
  * the layers of this image. Several calls may write to one directory at once. On failure no new file has a name in the cache, except
@@ -58,7 +62,7 @@ export async function writeContainerdCache(options: ContainerdCacheOptions): Pro
         target: made === undefined ? undefined : folder.at(made),
       }))
       await layers.trees.writeLayerImages(stack, { signal, onBytes })
-      for (const layer of planned) {
+      for (const layer of await mergePlaces(planned, { layers, folder, signal })) {
         throwIfAborted(signal, `write ${pathIn(directory, layer)}`)
         const isPlaced = await placeLayer(layer, { layers, cache, folder, mode, signal })
         if (!isPlaced) onNote(describeOther(layer, directory))
@@ -148,16 +152,49 @@ function planLayers(
     const place = { folders: [algorithm, hex.slice(0, 2)], name: `${hex}.erofs` }
     const { hasLowerLinks, hasWhiteouts, hasImplicitDirectories } = layers.get(diffId).summary
     const dependsOnStack = hasLowerLinks || hasWhiteouts || hasImplicitDirectories
-    const comesBefore = diffIds.indexOf(diffId) < index
+    // Only the root of another layer depends on its place, and overlayfs shows that of the topmost layer.
+    const comesLater = diffIds.lastIndexOf(diffId) > index
     // A file that exists may have been written for other lower layers: only its bytes say that.
-    const isNeeded = dependsOnStack || (!comesBefore && !existsSync(pathIn(directory, { place })))
+    const isNeeded = dependsOnStack || (!comesLater && !existsSync(pathIn(directory, { place })))
     return { diffId, place, dependsOnStack, made: isNeeded ? String(index) : undefined }
   })
 }
 
+/**
+ * Returns the layers that were written, each once: an image may have a layer several times, and a cache has one file of it. @throws LAYER_UNSUPPORTED if
+ * its places need different files
+ */
+async function mergePlaces(
+  planned: readonly CachedLayer[],
+  {
+    layers,
+    folder,
+    signal,
+  }: Readonly<{ layers: LayerStore; folder: PrivateFolder; signal: AbortSignal | undefined }>,
+): Promise<readonly WrittenLayer[]> {
+  const written = planned.flatMap(({ made, ...layer }) => (made === undefined ? [] : [{ ...layer, made }]))
+  const merged: WrittenLayer[] = []
+  for (const [first, ...others] of Map.groupBy(written, ({ diffId }) => diffId).values()) {
+    if (first === undefined) continue
+    merged.push(first)
+    if (others.length === 0) continue
+    const digest = await layers.trees.hashFile(folder.at(first.made), signal)
+    for (const { made, diffId } of others) {
+      if (await layers.trees.hasDigest(folder.at(made), digest, signal)) continue
+      throw new LoamError(
+        'LAYER_UNSUPPORTED',
+        `export as containerd-cache: layer ${diffId} comes several times in this image, and changes other files each time, ` +
+          'which one file cannot say',
+        { hint: 'Export the image as erofs or ext4.' },
+      )
+    }
+  }
+  return merged
+}
+
 /** Gives a layer its name in the cache, unless it is there. Returns false if a file with other content is there. */
 async function placeLayer(
-  { place, made }: CachedLayer,
+  { place, made }: WrittenLayer,
   {
     layers,
     cache,
@@ -172,7 +209,6 @@ async function placeLayer(
     signal: AbortSignal | undefined
   }>,
 ): Promise<boolean> {
-  if (made === undefined) return true
   const parent = place.folders.reduce((above, name) => cache.enter(above, name), cache.directory)
   folder.setModes(made, mode)
   try {

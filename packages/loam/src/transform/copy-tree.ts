@@ -8,7 +8,6 @@ import { closeSync, constants, ftruncateSync, writeSync } from 'node:fs'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   AT_SYMLINK_FOLLOW,
-  AT_SYMLINK_NOFOLLOW,
   encodeTimes,
   type FileOwner,
   FileStat,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -50,11 +51,20 @@ const OPAQUE_ROOT: readonly BuildEntry[] = [
   { name: 'bin/only', data: 'left', ...TIME },
 ]
 const SHARED_TOP: readonly BuildEntry[] = [{ name: 'etc/added', data: 'added', ...TIME }]
+const NOTHING: readonly BuildEntry[] = []
+/** Has a name to hide in one of its places alone. */
+const HIDING: readonly BuildEntry[] = [
+  { name: 'x', ...TIME },
+  { name: '.wh.gone', data: '' },
+]
 
 const IMAGES: Readonly<Record<string, readonly (readonly BuildEntry[])[]>> = {
   odd: [ODD_BASE, ODD_TOP, ODD_UNLISTED, LOWER_LINK, VAIN],
   opaque: [ODD_BASE, OPAQUE_ROOT, SHARED_TOP],
-  twice: [ODD_BASE, ODD_TOP, ODD_UNLISTED, ODD_TOP],
+  twice: [ODD_BASE, SHARED_TOP, NOTHING, [{ name: 'between', ...TIME }], SHARED_TOP, NOTHING],
+  roots: [[{ name: './', mode: 0o755, ...TIME }], NOTHING, [{ name: './', mode: 0o711, ...TIME }], NOTHING],
+  hides: [HIDING, [{ name: 'gone', data: 'secret', ...TIME }], HIDING],
+  changes: [ODD_BASE, ODD_TOP, ODD_UNLISTED, ODD_TOP],
   base: [ODD_BASE, [{ name: 'new-file', data: 'second image', ...TIME }]],
   strict: [[{ name: 'etc/', mode: 0o700, ...TIME }], SHARED_TOP],
   open: [[{ name: 'etc/', mode: 0o755, ...TIME }], SHARED_TOP],
@@ -132,7 +142,10 @@ describe('a cache of containerd', () => {
       const lowers = blobs.map((blob, index) => {
         const target = out(`lower-${index}`)
         mkdirSync(target, { recursive: true })
-        must('mount', '-t', 'erofs', '-o', 'ro,loop', blob, target)
+        // Overlayfs refuses one file system in two places.
+        const copy = out(`blob-${index}`)
+        if (blobs.indexOf(blob) < index) copyFileSync(blob, copy)
+        must('mount', '-t', 'erofs', '-o', 'ro,loop', blobs.indexOf(blob) < index ? copy : blob, target)
         mounted.push(target)
         return target
       })
@@ -250,10 +263,21 @@ describe('a cache of containerd', () => {
     assert.deepEqual([readdirSync(elsewhere), readdirSync(cache)], [[], ['sha256']])
   })
 
-  test('a layer that an image has twice is one file', () => {
-    const cache = out('cache-twice')
-    exportTo(cache, 'twice')
-    assert.equal(filesOf(cache).length, 3)
+  for (const [image, count] of Object.entries({ twice: 4, roots: 3 }))
+    test(`a layer that image ${image} has twice is one file, and overlayfs shows the same as a copy`, () => {
+      const cache = out(`cache-${image}`)
+      assert.deepEqual(exportTo(cache, image), [])
+      assert.equal(filesOf(cache).length, count)
+      assert.deepEqual(listStack(cache, image), listCopy(image))
+    })
+
+  test('a layer that needs another file in each of its places is refused before anything is written', () => {
+    for (const image of ['hides', 'changes']) {
+      const cache = out(`cache-${image}`)
+      const { code } = world.failure('export', '--format', 'containerd-cache', nameOf(image), cache)
+      assert.equal(code, 'LAYER_UNSUPPORTED')
+      assert.equal(existsSync(cache), false)
+    }
   })
 
   test('files get the mode that is asked for, and directories allow their readers to search', () => {
