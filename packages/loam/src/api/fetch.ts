@@ -40,7 +40,7 @@ export const image: v.GenericSchema<unknown, string | ImageRequest> = v.union([t
 export const PullEventSchema = matching<PullEvent>()(
   v.variant('kind', [
     v.object({ kind: v.literal('resolving'), name: v.string() }),
-    v.object({ kind: v.literal('note'), text: v.string() }),
+    v.object({ kind: v.literal('note'), text: v.string(), isAdvice: v.exactOptional(v.boolean()) }),
     v.object({ kind: v.literal('eager'), why: v.string() }),
     v.object({
       kind: v.literal('file'),

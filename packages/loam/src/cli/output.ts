@@ -166,10 +166,20 @@ export class Output {
     )
   }
 
-  /** Writes a line for a user who watches. */
+  /** Writes a line for a user who watches: progress and advice. What was done otherwise than it was asked is a `difference`. */
   note(text: string): void {
+    if (this.progress === 'json') this.event({ kind: 'note', text, isAdvice: true })
+    else if (!this.quiet) this.#writeLine(text)
+  }
+
+  /** Writes a line about what was done otherwise than it was asked, for example what was left out; also if notes are turned off. */
+  difference(text: string): void {
     if (this.progress === 'json') this.event({ kind: 'note', text })
-    else if (!this.quiet && !this.json) this.#writeError(`${redact(text)}\n`)
+    else this.#writeLine(text)
+  }
+
+  #writeLine(text: string): void {
+    if (!this.json) this.#writeError(`${redact(text)}\n`)
   }
 
   /** Writes a question to the user, also if notes are turned off. */

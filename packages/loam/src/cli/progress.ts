@@ -50,10 +50,10 @@ export class PullProgress {
   #onMessage(event: Extract<WorkEvent, { kind: Message }>): void {
     switch (event.kind) {
       case 'note':
-        this.#onNote(event.text)
+        this.#onNote(event)
         return
       case 'eager':
-        this.#onNote(`pulled eagerly: ${event.why}`)
+        this.#onNote({ text: `pulled eagerly: ${event.why}` })
         return
       case 'other-platform':
         if (this.#output.progress !== 'json')
@@ -74,16 +74,22 @@ export class PullProgress {
         this.#output.beginWork()
         return
       case 'digest':
-        this.#line(`the digest changes: ${event.from} → ${event.to} (${event.reason})`, true)
+        this.#difference(`the digest changes: ${event.from} → ${event.to} (${event.reason})`)
         return
       case 'resolving':
         this.#output.beginWork()
     }
   }
 
-  #onNote(text: string): void {
+  #onNote({ text, isAdvice }: Pick<EventOf<'note'>, 'text' | 'isAdvice'>): void {
     this.notes.push(redact(text))
-    if (this.#output.progress !== 'json') this.#output.note(`note: ${text}`)
+    if (isAdvice !== true) this.#difference(`note: ${text}`)
+    else if (this.#output.progress !== 'json') this.#output.note(`note: ${text}`)
+  }
+
+  /** In lines of JSON the event itself says it. */
+  #difference(text: string): void {
+    if (this.#output.progress !== 'json') this.#output.difference(text)
   }
 
   /** Writes a line of progress; on a terminal only if the drawing does not say the same. */
@@ -226,7 +232,8 @@ export class PullProgress {
         totalBytes: 0,
         doneBytes: 0,
       })
-      this.#line(`blob ${label} ${remark}`, false)
+      if (route === 'left out') this.#difference(`blob ${label} ${remark}`)
+      else this.#line(`blob ${label} ${remark}`, false)
     }
   }
 

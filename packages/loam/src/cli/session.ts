@@ -41,7 +41,7 @@ export function addGlobalOptions(command: Command): Command {
       ).choices(['auto', 'never', 'require']),
     )
     .option('--json', 'write results and errors as JSON')
-    .option('-q, --quiet', 'write no progress')
+    .option('-q, --quiet', 'write no progress and no advice')
     .addOption(
       new Option(
         '--progress <how>',

@@ -124,8 +124,8 @@ export class Containers {
       sizeBytes,
       isUsedOutside,
     })
-    for (const text of rootlessNotes(rootless, { backend, isUsedOutside }))
-      options.onEvent?.({ kind: 'note', text })
+    for (const note of rootlessNotes(rootless, { backend, isUsedOutside }))
+      options.onEvent?.({ kind: 'note', ...note })
     const {
       name,
       cached: wantsCached = true,
@@ -275,7 +275,7 @@ export class Containers {
     const idMapping = parseUserNamespace(options.userNamespace)
     if (idMapping !== undefined) {
       openState(paths)
-      for (const text of sharedIdNotes(idMapping)) options.onEvent?.({ kind: 'note', text })
+      for (const text of sharedIdNotes(idMapping)) options.onEvent?.({ kind: 'note', text, isAdvice: true })
     }
     const containerId = idOf(options)
     if (this.#services.provisioner.find(containerId) !== undefined) {

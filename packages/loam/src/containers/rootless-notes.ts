@@ -9,16 +9,19 @@ const RECORDED =
 export function rootlessNotes(
   rootless: Rootless | undefined,
   { backend, isUsedOutside }: { readonly backend: string; readonly isUsedOutside: boolean },
-): string[] {
+): { readonly text: string; readonly isAdvice?: boolean }[] {
   if (rootless === undefined) return []
   const { ids } = rootless
   return [
     ...(ids === 'subordinate'
       ? []
-      : [`without root, all files belong to you: ${RECORDED}${reasonOf(rootless)}`]),
+      : [{ text: `without root, all files belong to you: ${RECORDED}${reasonOf(rootless)}` }]),
     ...(isUsedOutside && backend !== 'copy'
       ? [
-          'the root filesystem is mounted in the user namespace of Loam: `loam unshare COMMAND` runs a program that sees it',
+          {
+            text: 'the root filesystem is mounted in the user namespace of Loam: `loam unshare COMMAND` runs a program that sees it',
+            isAdvice: true,
+          },
         ]
       : []),
   ]

@@ -57,7 +57,7 @@ export function planRun(options: RunImageOptions, { env: ownEnv, cwd, paths }: R
   const rights = hostRights(options.starter?.capabilities)
   const confinement = planConfinement(options, rights, (path) => readSeccompProfile(path, cwd))
   if (confinement.network.kind === 'namespace') checkNamespace(confinement.network.path)
-  for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text })
+  for (const text of confinement.notes) options.onEvent?.({ kind: 'note', text, isAdvice: true })
   return { volumes: images, mounts, env, confinement }
 }
 

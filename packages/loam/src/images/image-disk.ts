@@ -73,6 +73,7 @@ export async function describeDisk(
       onEvent?.({
         kind: 'note',
         text: `disk_budget may evict data of the disk before it is opened: \`loam provision --id ID ${text}\`, then \`loam disks ID\`, keeps it`,
+        isAdvice: true,
       })
     return await diskOf(
       services,

@@ -24,6 +24,8 @@ export type PullEvent =
       readonly kind: 'note'
       /** One line. */
       readonly text: string
+      /** Whether it only advises. All others say what was done otherwise than it was asked, for example what was left out. */
+      readonly isAdvice?: boolean
     }
   | {
       /** A file is downloaded that must be read before its content is known. */

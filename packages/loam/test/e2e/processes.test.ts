@@ -234,6 +234,12 @@ describe('a process of loam run', () => {
         loam('cp', world.folder, 'files:/tmp').stderr,
         /the target is in the directory that is copied/,
       )
+      must('mkfifo', `${world.folder}/pipe`)
+      const withPipe = loam('cp', `${world.folder}/pipe`, 'files:/tmp')
+      assert.deepEqual(
+        [withPipe.status, withPipe.stderr],
+        [0, 'left out /pipe: it is a device, a pipe or a socket\n'],
+      )
       assert.match(loam('cp', 'files:/nothing', '.').stderr, /there is no such file in the container/)
     } finally {
       said('rm', '-f', 'files')

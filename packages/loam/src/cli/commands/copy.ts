@@ -49,7 +49,7 @@ Both are named as in skopeo; a name without a transport is one of a registry. Th
         })
         progress.summarize('copied')
         for (const { kind, tag } of copied.keptReferrers)
-          output.note(
+          output.difference(
             `kept the ${kind} that ${to} has under ${tag}, and did not copy that of ${from}; --force replaces it`,
           )
         const isToOutput = /^(?:oci|docker)-archive:(?:-|\/dev\/stdout)(?::|$)/.test(to)

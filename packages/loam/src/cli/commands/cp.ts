@@ -36,7 +36,7 @@ path of this machine with a colon is written ./a:b.`,
       await withSession(host, flags, async ({ loam, output, signal }) => {
         const options = { keepsOwners: flags.archive, followsLink: flags.followLink, signal }
         const report = await copy()
-        for (const line of report.leftOut) output.note(line)
+        for (const line of report.leftOut) output.difference(line)
         if (target !== '-') output.result(report, () => [])
 
         async function copy() {

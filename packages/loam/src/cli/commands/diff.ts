@@ -42,8 +42,8 @@ and extended attributes. Of a removed directory only the directory is listed.
           ...(flags.stat === true ? [] : diff.changes.map((change) => line(change, to, flags))),
           ...(flags.stat === true ? summarize(diff) : []),
         ])
-        for (const text of diff.notCompared) output.note(text)
-        if (diff.leftOut > 0) output.note(`${diff.leftOut} more differences are not listed`)
+        for (const text of diff.notCompared) output.difference(text)
+        if (diff.leftOut > 0) output.difference(`${diff.leftOut} more differences are not listed`)
         if (flags.exitCode === true && diff.added + diff.removed + diff.changed > 0) host.exitStatus = 1
       })
     })

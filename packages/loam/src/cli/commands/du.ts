@@ -60,10 +60,10 @@ In one layer, HIDDEN is what later layers hide, and whiteouts are names that the
           format(entries, flags),
         )
         if (unread > 0)
-          output.note(
+          output.difference(
             `the content of ${unread} directories is not listed: \`loam du -d N ${image} DIRECTORY\` lists less at once`,
           )
-        if (leftOut > 0) output.note(`${leftOut} smaller names are left out`)
+        if (leftOut > 0) output.difference(`${leftOut} smaller names are left out`)
       })
     })
 }

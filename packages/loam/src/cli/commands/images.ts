@@ -62,7 +62,7 @@ Keys of --filter: reference, dangling, platform, origin (local, registry), befor
           output,
           rows.flatMap(({ partials }) => partials),
         )
-        for (const { damage } of images) if (damage !== undefined) output.note(`damaged: ${damage}`)
+        for (const { damage } of images) if (damage !== undefined) output.difference(`damaged: ${damage}`)
       })
     })
 }

@@ -88,7 +88,8 @@ async function login(call: LoginCall, target: LoginTarget): Promise<void> {
   const { output, flags } = call
   const { given, verified } = await verify(call, target)
   const { file, helper, isVerified } = verified
-  if (!isVerified) output.note(`${target.registry} does not ask for a login: the password was not verified`)
+  if (!isVerified)
+    output.difference(`${target.registry} does not ask for a login: the password was not verified`)
   if (helper === undefined)
     output.note(`the password is in ${file}, unencrypted; a credential helper (credsStore) would protect it`)
   if (flags.password !== undefined)

@@ -56,7 +56,7 @@ were retained (blob_retention); \`loam copy IMAGE oci-archive:FILE\` fetches the
         progress.summarize('saved')
         for (const { name, digest, storedDigest } of saved)
           if (digest !== storedDigest)
-            output.note(
+            output.difference(
               `${name ?? storedDigest}: the layers are not compressed in the file, so its digest is ${digest}`,
             )
         if (!isToOutput && output.json) output.document(saved)

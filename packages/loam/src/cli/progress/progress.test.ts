@@ -184,6 +184,40 @@ test('elsewhere than on a terminal each completed layer is one line with its siz
   assert.equal(pulled('none'), '')
 })
 
+test('--quiet turns off progress and advice, and nothing that was done otherwise than it was asked', () => {
+  const said = (quiet: boolean) => {
+    const host = captureHost('/')
+    const output = new Output(host, { json: false, quiet })
+    const shown = new PullProgress(output)
+    const digest = `sha256:${'b'.repeat(64)}` as Digest
+    shown.onEvent({ kind: 'resolved', name: 'app', digest: DIGEST })
+    shown.onEvent({ kind: 'note', text: 'left out /socket' })
+    shown.onEvent({ kind: 'note', text: 'a tip', isAdvice: true })
+    shown.onEvent({ kind: 'eager', why: 'no index' })
+    shown.onEvent({ kind: 'digest', from: DIGEST, to: digest, reason: 'recompressed' })
+    shown.onEvent({ kind: 'blob', digest: DIGEST, route: 'exists' })
+    shown.onEvent({ kind: 'blob', digest: DIGEST, route: 'left out' })
+    output.note('one more tip')
+    output.difference('2 names are not listed')
+    assert.deepEqual(shown.notes, ['left out /socket', 'a tip', 'pulled eagerly: no index'])
+    return host.said.stderr.trimEnd().split('\n')
+  }
+  const differences = [
+    'note: left out /socket',
+    'note: pulled eagerly: no index',
+    `the digest changes: ${DIGEST} → sha256:${'b'.repeat(64)} (recompressed)`,
+    'blob aaaaaaaaaaaa not uploaded: a foreign layer',
+    '2 names are not listed',
+  ]
+  assert.deepEqual(said(true), differences)
+  const all = said(false)
+  assert.deepEqual(
+    all.filter((line) => !differences.includes(line)),
+    [`resolved app to ${DIGEST}`, 'note: a tip', 'blob aaaaaaaaaaaa already there', 'one more tip'],
+  )
+  assert.equal(all.length, 9)
+})
+
 test('with --progress=json each line of standard error is a JSON value', () => {
   const kinds = pulled('json')
     .trimEnd()
