@@ -128,8 +128,8 @@ export function containerList(rows: readonly ContainerRow[]): ListDefinition<Con
   }
 }
 
-/** An image may be named by its whole name, by its last part with or without the tag, or by the beginning of its digest. */
-export function isAncestor(rootfs: RootfsInfo | undefined, word: string): boolean {
+/** For lists alone. An image may be named by its whole name, by its last part with or without the tag, or by the beginning of its digest. */
+function isAncestor(rootfs: RootfsInfo | undefined, word: string): boolean {
   if (rootfs === undefined) return false
   const { reference, imageDigest } = rootfs
   const forms = [reference, reference.replace(/:[^:/]*$/, '')].flatMap((name) => [

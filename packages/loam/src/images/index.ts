@@ -49,7 +49,7 @@ export type {
 } from './results.ts'
 export type { ImageServices, ReadContents, TreeReader } from './services.ts'
 export { type DiffOptions, writeDiff } from './snapshot-diff.ts'
-export { formatAnyName, SourceOpener, typeOf } from './source-opener.ts'
+export { defaultRegistryOf, formatAnyName, SourceOpener, typeOf } from './source-opener.ts'
 export { findUser, type LoggedIn, logIn, type LoginContext, logOut } from './registry-login.ts'
 export type { ComparedTree, CompareOptions, TreeDiff } from './tree-diff.ts'
 export { nameForOthers } from './stored-name.ts'

@@ -93,8 +93,8 @@ export class SourceOpener {
     this.#options = options
     this.#providers = createProviders(options.values, options.env)
     const addresses = options.values.docker_registry
-    const urls = addresses.filter((address) => /^https?:/.test(address)).map((address) => new URL(address))
-    this.defaultRegistry = registryOf(urls[0])
+    const urls = urlsOf(addresses)
+    this.defaultRegistry = defaultRegistryOf(addresses)
     this.#plainRegistries = urls.filter(({ protocol }) => protocol === 'http:').map(({ host }) => host)
     this.#dockerEndpoints = addresses.map((address) =>
       /^https?:/.test(address)
@@ -359,6 +359,15 @@ export function typeOf(name: AnyImageName): ImageType {
   if (name.transport === 'store') return name.type
   const { transport } = name
   return transport === 'appc' || transport === 'aci' ? 'appc' : 'docker'
+}
+
+function urlsOf(addresses: Settings['docker_registry']): URL[] {
+  return addresses.filter((address) => /^https?:/.test(address)).map((address) => new URL(address))
+}
+
+/** Returns the registry of names without a host, by the setting `docker_registry`. */
+export function defaultRegistryOf(addresses: Settings['docker_registry']): string {
+  return registryOf(urlsOf(addresses)[0])
 }
 
 /** Docker's own registry has several addresses. */

@@ -40,6 +40,8 @@ export interface JsonResults {
   readonly provision: Provisioned
   readonly ps: readonly { readonly id: string }[]
   readonly images: readonly { readonly names: readonly string[] }[]
+  readonly inspect: { readonly image: { readonly digest: string } }
+  readonly mount: readonly { readonly reference: string }[]
   readonly volume: readonly { readonly target: string }[]
   readonly prune: Pruned
   readonly gc: Pruned & {

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { Command } from 'commander'
 import { isLoamError, LoamError } from '../../errors/index.ts'
-import type { ImageOptions } from '../../images/index.ts'
+import { formatReference, parseReference } from '../../image/index.ts'
+import { defaultRegistryOf, type ImageOptions } from '../../images/index.ts'
 import type { RootfsInfo } from '../../provisioner/index.ts'
-import { isAncestor } from '../container-rows.ts'
 import { formatTable } from '../format.ts'
 import type { Host } from '../host.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
@@ -66,16 +66,16 @@ async function mount(
   output.path({ id, path: rootfsPath }, rootfsPath)
 }
 
-/** Returns undefined for an image that is not in the store. */
+/** Returns undefined for an image that is not in the store, or whose documents are lost. */
 async function digestInStore(
   { images }: Session['loam'],
   name: string,
-  options: ImageOptions,
+  options: ImageOptions = {},
 ): Promise<string | undefined> {
   try {
     return (await images.inspect(name, options)).image.digest
   } catch (error) {
-    if (isLoamError(error, 'IMAGE_NOT_FOUND')) return undefined
+    if (isLoamError(error, 'IMAGE_NOT_FOUND', 'DOCUMENT_DAMAGED')) return undefined
     throw error
   }
 }
@@ -102,24 +102,46 @@ export function addUmount(program: Command, host: Host): void {
         throw new LoamError('USAGE', 'unmount: no image is given', { hint: 'Give names or paths, or --all.' })
       await withSession(host, flags, async ({ loam, output, signal }) => {
         const mounts = await mountsOf(loam)
-        const chosen = flags.all === true ? mounts : names.flatMap((name) => findMounts(mounts, name))
-        for (const { containerId } of new Set(chosen)) await loam.destroy(containerId, { signal })
+        const chosen = new Set<RootfsInfo>(flags.all === true ? mounts : [])
+        for (const name of names) for (const each of await findMounts(loam, mounts, name)) chosen.add(each)
+        for (const { containerId } of chosen) await loam.destroy(containerId, { signal })
         output.result(
-          chosen.map(({ reference, rootfsPath: path }) => ({ reference, path })),
-          () => chosen.map(({ rootfsPath }) => rootfsPath),
+          [...chosen].map(({ reference, rootfsPath: path }) => ({ reference, path })),
+          () => [...chosen].map(({ rootfsPath }) => rootfsPath),
         )
       })
     })
 }
 
-function findMounts(mounts: readonly RootfsInfo[], name: string): RootfsInfo[] {
-  const found = mounts.filter(
-    (each) => each.rootfsPath === name || each.containerId === name || isAncestor(each, name),
-  )
-  if (found.length > 0) return found
+/** Finds the mounts of one image: a name means the same image as in other commands, and never several. @throws PATH_NOT_FOUND */
+async function findMounts(
+  loam: Session['loam'],
+  mounts: readonly RootfsInfo[],
+  name: string,
+): Promise<RootfsInfo[]> {
+  const byPlace = mounts.filter((each) => each.rootfsPath === name || each.containerId === name)
+  if (byPlace.length > 0) return byPlace
+  const digest = name.startsWith('/') ? undefined : await digestInStore(loam, name)
+  const byDigest = mounts.filter(({ imageDigest }) => imageDigest === digest)
+  if (byDigest.length > 0) return byDigest
+  // The name may be of another image by now, or of none.
+  const reference = fullName(loam, name)
+  const byReference = mounts.filter((each) => each.reference === name || each.reference === reference)
+  if (byReference.length > 0) return byReference
   throw new LoamError('PATH_NOT_FOUND', `unmount ${name}: it is not mounted by loam mount`, {
     hint: '`loam mount` lists the mounts; `loam rm` removes containers.',
   })
+}
+
+function fullName({ store }: Session['loam'], name: string): string | undefined {
+  try {
+    return formatReference(
+      parseReference(name, defaultRegistryOf(store.configuration.values.docker_registry)),
+    )
+  } catch (error) {
+    if (isLoamError(error)) return undefined
+    throw error
+  }
 }
 
 async function mountsOf({ containers }: Session['loam']): Promise<RootfsInfo[]> {

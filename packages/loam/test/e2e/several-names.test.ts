@@ -1,0 +1,59 @@
+// Commands that take several names, and commands that remove what a name means: that, all of it, and nothing else.
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { ok, World } from '../support/world.ts'
+
+const imageOf = (data: string) => buildImage({ tars: [buildTar([{ name: 'file', data }])] })
+
+describe('the mounts of loam mount', () => {
+  let world: World
+  const mount = (name: string) => ok(world.loam('mount', name)).stdout.trim()
+  const umount = (...names: readonly string[]) => ok(world.loam('umount', ...names)).stdout
+  const listed = () => world.json('mount').map(({ reference }) => reference)
+
+  before(() => {
+    world = new World()
+    const layout = world.path('layout')
+    writeOciLayout(layout, { one: imageOf('one'), two: imageOf('two') })
+    ok(world.loam('put', `oci:${layout}:one`, 'docker.io/library/tool:latest'))
+    ok(world.loam('put', `oci:${layout}:two`, 'other.lan/team/tool:9'))
+    ok(world.loam('tag', 'tool', 'registry.lan/second:1'))
+  })
+  after(() => {
+    world.loam('umount', '--all')
+    world[Symbol.dispose]()
+  })
+
+  test('umount unmounts the image that its name means, and no image of another registry or tag', () => {
+    const [own, other] = [mount('tool'), mount('other.lan/team/tool:9')]
+    assert.equal(umount('tool'), `${own}\n`)
+    assert.deepEqual(listed(), ['other.lan/team/tool:9'])
+    assert.equal(world.failure('umount', 'tool').code, 'PATH_NOT_FOUND')
+    assert.equal(umount(other), `${other}\n`)
+  })
+
+  test('umount takes every name that mount takes for the image, and its digest', () => {
+    const digest = world.json('inspect', 'tool').image.digest
+    for (const name of [
+      'tool',
+      'registry.lan/second:1',
+      'docker.io/library/tool',
+      digest,
+      digest.slice(7, 19),
+    ]) {
+      const path = mount('tool')
+      assert.equal(mount(name), path, name)
+      assert.equal(umount(name, name), `${path}\n`, name)
+    }
+  })
+
+  test('umount finds a mount by the name that it was made by, also if that is of another image by now', () => {
+    const path = mount('registry.lan/second:1')
+    ok(world.loam('untag', 'registry.lan/second:1'))
+    ok(world.loam('tag', 'other.lan/team/tool:9', 'registry.lan/second:1'))
+    assert.equal(umount('registry.lan/second:1'), `${path}\n`)
+    assert.deepEqual(listed(), [])
+    ok(world.loam('tag', '--replace', 'tool', 'registry.lan/second:1'))
+  })
+})
