@@ -1,7 +1,7 @@
 import { isLoamError, LoamError, throwIfAborted } from '../errors/index.ts'
 import type { Output } from './output.ts'
 
-/** What became of several containers. */
+/** What became of several containers or images. */
 interface Outcome<Result> {
   readonly results: readonly Result[]
   readonly failures: readonly unknown[]
@@ -28,7 +28,7 @@ export async function forEach(
   throwAll(failures.filter((error) => ignore !== true || !isLoamError(error, 'CONTAINER_NOT_FOUND')))
 }
 
-/** Acts on each container in turn, also when one fails. Nothing is done to those that are left when the signal fires: that is a failure. */
+/** Acts on each container or image in turn, also when one fails. Nothing is done to those that are left when the signal fires: that is a failure. */
 export async function actOnEach<Result>(
   ids: readonly string[],
   signal: AbortSignal,

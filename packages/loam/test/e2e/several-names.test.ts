@@ -57,3 +57,32 @@ describe('the mounts of loam mount', () => {
     ok(world.loam('tag', '--replace', 'tool', 'registry.lan/second:1'))
   })
 })
+
+describe('a command with several names', () => {
+  let world: World
+  before(() => {
+    world = new World()
+    const layout = world.path('layout')
+    writeOciLayout(layout, { one: imageOf('one'), two: imageOf('two') })
+    ok(world.loam('put', `oci:${layout}:one`, 'one:1'))
+    ok(world.loam('put', `oci:${layout}:two`, 'two:1'))
+  })
+  after(() => {
+    world.loam('umount', '--all')
+    world[Symbol.dispose]()
+  })
+
+  test('rmi, umount and snapshot usage go on after a failure, and print what they did', () => {
+    for (const tag of ['1', '2']) ok(world.loam('tag', 'one:1', `extra.lan/one:${tag}`))
+    const paths = ['one:1', 'two:1'].map((name) => ok(world.loam('mount', name)).stdout)
+    const unmounted = world.loam('umount', 'one:1', 'nosuch:1', 'two:1')
+    const removed = world.loam('rmi', 'extra.lan/one:1', 'nosuch:1', 'extra.lan/one:2', 'nosuch:2')
+    const measured = world.loam('snapshot', 'usage', 'nosuch', 'nosuch:2')
+    assert.deepEqual([unmounted.status, unmounted.stdout], [1, paths.join('')])
+    assert.deepEqual([removed.status, removed.stdout], [1, 'extra.lan/one:1\nextra.lan/one:2\n'])
+    assert.match(removed.stderr, /remove nosuch:1: no such image; remove nosuch:2: no such image/)
+    assert.deepEqual([measured.status, measured.stdout], [1, ''])
+    assert.match(measured.stderr, /nosuch\b[^;]*; .*nosuch:2/)
+    assert.deepEqual(world.json('mount'), [])
+  })
+})

@@ -4,6 +4,7 @@ import { isLoamError, LoamError } from '../../errors/index.ts'
 import { formatReference, parseReference } from '../../image/index.ts'
 import { defaultRegistryOf, type ImageOptions } from '../../images/index.ts'
 import type { RootfsInfo } from '../../provisioner/index.ts'
+import { actOnEach, throwAll } from '../for-each.ts'
 import { formatTable } from '../format.ts'
 import type { Host } from '../host.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
@@ -102,13 +103,20 @@ export function addUmount(program: Command, host: Host): void {
         throw new LoamError('USAGE', 'unmount: no image is given', { hint: 'Give names or paths, or --all.' })
       await withSession(host, flags, async ({ loam, output, signal }) => {
         const mounts = await mountsOf(loam)
-        const chosen = new Set<RootfsInfo>(flags.all === true ? mounts : [])
-        for (const name of names) for (const each of await findMounts(loam, mounts, name)) chosen.add(each)
-        for (const { containerId } of chosen) await loam.destroy(containerId, { signal })
-        output.result(
-          [...chosen].map(({ reference, rootfsPath: path }) => ({ reference, path })),
-          () => [...chosen].map(({ rootfsPath }) => rootfsPath),
-        )
+        const wanted = flags.all === true ? mounts.map(({ containerId }) => containerId) : names
+        const unmounted = new Set<RootfsInfo>()
+        const { failures } = await actOnEach(wanted, signal, async (name) => {
+          for (const each of await findMounts(loam, mounts, name)) {
+            if (!unmounted.has(each)) await loam.destroy(each.containerId, { signal })
+            unmounted.add(each)
+          }
+        })
+        if (unmounted.size > 0 || failures.length === 0)
+          output.result(
+            Array.from(unmounted, ({ reference, rootfsPath: path }) => ({ reference, path })),
+            () => Array.from(unmounted, ({ rootfsPath }) => rootfsPath),
+          )
+        throwAll(failures)
       })
     })
 }

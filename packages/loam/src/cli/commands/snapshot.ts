@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { imageIn } from '../../images/index.ts'
 import type { SnapshotInfo } from '../../snapshotter/index.ts'
+import { actOnEach, throwAll } from '../for-each.ts'
 import { formatAge, formatBytes, formatTable } from '../format.ts'
 import {
   addFetchOptions,
@@ -120,18 +121,22 @@ function addUsage(parent: Command, host: Host): void {
   addGlobalOptions(parent.command('usage [key...]'))
     .description('report the disk usage of each snapshot, excluding its parents')
     .action(async (keys: readonly string[], flags: GlobalOptions) => {
-      await withSession(host, flags, async ({ loam, output }) => {
+      await withSession(host, flags, async ({ loam, output, signal }) => {
         const snapshotter = loam.snapshots.open()
         const names =
           keys.length > 0 ? keys : (await Array.fromAsync(snapshotter.list())).map(({ name }) => name)
-        const rows: { name: string; sizeBytes: number; inodes: number }[] = []
-        for (const name of names) rows.push({ name, ...(await snapshotter.usage(name)) })
-        output.result(rows, () =>
-          formatTable(
-            ['SNAPSHOT', 'SIZE', 'INODES'],
-            rows.map(({ name, sizeBytes, inodes }) => [name, formatBytes(sizeBytes), String(inodes)]),
-          ),
-        )
+        const { results, failures } = await actOnEach(names, signal, async (name) => ({
+          name,
+          ...(await snapshotter.usage(name)),
+        }))
+        if (results.length > 0 || failures.length === 0)
+          output.result(results, () =>
+            formatTable(
+              ['SNAPSHOT', 'SIZE', 'INODES'],
+              results.map(({ name, sizeBytes, inodes }) => [name, formatBytes(sizeBytes), String(inodes)]),
+            ),
+          )
+        throwAll(failures)
       })
     })
 }
