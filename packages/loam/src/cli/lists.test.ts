@@ -64,6 +64,18 @@ describe('a list', () => {
     assert.throws(() => listed({ format: '{{.Foo}}' }), { message: /no field Foo; there are Name, ID/ })
   })
 
+  test('functions on the values of rows do not fail for the heading, nor where there are no rows', () => {
+    const none = ['reference=nosuch']
+    assert.equal(
+      listed({ format: String.raw`table {{printf "%02d" .Layers}}\t{{.Tag}}`, filter: ['reference=debian'] }),
+      'LAYERS   TAG\n00       12\n',
+    )
+    assert.equal(listed({ format: '{{if lt .Layers 10}}few{{end}}', filter: none }), '')
+    assert.equal(listed({ format: '{{index (split .Name ":") 1}}', filter: none }), '')
+    assert.throws(() => listed({ format: '{{.Foo}}', filter: none }), { message: /no field Foo/ })
+    assert.throws(() => listed({ format: 'table {{.Foo}}', filter: none }), { message: /no field Foo/ })
+  })
+
   test('filters of one key are alternatives, and those of several keys are all required', () => {
     const ids = (...filter: string[]) => listed({ filter, format: '{{.Tag}}' })
     assert.equal(ids('dangling=true'), '<none>\n')

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import { LoamError, visible } from '../errors/index.ts'
+import { isLoamError, LoamError, visible } from '../errors/index.ts'
 import { formatTable } from './format.ts'
 import { fitTable } from './fit-table.ts'
 import type { Host } from './host.ts'
@@ -182,14 +182,31 @@ function writeByTemplate<Row>(
   const lines = rows.map((row) => template(viewOf(({ text }) => visible(text(row, !trunc)))))
   if (!isTable) {
     // An unknown field is an error also where there are no rows.
-    if (rows.length === 0) template(viewOf(() => ''))
+    if (rows.length === 0) tried(() => template(viewOf(() => '')))
     output.formatted(lines)
     return
   }
-  const heads = template(viewOf((field) => field.heading)).split('\t')
+  const heads =
+    tried(() => template(viewOf((field) => field.heading)).split('\t')) ??
+    body.split('\t').map((cell) => headingOf(cell, fields))
   const table = formatTable(
     heads,
     lines.map((line) => line.split('\t')),
   )
   output.formatted(heading ? table : table.slice(1))
+}
+
+/** Functions may refuse what is not a value of a row. @throws for an unknown field */
+function tried<T>(act: () => T): T | undefined {
+  try {
+    return act()
+  } catch (error) {
+    if (isLoamError(error, 'USAGE') && error.details['field'] === undefined) return undefined
+    throw error
+  }
+}
+
+function headingOf<Row>(cell: string, fields: readonly ListField<Row>[]): string {
+  const named = fields.filter(({ name }) => new RegExp(`\\.${name}\\b`).test(cell))
+  return named.map(({ heading }) => heading).join(' ')
 }

@@ -53,6 +53,52 @@ describe('a template of --format', () => {
       assert.equal(made(template), text, template)
   })
 
+  test('and and or give the first value that decides, also one that is missing', () => {
+    for (const [template, text] of [
+      ['{{if and .Config.Missing .ID}}yes{{else}}no{{end}}', 'no'],
+      ['{{if and .Config.Cmd .ID}}yes{{else}}no{{end}}', 'no'],
+      [
+        '{{and .Missing .ID}} {{and .ID .size}} {{or .Missing .ID}} {{or .None .Missing}}',
+        '<no value> 7 abc <no value>',
+      ],
+    ] as const)
+      assert.equal(made(template), text, template)
+  })
+
+  test('numbers are compared as numbers, also those in texts, and nothing with what is not comparable', () => {
+    const row = { Layers: '2', size: 7, Name: 'b', Cmd: null, isOn: true }
+    for (const [template, text] of [
+      [
+        '{{lt .Layers 10}} {{gt .Layers 10}} {{le 10 .Layers}} {{ge .size 7}} {{lt .size .Layers}}',
+        'true false false true false',
+      ],
+      ['{{lt .Name "c"}} {{lt .Layers "10"}}', 'true false'],
+    ] as const)
+      assert.equal(made(template, row), text, template)
+    for (const template of ['{{lt .Name 10}}', '{{lt .Missing 10}}', '{{gt .Cmd "x"}}', '{{lt .isOn .isOn}}'])
+      assert.throws(() => made(template, row), { code: 'USAGE', message: /number/ }, template)
+  })
+
+  test('printf pads and signs as in Go, and refuses unknown verbs, wrong types and a wrong number of values', () => {
+    assert.equal(
+      made('{{printf "%+v|%+d|% d|%-4d|%05d|%6.2f|%%|%t" "a" 7 7 7 -7 1.005 true}}'),
+      'a|+7| 7|7   |-0007|  1.00|%|true',
+    )
+    for (const call of [
+      '"%x" .size',
+      '"%#v" .ID',
+      '"%" 1',
+      '"%d" .ID',
+      '"%t" 1',
+      '"%s"',
+      '"%s" 1 2',
+      '"%f" .Missing',
+    ])
+      assert.throws(() => made(`{{printf ${call}}}`), { code: 'USAGE' }, call)
+    for (const call of ['truncate .ID "x"', 'slice .ID "x"', 'pad .ID "x" 1', 'join .ID ","'])
+      assert.throws(() => made(`{{${call}}}`), { code: 'USAGE' }, call)
+  })
+
   test('an invalid one is refused with the place or the words that there are', () => {
     for (const [template, message] of [
       ['{{.ID', /not closed/],

@@ -19,7 +19,7 @@ export function fieldOf(value: unknown, name: string): unknown {
   const key = Object.keys(all).find((each) => each.toLowerCase() === name.toLowerCase())
   if (key !== undefined) return all[key]
   if (KNOWN_FIELDS in value)
-    throw invalid(`there is no field ${name}; there are ${Object.keys(all).join(', ')}`)
+    throw invalid(`there is no field ${name}; there are ${Object.keys(all).join(', ')}`, { field: name })
   return undefined
 }
 
