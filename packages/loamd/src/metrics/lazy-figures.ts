@@ -1,6 +1,7 @@
-import { Counter, Gauge, type Registry } from 'prom-client'
+import { Counter, type Gauge, type Registry } from 'prom-client'
 import type { Loam } from 'loamfs'
 import { lazyStatusOf, WAIT_BOUNDS } from 'loamfs/internal'
+import { createGauge } from './gauge.ts'
 import { ToldHistogram } from './told-histogram.ts'
 
 /** Figures of the process that fills partial layers. It counts from its start, as each process does. */
@@ -18,7 +19,7 @@ export class LazyFigures {
   constructor(loam: Loam, registry: Registry) {
     this.#loam = loam
     const registers = [registry]
-    const gauge = (name: string, help: string) => new Gauge({ name: `loam_lazy_${name}`, help, registers })
+    const gauge = (name: string, help: string) => createGauge({ name: `lazy_${name}`, help, registry })
     this.#layers = gauge('layers', 'Partial layers that are being filled.')
     this.#missing = gauge('missing_bytes', 'Bytes of partial layers that are not here.')
     this.#waiting = gauge('reads_waiting', 'Reads that wait for data.')

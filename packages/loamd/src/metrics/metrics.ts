@@ -1,6 +1,7 @@
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { collectDefaultMetrics, Counter, type Gauge, Histogram, Registry } from 'prom-client'
 import type { ActivityEvent } from 'loamfs'
 import { DENY_OPERATION, LEFT_OPERATION } from 'loamfs/internal'
+import { createGauge } from './gauge.ts'
 import { readVersion } from '../version.ts'
 
 /** From the second root filesystem of an image to the largest pull. */
@@ -143,7 +144,7 @@ export class Metrics {
   }
 
   #gauge<Label extends string>(name: string, help: string, labels: readonly Label[]): Gauge<Label> {
-    return new Gauge({ name: `loam_${name}`, help, labelNames: labels, registers: [this.registry] })
+    return createGauge({ name, help, labels, registry: this.registry })
   }
 
   #histogram<Label extends string>(

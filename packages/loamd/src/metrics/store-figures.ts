@@ -1,8 +1,9 @@
 import { statfs } from 'node:fs/promises'
-import { Gauge, type Registry } from 'prom-client'
+import type { Gauge, Registry } from 'prom-client'
 import type { Loam } from 'loamfs'
 import { snapshotCountsOf, threadLoadOf } from 'loamfs/internal'
 import type { Log } from '../log.ts'
+import { createGauge } from './gauge.ts'
 import { LazyFigures } from './lazy-figures.ts'
 
 /** Figures from the database are read again after this time at the earliest. */
@@ -13,13 +14,12 @@ const MEASURE_INTERVAL_MS = 300_000
 const MEASURE_SHARE = 20
 
 /**
- * Gauges of the store's content. A scrape never waits for them: it gets the latest values, and starts a new count if they are old. Threads measure the
- * disk.
+ * Gauges of the store's content. A scrape never waits for them: it gets the latest values, none before the first count, and starts a new count
+ * if they are old. Threads measure the disk.
  */
 export class StoreFigures {
   readonly #loam: Loam
   readonly #log: Log
-  readonly #registry: Registry
   readonly #containers: Gauge
   readonly #images: Gauge
   readonly #rootfses: Gauge<'backend' | 'state'>
@@ -38,25 +38,22 @@ export class StoreFigures {
   constructor({ loam, log, registry }: { loam: Loam; log: Log; registry: Registry }) {
     this.#loam = loam
     this.#log = log
-    this.#registry = registry
-    this.#containers = this.#gauge('containers', 'Containers.', [])
-    this.#images = this.#gauge('images', 'Images in the store.', [])
-    this.#rootfses = this.#gauge('root_filesystems', 'Root filesystems by backend and state.', [
-      'backend',
-      'state',
-    ])
-    this.#snapshots = this.#gauge('snapshots', 'Snapshots of containerd by kind.', ['kind'])
-    this.#busyThreads = this.#gauge('threads_busy', 'Threads that do a task.', ['pool'])
-    this.#waitingTasks = this.#gauge('tasks_waiting', 'Tasks that wait for a thread.', ['pool'])
-    this.#bytes = this.#gauge('store_bytes', 'Disk usage by kind; total is the whole store.', ['kind'])
-    this.#reclaimable = this.#gauge('store_reclaimable_bytes', 'Disk usage of layers that nothing needs.', [])
-    this.#measured = this.#gauge('store_measured_timestamp_seconds', 'Time when the disk was measured.', [])
-    this.#size = this.#gauge('filesystem_size_bytes', 'Size of the file system of the store.', [])
-    this.#free = this.#gauge(
-      'filesystem_avail_bytes',
-      'Space of that file system that every user may still write.',
-      [],
-    )
+    const gauge = <Label extends string = never>(
+      name: string,
+      help: string,
+      labels: readonly Label[] = [],
+    ): Gauge<Label> => createGauge({ name, help, labels, registry })
+    this.#containers = gauge('containers', 'Containers.')
+    this.#images = gauge('images', 'Images in the store.')
+    this.#rootfses = gauge('root_filesystems', 'Root filesystems by backend and state.', ['backend', 'state'])
+    this.#snapshots = gauge('snapshots', 'Snapshots of containerd by kind.', ['kind'])
+    this.#busyThreads = gauge('threads_busy', 'Threads that do a task.', ['pool'])
+    this.#waitingTasks = gauge('tasks_waiting', 'Tasks that wait for a thread.', ['pool'])
+    this.#bytes = gauge('store_bytes', 'Disk usage by kind; total is the whole store.', ['kind'])
+    this.#reclaimable = gauge('store_reclaimable_bytes', 'Disk usage of layers that nothing needs.')
+    this.#measured = gauge('store_measured_timestamp_seconds', 'Time when the disk was measured.')
+    this.#size = gauge('filesystem_size_bytes', 'Size of the file system of the store.')
+    this.#free = gauge('filesystem_avail_bytes', 'Space of that file system that every user may still write.')
     this.#lazy = new LazyFigures(loam, registry)
     this.#counts = new Interval(COUNT_INTERVAL_MS, async () => this.#count())
     this.#measures = new Interval(MEASURE_INTERVAL_MS, async () => this.#measure())
@@ -100,10 +97,6 @@ export class StoreFigures {
     this.#bytes.set({ kind: 'total' }, totalBytes)
     this.#reclaimable.set(unusedBytes)
     this.#measured.set(Date.now() / 1000)
-  }
-
-  #gauge<Label extends string>(name: string, help: string, labels: readonly Label[]): Gauge<Label> {
-    return new Gauge({ name: `loam_${name}`, help, labelNames: labels, registers: [this.#registry] })
   }
 }
 

@@ -65,6 +65,26 @@ function namesIn(scrape: string): Set<string> {
 }
 
 describe('metrics', () => {
+  test('a gauge has no value before the first count of a daemon', async () => {
+    await using world = new DaemonWorld()
+    await world.startDaemon()
+    const { body } = await get(world.apiSocket, '/metrics')
+    const [gauges, samples] = [/^# TYPE (loam_\S+) gauge$/gm, /^(loam_[a-z_]+)\b/gm].map((pattern) =>
+      Array.from(body.matchAll(pattern), ([, name]) => name ?? ''),
+    )
+    const known = [
+      'loam_build_info',
+      'loam_threads_busy',
+      'loam_tasks_waiting',
+      'loam_operations_in_progress',
+    ]
+    assert.ok(gauges?.includes('loam_images') && gauges.includes('loam_lazy_layers'))
+    assert.deepEqual(
+      gauges.filter((name) => samples?.includes(name) === true && !known.includes(name)),
+      [],
+    )
+  })
+
   test('the daemon counts pulls, layers, errors and calls, and promtool has no objection', async () => {
     await using world = new DaemonWorld()
     const text = await scrapeOfBusyDaemon(world)
