@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, realpathSync } from 'node:fs'
+import { existsSync, mkdtempSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
@@ -9,6 +9,7 @@ import {
   removeTree,
 } from '../linux/index.ts'
 import { readConfiguration } from '../config/index.ts'
+import { foreignNames } from '../content/index.ts'
 import { type LoamOptions, openLoam } from './loam.ts'
 import type { Examination, HostReport } from './results.ts'
 
@@ -31,7 +32,7 @@ const NOTES: Readonly<Record<string, string>> = {
  * beside its location, which is removed afterwards. @throws CONFIG_INVALID, and the errors of opening an existing store
  */
 export async function examine(options: LoamOptions): Promise<Examination> {
-  const { root } = readConfiguration(options).values
+  const { root, state } = readConfiguration(options).values
   const folder = existingFolder(root)
   const info = examineFileSystem(folder)
   const exists = existsSync(join(root, 'format'))
@@ -40,7 +41,8 @@ export async function examine(options: LoamOptions): Promise<Examination> {
   try {
     if (probes instanceof LoamError) problems.push(probes.message)
     else problems.push(...probeFileSystem(probes))
-    if (!exists && isOccupied(root)) problems.push('the directory is not empty and is not a Loam store')
+    if (!exists && existsSync(root) && foreignNames(folder, state).length > 0)
+      problems.push('the directory is not empty and is not a Loam store')
     const location = { folder, exists, problems, notes: notesOf(info), fileSystem: info }
     if (exists || probes instanceof LoamError) return { ...(await probeStore(options)), store: location }
     const settings = { ...options.settings, root: join(probes, 'store'), state: join(probes, 'state') }
@@ -53,14 +55,6 @@ export async function examine(options: LoamOptions): Promise<Examination> {
 async function probeStore(options: LoamOptions): Promise<HostReport> {
   await using loam = await openLoam(options)
   return await loam.store.doctor()
-}
-
-/** Returns whether the folder contains files that are not Loam's. */
-function isOccupied(root: string): boolean {
-  return (
-    existsSync(root) &&
-    readdirSync(root).some((name) => name !== 'lost+found' && !name.startsWith(PROBE_PREFIX))
-  )
 }
 
 /** Returns the folder itself, or the nearest existing folder above it. */

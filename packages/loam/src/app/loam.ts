@@ -62,7 +62,7 @@ export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
 
 async function openWith(options: LoamOptions, shared?: Threads): Promise<Loam> {
   const configuration = readConfiguration(options)
-  const paths = openStoreRoot(configuration.values.root)
+  const paths = openStoreRoot(configuration.values.root, configuration.values.state)
   const metadata = await openMetadata(paths, options.signal)
   const { env = {}, cwd = '', activity = new Activity() } = options
   const wiring = new Wiring({ configuration, paths, metadata, env, cwd, activity, threads: shared })

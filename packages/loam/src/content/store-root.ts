@@ -8,7 +8,7 @@ import {
   renameSync,
   statSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   FileLock,
@@ -24,6 +24,7 @@ import { type StorePaths, storePaths } from './store-paths.ts'
 const FORMAT_VERSION = 1
 const CREATE_TIMEOUT_MS = 10_000
 const FORMAT_FEATURES: readonly string[] = []
+/** What may be in the root before it is a store: a state directory, a creation that was killed, and the leftovers of a probe. */
 const OWN_NAMES: readonly string[] = [
   'format',
   'blobs',
@@ -35,20 +36,22 @@ const OWN_NAMES: readonly string[] = [
   'trash',
   'reserve',
   'locks',
+  // The state directory of a user who has no other is used before the store.
+  'state',
   'lost+found',
 ]
 
 /**
  * Opens the folder of a store and creates it if it does not exist: mode 0700 (layers hold setuid programs of images), a
- * format file, and the folders in it. Safe for many processes at once.
+ * format file, and the folders in it; `state` is the state directory, which may be in it. Safe for many processes at once.
  * @throws STORE_FORMAT for a newer or foreign folder, STORE_UNSAFE for one of another user, and system errors
  */
-export function openStoreRoot(root: string): StorePaths {
+export function openStoreRoot(root: string, state?: string): StorePaths {
   try {
     createDirectories(root)
     const paths = storePaths(realpathSync(root))
     checkOwner(paths.root)
-    if (!existsSync(paths.format)) createFormat(paths)
+    if (!existsSync(paths.format)) createFormat(paths, state)
     checkFormat(paths)
     // The process that created it may have been killed: the format file has to be on the disk before anything that relies on it.
     if (!existsSync(paths.database)) syncDirectorySync(paths.root)
@@ -74,11 +77,17 @@ function ownerText(uid: number): string {
   return isNamespaceRoot() && !hasIds({ uid, gid: 0 }) ? 'another user' : `user ${uid}`
 }
 
-function createFormat(paths: StorePaths): void {
-  // Another process may be creating it, or was killed here: a folder of this user may be without a format file.
-  const foreign = readdirSync(paths.root).filter(
-    (name) => !OWN_NAMES.includes(name) && !name.startsWith(PROBE_PREFIX),
+/** Returns the names in a directory that are not Loam's; `state` is the state directory, which may be in it. */
+export function foreignNames(root: string, state?: string): string[] {
+  const [own] = state !== undefined && existsSync(state) ? relative(root, realpathSync(state)).split('/') : []
+  return readdirSync(root).filter(
+    (name) => name !== own && !OWN_NAMES.includes(name) && !name.startsWith(PROBE_PREFIX),
   )
+}
+
+function createFormat(paths: StorePaths, state: string | undefined): void {
+  // Another process may be creating it, or was killed here: a folder of this user may be without a format file.
+  const foreign = foreignNames(paths.root, state)
   if (foreign.length > 0) {
     throw new LoamError('STORE_FORMAT', `open store ${paths.root}: it is not empty and has no format file`, {
       hint: 'This is not a Loam store. Choose an empty or a new directory as --root.',

@@ -63,7 +63,7 @@ async function run(paths: LazyPaths): Promise<void> {
   const { values, userId, cwd } = readConfiguration(paths.configuration)
   // A store that was removed has nothing to serve, and is not created again.
   if (!existsSync(values.root)) return
-  const store = openStoreRoot(values.root)
+  const store = openStoreRoot(values.root, values.state)
   using metadata = await openMetadata(store, undefined)
   const sources = new BlobSources(createSources({ values, userId, cwd, store, metadata }), metadata)
   const keeper = new DescriptorKeeper(paths, searchPath(process.env))

@@ -18,6 +18,8 @@ describe('a user who is not root, without a user namespace', () => {
   let home: string
 
   const asUser = (program: string, ...args: readonly string[]): CommandResult =>
+    asUserWith({}, program, ...args)
+  const asUserWith = (env: NodeJS.ProcessEnv, program: string, ...args: readonly string[]): CommandResult =>
     spawnSync(program, args, {
       uid: NOBODY,
       gid: NOBODY,
@@ -27,6 +29,7 @@ describe('a user who is not root, without a user namespace', () => {
         HOME: home,
         XDG_RUNTIME_DIR: join(home, 'run'),
         LOAM_USER_NAMESPACE: 'never',
+        ...env,
       },
       maxBuffer: 64 << 20,
     })
@@ -90,6 +93,17 @@ describe('a user who is not root, without a user namespace', () => {
     const files = (folder: string) =>
       must('find', folder, '-mindepth', '1', '-printf', '%P %y %m %U %G %n %s %l\n').split('\n').toSorted()
     assert.deepEqual(files(rootfs), files(join(home, 'umoci/rootfs')))
+  })
+
+  test('a user who is not root has a store without XDG_RUNTIME_DIR, too', () => {
+    const own = join(home, 'cron')
+    mkdirSync(own)
+    chownSync(own, NOBODY, NOBODY)
+    const env = { HOME: own, XDG_RUNTIME_DIR: undefined }
+    const made = asUserWith(env, process.execPath, BIN, 'put', image, 'app:1')
+    assert.equal(made.status, 0, made.stderr)
+    const listed = asUserWith(env, process.execPath, BIN, 'images', '--format', '{{.Tag}}')
+    assert.match(listed.stdout, /^1$/m, listed.stderr)
   })
 
   test('a user who is not root exports a root filesystem with the recorded owners, and removes read-only directories', () => {

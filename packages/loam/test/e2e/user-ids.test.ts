@@ -204,6 +204,28 @@ describe('users who are not root, in a user namespace', () => {
     }
   })
 
+  test('a user without XDG_RUNTIME_DIR, as in cron and su, has the state directory in the store', () => {
+    for (const [name, id] of Object.entries(USERS)) {
+      const own = join(world.folder, name, 'cron')
+      mkdirSync(own)
+      chownSync(own, id, id)
+      const env = { PATH: process.env['PATH'] ?? '', HOME: own }
+      const run = (...args: readonly string[]): CommandResult =>
+        spawnSync(process.execPath, [BIN, ...args], { uid: id, gid: id, encoding: 'utf8', env })
+      const state = join(own, '.local/share/loam/state')
+      try {
+        const examined = run('doctor')
+        assert.doesNotMatch(examined.stdout, /not a Loam store/, examined.stderr)
+        const { status, stderr } = run('provision', '--id', 'c', image)
+        assert.equal(status, 0, stderr)
+        assert.ok(existsSync(join(state, 'namespace')))
+        assert.equal(run('destroy', 'c').stdout, 'c\n')
+      } finally {
+        endNamespace(join(state, 'namespace'))
+      }
+    }
+  })
+
   test('doctor says which IDs a user who is not root has, and how to get more', () => {
     assert.match(succeed('mapped', 'doctor'), /^user +4201, not root: a user namespace with subordinate IDs/m)
     assert.match(
