@@ -78,6 +78,7 @@ export {
   withFileRights,
 } from './linux/index.ts'
 export { LEFT_OPERATION, leftByError, tellLeft } from './images/index.ts'
+export { fitsOperation } from './activity/index.ts'
 export { DENY_OPERATION, WAIT_BOUNDS } from './lazy/index.ts'
 export { writablePaths } from './backends/index.ts'
 export { isLayerType, MEDIA_TYPES, parseDigest } from './image/index.ts'

@@ -1,5 +1,4 @@
-import { globSync, readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { OPERATION_NAMES } from '../../../packages/loam/src/activity/index.ts'
 import { createOpenApi } from '../../../packages/loamd/src/http/openapi.ts'
 import { code, table } from '../markdown.ts'
 import type { Reference } from '../page.ts'
@@ -7,13 +6,10 @@ import type { OpenApi } from './api.ts'
 import { schemaTables } from './json-schema.ts'
 import { singlePage } from './single-page.ts'
 
-const SOURCES = fileURLToPath(new URL('../../../packages/loam/src', import.meta.url))
-/** Where operations on a store are observed, and not only named. */
-const OBSERVED = ['app', 'containers', 'images', 'snapshotter']
-const NAME = /'((?:images|containers|snapshots|store)\.[a-zA-Z]+)'/g
 /** Those that are no operations of the API: containerd asks for most of them. */
 const OTHERS: Readonly<Record<string, string>> = {
   'containers.exec': 'Run a further process in a container.',
+  'layers.denyIndex': 'Deny a lazy index that is wrong: all reads of its layer fail from then on.',
   'snapshots.apply': "Apply a layer of containerd's content store.",
   'snapshots.leave': 'Leave a layer to containerd: `cause` says why.',
   'snapshots.prepare': 'Create an active snapshot.',
@@ -30,7 +26,10 @@ export function eventPage(): Reference {
       Object.values(methods).map(({ operationId, summary }) => [operationId, summary]),
     ),
   )
-  const rows = operationNames().map((name) => [code(name), summaries.get(name) ?? OTHERS[name] ?? ''])
+  const rows = OPERATION_NAMES.filter((name) => name !== 'layer').map((name) => [
+    code(name),
+    summaries.get(name) ?? OTHERS[name] ?? '',
+  ])
   const event = components.schemas['ActivityEvent']
   if (event === undefined) throw new Error('the description has no events')
   return singlePage(
@@ -43,12 +42,4 @@ export function eventPage(): Reference {
     '## Fields',
     schemaTables(event, { schemas: './schemas.md' }),
   )
-}
-
-function operationNames(): string[] {
-  const names = OBSERVED.flatMap((folder) => globSync(`${folder}/**/*.ts`, { cwd: SOURCES }))
-    .filter((file) => !file.endsWith('.test.ts'))
-    .flatMap((file) => [...readFileSync(`${SOURCES}/${file}`, 'utf8').matchAll(NAME)])
-    .map(([, name = '']) => name)
-  return [...new Set(names)].toSorted()
 }

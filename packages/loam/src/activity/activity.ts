@@ -1,5 +1,6 @@
 import type { ActivityEvent, Attributes, EventFields } from './events.ts'
 import { describeFailure } from './failure.ts'
+import type { OperationName } from './operations.ts'
 import { currentRequest, withRequest } from './request-context.ts'
 import { traced } from './trace.ts'
 import type { TracedSpan, Tracer } from './tracer.ts'
@@ -68,7 +69,7 @@ export class Activity {
 
   /** @internal Runs an operation, and sends events of its start, its end and its failure. */
   async observe<Result>(
-    operation: string,
+    operation: OperationName,
     attributes: Attributes,
     act: (span: Span) => Promise<Result>,
   ): Promise<Result> {

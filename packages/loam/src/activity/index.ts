@@ -8,6 +8,7 @@ export type {
   ProgressEvent,
   StartEvent,
 } from './events.ts'
+export { fitsOperation, meansOperation, OPERATION_NAMES, type OperationName } from './operations.ts'
 export { currentRequest, type RequestContext, requestIdOf, withRequest } from './request-context.ts'
 export { readTraceContext, traced, tracedStream, traceHeaders } from './trace.ts'
 export type { TraceContext, TracedSpan, Tracer } from './tracer.ts'

@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import type { ActivityEvent } from '../activity/index.ts'
+import { type ActivityEvent, meansOperation } from '../activity/index.ts'
 import { ERRORS, type ErrorCode, type ErrorKind } from '../errors/index.ts'
 import type { RequestSchema } from './operation.ts'
 import { count, list, matching, orUndefined, text } from './schema.ts'
@@ -55,7 +55,14 @@ export const SUBSCRIPTIONS = {
     summary: 'Tell operations on the store as they begin, go on and end.',
     request: v.strictObject({
       /** Only these: a name as `images.pull`, or a kind of object as `images`. */
-      operations: v.optional(list(text)),
+      operations: v.optional(
+        list(
+          v.pipe(
+            text,
+            v.check(meansOperation, 'is no operation, and no kind of object that operations are on'),
+          ),
+        ),
+      ),
       /** Only these kinds of events. */
       kinds: v.optional(list(v.picklist(['start', 'progress', 'end']))),
     }),

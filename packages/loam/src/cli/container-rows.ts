@@ -1,9 +1,10 @@
+import type { BackendName } from '../backends/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type ContainerProcess, PROCESS_STATUSES } from '../containers/index.ts'
 import type { PartialLayerInfo } from '../lazy/index.ts'
 import type { ContainerInfo, RootfsInfo } from '../provisioner/index.ts'
 import { formatAge, shortDigest } from './format.ts'
-import type { ListDefinition, ListField } from './lists.ts'
+import { filterOf, type ListDefinition, type ListField } from './lists.ts'
 import { dataField } from './missing-data.ts'
 
 /** A row of `loam ps`: a root filesystem of a container, or a container without one. */
@@ -55,6 +56,8 @@ const STATES: readonly string[] = [
   'not mounted',
 ]
 
+const BACKEND_NAMES = ['erofs', 'overlay', 'copy', 'bind'] satisfies BackendName[]
+
 function statusOf(row: ContainerRow): string {
   const { exitStatus } = row.process ?? {}
   return stateOf(row) === 'exited' ? `exited (${exitStatus ?? 'unknown'})` : stateOf(row)
@@ -104,20 +107,33 @@ export function containerList(rows: readonly ContainerRow[]): ListDefinition<Con
     if (found !== undefined) return createdAtMs(found)
     throw new LoamError('USAGE', `read --filter ${key}: there is no container ${id}`)
   }
-  const isInName = ({ container }: ContainerRow, value: string) => container.id.includes(value)
   return {
     fields: [...FIELDS, dataField(rows)],
     idOf: ({ container }) => container.id,
     filters: {
-      id: ({ container }, value) => container.id.startsWith(value),
-      name: isInName,
-      ancestor: ({ rootfs }, value) => isAncestor(rootfs, value),
-      status: (row, value) => stateOf(row) === value,
-      backend: ({ rootfs }, value) => rootfs?.backend === value,
-      before: (row, value) => createdAtMs(row) < createdAt('before', value),
-      since: (row, value) => createdAtMs(row) > createdAt('since', value),
+      id:
+        (value) =>
+        ({ container }) =>
+          container.id.startsWith(value),
+      name:
+        (value) =>
+        ({ container }) =>
+          container.id.includes(value),
+      ancestor:
+        (value) =>
+        ({ rootfs }) =>
+          isAncestor(rootfs, value),
+      status: filterOf('status', STATES, stateOf),
+      backend: filterOf('backend', BACKEND_NAMES, ({ rootfs }) => rootfs?.backend),
+      before: (value) => {
+        const limit = createdAt('before', value)
+        return (row) => createdAtMs(row) < limit
+      },
+      since: (value) => {
+        const limit = createdAt('since', value)
+        return (row) => createdAtMs(row) > limit
+      },
     },
-    filterValues: { status: STATES },
     sorts: {
       '-created': createdAtMs,
       id: ({ container }) => container.id,

@@ -1,9 +1,9 @@
 import { isLoamError, LoamError, visible } from '../errors/index.ts'
-import { parseReference } from '../image/index.ts'
+import { formatPlatform, parsePlatform, parseReference } from '../image/index.ts'
 import type { ListedImage } from '../images/index.ts'
 import type { PartialLayerInfo } from '../lazy/index.ts'
 import { formatAge, formatBytes, shortDigest } from './format.ts'
-import type { ListDefinition } from './lists.ts'
+import { filterOf, type ListDefinition } from './lists.ts'
 import { dataField } from './missing-data.ts'
 
 /** A row of `loam images`: an image under one of its names. */
@@ -18,6 +18,8 @@ export interface ImageRow {
 }
 
 const NONE = '<none>'
+/** What `originOf` can be. */
+const ORIGINS = ['local', 'registry']
 
 /** Returns a row for each name of each image, the latest pulled first. */
 export function imageRows(
@@ -100,14 +102,23 @@ export function imageList(rows: readonly ImageRow[]): ListDefinition<ImageRow> {
     fields: [...FIELDS, dataField(rows)],
     idOf: ({ image }, isFull) => (isFull ? image.digest : shortDigest(image.digest)),
     filters: {
-      reference: isNamed,
-      dangling: ({ image }, value) => (image.names.length === 0) === isYes('dangling', value),
-      platform: ({ image }, value) => image.platform === value || image.platform.startsWith(`${value}/`),
-      origin: ({ image }, value) => originOf(image) === value,
-      before: ({ image }, value) => image.pulledAtMs < pulledAt('before', value),
-      since: ({ image }, value) => image.pulledAtMs > pulledAt('since', value),
-      digest: ({ image }, value) => isDigestOf(image, value),
-      id: ({ image }, value) => isDigestOf(image, value),
+      reference: (value) => (row) => isNamed(row, value),
+      dangling: (value) => {
+        const isWanted = isYes('dangling', value)
+        return ({ image }) => (image.names.length === 0) === isWanted
+      },
+      platform: byPlatform,
+      origin: filterOf('origin', ORIGINS, ({ image }) => originOf(image)),
+      before: (value) => {
+        const limit = pulledAt('before', value)
+        return ({ image }) => image.pulledAtMs < limit
+      },
+      since: (value) => {
+        const limit = pulledAt('since', value)
+        return ({ image }) => image.pulledAtMs > limit
+      },
+      digest: byDigest,
+      id: byDigest,
     },
     sorts: {
       '-pulled': ({ image }) => image.pulledAtMs,
@@ -126,6 +137,18 @@ export function imageList(rows: readonly ImageRow[]): ListDefinition<ImageRow> {
 function isDigestOf({ digest, configDigest }: ListedImage, text: string): boolean {
   const start = text.includes(':') ? text : `sha256:${text}`
   return text !== '' && [digest, configDigest].some((each) => each.startsWith(start))
+}
+
+/** A platform without a variant has all of them, and an operating system all of its platforms. @throws USAGE, PLATFORM_INVALID */
+function byPlatform(value: string): (row: ImageRow) => boolean {
+  const wanted = value.includes('/') ? formatPlatform(parsePlatform(value)) : value
+  return ({ image: { platform } }) => platform === wanted || platform.startsWith(`${wanted}/`)
+}
+
+/** @throws USAGE */
+function byDigest(value: string): (row: ImageRow) => boolean {
+  if (/^(?:sha(?:256|512):)?[0-9a-f]+$/.test(value)) return ({ image }) => isDigestOf(image, value)
+  throw new LoamError('USAGE', `read --filter: ${value} is not the beginning of a digest`)
 }
 
 function isYes(key: string, value: string): boolean {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
 import { parseDigest } from '../image/index.ts'
 import type { ListedImage } from '../images/index.ts'
 import { captureHost } from '../../test/support/captured-host.ts'
@@ -85,6 +86,30 @@ describe('a list', () => {
     assert.equal(ids('since=debian:12', 'dangling=false'), '1.36\nv1\n')
     assert.throws(() => ids('colour=red'), { hint: /There are reference, dangling/ })
     assert.throws(() => ids('dangling'), { code: 'USAGE' })
+  })
+
+  test('a value of a filter that nothing can have is refused, whatever there is and in any order', () => {
+    const choose = (rows: ReturnType<typeof imageRows>, filter: readonly string[]) =>
+      chooseRows(rows, { filter }, imageList(rows)).length
+    for (const wrong of [
+      'dangling=maybe',
+      'before=nonexist',
+      'since=nonexist',
+      'origin=abroad',
+      'digest=xyz',
+      'id=',
+      'platform=linux/',
+      'colour=red',
+    ]) {
+      for (const filter of [[wrong], ['reference=zzz', wrong], [wrong, 'reference=zzz']])
+        for (const rows of [imageRows(IMAGES), []])
+          assert.throws(
+            () => choose(rows, filter),
+            (error) => isLoamError(error, 'USAGE', 'PLATFORM_INVALID'),
+            filter.join(' '),
+          )
+    }
+    assert.equal(choose(imageRows(IMAGES), ['platform=linux/x86_64', 'platform=windows']), 3)
   })
 
   test('--sort orders the rows, the largest first where the key has `desc`', () => {

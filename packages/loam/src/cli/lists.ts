@@ -34,15 +34,31 @@ export interface ListField<Row> {
 /** What a value is sorted by. */
 type SortKey<Row> = (row: Row) => string | number
 
+/** Reads a value once, before the first row: returns which rows have it. @throws USAGE for one that no row can have */
+export type Filter<Row> = (value: string) => (row: Row) => boolean
+
+/** Returns a filter that has only some values. */
+export function filterOf<Row>(
+  key: string,
+  known: readonly string[],
+  valueOf: (row: Row) => string | undefined,
+): Filter<Row> {
+  return (value) => {
+    if (known.includes(value)) return (row) => valueOf(row) === value
+    // An empty list would say that there is nothing of what was meant.
+    throw new LoamError('USAGE', `read --filter ${key}: there is no ${key} ${value}`, {
+      hint: `There are ${known.join(', ')}.`,
+    })
+  }
+}
+
 /** What can be listed, and how. */
 export interface ListDefinition<Row> {
   readonly fields: readonly ListField<Row>[]
   /** The text of `--quiet`, by which other commands find the object. */
   readonly idOf: (row: Row, isFull: boolean) => string
-  /** Filters by key: returns whether a row has a value. */
-  readonly filters: Readonly<Record<string, (row: Row, value: string) => boolean>>
-  /** All values that a filter can have. Filters that are not named here take any. */
-  readonly filterValues?: Readonly<Record<string, readonly string[]>>
+  /** Filters by key. */
+  readonly filters: Readonly<Record<string, Filter<Row>>>
   /** Sort keys. One that begins with a minus sign sorts the largest first. */
   readonly sorts: Readonly<Record<string, SortKey<Row>>>
 }
@@ -69,16 +85,13 @@ export function chooseRows<Row>(
   definition: ListDefinition<Row>,
 ): Row[] {
   const wanted = Map.groupBy(filter.map(parseFilter), ({ key }) => key)
-  for (const [key, values] of wanted) {
-    if (!Object.hasOwn(definition.filters, key)) throw unknownKey('--filter', key, definition.filters)
-    for (const { value } of values) checkValue(key, value, definition.filterValues?.[key])
-  }
+  const filters = [...wanted].map(([key, values]) => {
+    const filterBy = Object.hasOwn(definition.filters, key) ? definition.filters[key] : undefined
+    if (filterBy === undefined) throw unknownKey('--filter', key, definition.filters)
+    return values.map(({ value }) => filterBy(value))
+  })
   // As in docker: several values of one key are alternatives, several keys are all required.
-  const chosen = rows.filter((row) =>
-    [...wanted].every(([key, values]) =>
-      values.some(({ value }) => definition.filters[key]?.(row, value) === true),
-    ),
-  )
+  const chosen = rows.filter((row) => filters.every((alternatives) => alternatives.some((has) => has(row))))
   return sort === undefined ? chosen : sorted(chosen, sort, definition.sorts)
 }
 
@@ -86,14 +99,6 @@ function parseFilter(text: string): { readonly key: string; readonly value: stri
   const [, key, value] = /^([^=]+?)=(.*)$/s.exec(text) ?? []
   if (key !== undefined && value !== undefined) return { key, value }
   throw new LoamError('USAGE', `read --filter ${text}: it has no =`, { hint: 'Write --filter KEY=VALUE.' })
-}
-
-/** An empty list would say that there is nothing of what was meant. */
-function checkValue(key: string, value: string, known: readonly string[] | undefined): void {
-  if (known === undefined || known.includes(value)) return
-  throw new LoamError('USAGE', `read --filter ${key}: there is no ${key} ${value}`, {
-    hint: `There are ${known.join(', ')}.`,
-  })
 }
 
 function unknownKey(option: string, key: string, known: Readonly<Record<string, unknown>>): LoamError {

@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs'
 import { isAbsolute, resolve } from 'node:path'
-import type { Activity } from '../activity/index.ts'
+import type { Activity, OperationName } from '../activity/index.ts'
 import type { Configuration } from '../config/index.ts'
 import type { IngestArea } from '../content/index.ts'
 import type { LayerStore } from '../layers/index.ts'
@@ -103,7 +103,7 @@ export class ContainerFiles {
   }
 
   async #copy(
-    operation: string,
+    operation: OperationName,
     container: string,
     options: Pick<CopyOptions, 'signal'>,
     act: (subject: CopyContainer) => Promise<CopyReport>,

@@ -1,4 +1,4 @@
-import type { Attributes } from '../activity/index.ts'
+import type { Attributes, OperationName } from '../activity/index.ts'
 import { resolve } from 'node:path'
 import { cancelable, LoamError, throwIfAborted } from '../errors/index.ts'
 import { type ExportOptions, exportTo, type UnexportedImages, type WrittenFormat } from '../exports/index.ts'
@@ -93,7 +93,7 @@ export class Containers {
   }
 
   async #observe<Options extends ImageOptions, Result>(
-    operation: string,
+    operation: OperationName,
     attributes: Attributes,
     options: Options,
     act: (options: Options) => Promise<Result>,

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Activity } from '../activity/index.ts'
+import type { Activity, OperationName } from '../activity/index.ts'
 import type { Configuration } from '../config/index.ts'
 import { isLoamError, LoamError, throwIfAborted } from '../errors/index.ts'
 import { runProgram } from '../linux/index.ts'
@@ -202,7 +202,7 @@ export class ContainerProcesses {
     })
   }
 
-  async #observe<Result>(operation: string, id: string, act: () => Promise<Result>): Promise<Result> {
+  async #observe<Result>(operation: OperationName, id: string, act: () => Promise<Result>): Promise<Result> {
     return this.#services.activity.observe(operation, { id }, act)
   }
 

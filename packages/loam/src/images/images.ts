@@ -63,7 +63,7 @@ export class Images {
   /** Pulls an image into the store, whether or not the store already has it. @throws the errors of references, sources, registries and layers */
   async pull(image: string | ImageRequest, options: PullImageOptions = {}): Promise<PulledImage> {
     const { activity } = this.#services
-    const observed = { activity, operation: 'images.pull', attributes: { image: imageLabel(image) } }
+    const observed = { activity, operation: 'images.pull', attributes: { image: imageLabel(image) } } as const
     return observeFetch(observed, options, async (own) => this.#pull(image, own))
   }
 
@@ -124,7 +124,11 @@ export class Images {
   /** Imports the images of a Mesos agent's stores. Images that cannot be imported are reported and do not stop the others. */
   async importMesos(options: MesosImportOptions): Promise<MesosImportReport> {
     const { activity } = this.#services
-    const observed = { activity, operation: 'images.importMesos', attributes: { workDir: options.workDir } }
+    const observed = {
+      activity,
+      operation: 'images.importMesos',
+      attributes: { workDir: options.workDir },
+    } as const
     return observeFetch(observed, options, async (own) =>
       cancelable(own.signal, 'import', async () => importMesos(this.#services, own)),
     )
@@ -356,7 +360,7 @@ export class Images {
    */
   async disks(name: string, options: ImageOptions = {}): Promise<ImageDisk> {
     const { activity } = this.#services
-    const observed = { activity, operation: 'images.disks', attributes: { image: imageLabel(name) } }
+    const observed = { activity, operation: 'images.disks', attributes: { image: imageLabel(name) } } as const
     return observeFetch(observed, options, async (own) => describeDisk(this.#services, name, own))
   }
 

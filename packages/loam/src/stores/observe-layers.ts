@@ -1,4 +1,4 @@
-import type { Activity, Attributes, Span, SpanPart } from '../activity/index.ts'
+import type { Activity, Attributes, OperationName, Span, SpanPart } from '../activity/index.ts'
 import { redact } from '../errors/index.ts'
 import type { Digest, ImageRequest } from '../image/index.ts'
 import type { PullEvent } from './store.ts'
@@ -48,7 +48,7 @@ function observeLayers(span: Span, onEvent: OnEvent): OnEvent {
 export interface ObservedFetch {
   readonly activity: Activity
   /** As `images.pull`. */
-  readonly operation: string
+  readonly operation: OperationName
   readonly attributes: Attributes
 }
 

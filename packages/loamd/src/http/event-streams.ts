@@ -1,5 +1,5 @@
 import type { Activity, ActivityEvent } from 'loamfs'
-import { type RequestOf, SUBSCRIPTIONS } from 'loamfs/internal'
+import { fitsOperation, type RequestOf, SUBSCRIPTIONS } from 'loamfs/internal'
 import { Lines } from './lines.ts'
 import { type Exchange, type OperationHandler, readRequest } from './operation-handler.ts'
 
@@ -54,8 +54,5 @@ export class EventStreams {
 
 function isWanted({ operation, kind }: ActivityEvent, { operations, kinds }: Filter): boolean {
   if (kinds !== undefined && !kinds.includes(kind)) return false
-  return (
-    operations === undefined ||
-    operations.some((name) => operation === name || operation.startsWith(`${name}.`))
-  )
+  return operations === undefined || operations.some((word) => fitsOperation(word, operation))
 }

@@ -22,8 +22,8 @@ type Json = Readonly<Record<string, unknown>>
 
 const CONVERSION: ConversionConfig = {
   typeMode: 'input',
-  // They transform texts that their input schemas describe.
-  ignoreActions: ['to_lower_case', 'transform'],
+  // They transform texts that their input schemas describe, or check what no schema can say.
+  ignoreActions: ['check', 'to_lower_case', 'transform'],
   overrideRef: ({ referenceId }) => `#/components/schemas/${referenceId}`,
 }
 

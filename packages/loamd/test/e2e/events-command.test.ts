@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { test } from 'node:test'
@@ -9,6 +9,7 @@ import { connectLoam } from 'loamfs/client'
 import { buildImage, buildTar } from '../../../loam/src/testing/index.ts'
 import { programPath } from '../../../loam/test/support/test-tools.ts'
 import { layoutOf } from '../../../loam/test/support/world.ts'
+import { get } from '../support/http.ts'
 import { DaemonWorld } from '../support/world.ts'
 
 /** `loam events`, which reads when a daemon knows of it. */
@@ -80,4 +81,15 @@ test('loam events fails when there is no daemon, and when the daemon ends, howev
     assert.equal(error.code, 'DAEMON_LOST')
     assert.match(error.message, /^read events of loamd at .*: the daemon has ended$/)
   }
+})
+
+test('an operation that there is not is refused by the command and by the daemon, and never waited for', async () => {
+  await using world = new DaemonWorld()
+  await world.startDaemon()
+  const args = ['events', '--root', world.root, '--state', world.state, '--operation', 'images', 'images.pul']
+  const { status, stderr } = spawnSync(programPath('loam'), args, { encoding: 'utf8', timeout: 60_000 })
+  assert.equal(status, 2, stderr)
+  assert.match(stderr, /no operation images\.pul\nhint: Did you mean images\.pull/)
+  const answer = await get(world.apiSocket, '/v1/events?operations=nosuch')
+  assert.equal(answer.status, 400, answer.body)
 })

@@ -69,8 +69,8 @@ describe('metrics', () => {
     await using world = new DaemonWorld()
     await world.startDaemon()
     const { body } = await get(world.apiSocket, '/metrics')
-    const [gauges, samples] = [/^# TYPE (loam_\S+) gauge$/gm, /^(loam_[a-z_]+)\b/gm].map((pattern) =>
-      Array.from(body.matchAll(pattern), ([, name]) => name ?? ''),
+    const [gauges = [], samples = []] = [/^# TYPE (loam_\S+) gauge$/gm, /^(loam_[a-z_]+)\b/gm].map(
+      (pattern) => Array.from(body.matchAll(pattern), ([, name]) => name ?? ''),
     )
     const known = [
       'loam_build_info',
@@ -78,9 +78,9 @@ describe('metrics', () => {
       'loam_tasks_waiting',
       'loam_operations_in_progress',
     ]
-    assert.ok(gauges?.includes('loam_images') && gauges.includes('loam_lazy_layers'))
+    assert.ok(gauges.includes('loam_images') && gauges.includes('loam_lazy_layers'))
     assert.deepEqual(
-      gauges.filter((name) => samples?.includes(name) === true && !known.includes(name)),
+      gauges.filter((name) => samples.includes(name) && !known.includes(name)),
       [],
     )
   })

@@ -1,7 +1,8 @@
 import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import type { ActivityEvent, Attributes } from '../../activity/index.ts'
+import { type ActivityEvent, type Attributes, meansOperation, OPERATION_NAMES } from '../../activity/index.ts'
 import { readConfiguration } from '../../config/index.ts'
+import { findNear, LoamError } from '../../errors/index.ts'
 import type { Host } from '../host.ts'
 import { formatBytes } from '../format.ts'
 import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
@@ -31,12 +32,26 @@ export function addEvents(program: Command, host: Host): void {
     )
     .option('--socket <path>', "socket of loamd's own API (default: loamd.sock in the state directory)")
     .action(async (flags: Flags) => {
+      for (const word of flags.operation ?? []) requireOperation(word)
       // A reader that is slow makes the daemon drop events, and not keep them.
       host.requireOwnProcess()
       const { values } = readConfiguration(configurationInput(host, flags))
       const socket = resolve(host.cwd, flags.socket ?? join(values.state, 'loamd.sock'))
       await follow(socket, host, flags)
     })
+}
+
+/** The events of an operation that there is not would be waited for forever. @throws USAGE */
+function requireOperation(word: string): void {
+  if (meansOperation(word)) return
+  const near = findNear(word, OPERATION_NAMES)
+  const kinds = new Set(OPERATION_NAMES.map((name) => name.split('.')[0]))
+  throw new LoamError('USAGE', `read --operation: there is no operation ${word}`, {
+    hint:
+      near.length > 0
+        ? `Did you mean ${near.join(' or ')}?`
+        : `Give a name such as images.pull, or one of ${[...kinds].join(', ')}.`,
+  })
 }
 
 async function follow(socket: string, host: Host, flags: Flags): Promise<void> {

@@ -20,7 +20,12 @@ const TAGS: ListDefinition<TagRow> = {
     { name: 'Tag', heading: 'TAG', text: ({ tag }) => tag },
   ],
   idOf: ({ tag }) => tag,
-  filters: { tag: ({ tag }, value) => fitsGlob(value, tag) },
+  filters: {
+    tag:
+      (value) =>
+      ({ tag }) =>
+        fitsGlob(value, tag),
+  },
   sorts: { name: ({ tag }) => tag, version: ({ tag }) => versionKey(tag) },
 }
 
