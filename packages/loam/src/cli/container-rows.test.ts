@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
+import { parseContainerId } from '../metadata/index.ts'
 import { containerList } from './container-rows.ts'
 import { chooseRows } from './lists.ts'
 
@@ -16,4 +17,19 @@ test('a status or a backend that no container can have is refused, also if there
       (error) => isLoamError(error, 'USAGE') && error.hint?.includes(hint) === true,
     )
   assert.throws(() => choose('before=nosuch'), { code: 'USAGE' })
+})
+
+test('--filter name is a regular expression, as in docker and podman', () => {
+  const rows = ['web', 'web-2', 'db', 'my.web'].map((id) => ({
+    container: { id: parseContainerId(id), parentId: undefined, createdAtMs: 0, rootfses: [] },
+    rootfs: undefined,
+    process: undefined,
+    partials: [],
+  }))
+  const choose = (name: string) =>
+    chooseRows(rows, { filter: [`name=${name}`] }, containerList(rows)).map(({ container }) => container.id)
+  assert.deepEqual(choose('web'), ['web', 'web-2', 'my.web'])
+  assert.deepEqual(choose('^web$'), ['web'])
+  assert.deepEqual(choose('^(db|web-.*)$'), ['web-2', 'db'])
+  assert.throws(() => choose('web['), { code: 'USAGE' })
 })

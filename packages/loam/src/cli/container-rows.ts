@@ -3,6 +3,7 @@ import { LoamError } from '../errors/index.ts'
 import { type ContainerProcess, PROCESS_STATUSES } from '../containers/index.ts'
 import type { PartialLayerInfo } from '../lazy/index.ts'
 import type { ContainerInfo, RootfsInfo } from '../provisioner/index.ts'
+import { parseExpression } from '../snapshotter/index.ts'
 import { formatAge, shortDigest } from './format.ts'
 import { filterOf, type ListDefinition, type ListField } from './lists.ts'
 import { dataField } from './missing-data.ts'
@@ -100,6 +101,13 @@ const FIELDS: readonly ListField<ContainerRow>[] = [
   { name: 'Parent', heading: 'PARENT', text: ({ container }) => container.parentId ?? '', isHidden: true },
 ]
 
+/** As in docker and podman, a name is found by a regular expression that any part of it matches. @throws USAGE */
+function byName(value: string): (row: ContainerRow) => boolean {
+  const matches = parseExpression(value)
+  if (matches !== undefined) return ({ container }) => matches(container.id)
+  throw new LoamError('USAGE', `read --filter name: ${JSON.stringify(value)} is not a regular expression`)
+}
+
 /** Returns the list of containers: its columns, filters and orders. */
 export function containerList(rows: readonly ContainerRow[]): ListDefinition<ContainerRow> {
   const createdAt = (key: string, id: string) => {
@@ -115,10 +123,7 @@ export function containerList(rows: readonly ContainerRow[]): ListDefinition<Con
         (value) =>
         ({ container }) =>
           container.id.startsWith(value),
-      name:
-        (value) =>
-        ({ container }) =>
-          container.id.includes(value),
+      name: byName,
       ancestor:
         (value) =>
         ({ rootfs }) =>

@@ -1,5 +1,5 @@
 /*
- * Regular expressions of containerd's clients: Go's, which have RE2's syntax. They are matched without backtracking; JavaScript's own
+ * Regular expressions of containerd's clients and of users: Go's, which have RE2's syntax. They are matched without backtracking; JavaScript's own
  * engine takes exponential time for some, on the main thread.
  */
 import type * as Re2js from 're2js'

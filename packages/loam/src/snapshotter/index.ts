@@ -1,5 +1,6 @@
 export { requireAdopted } from './adopted-layers.ts'
 export type { AppliedLayer } from './applied-layers.ts'
+export { parseExpression } from './expression.ts'
 export { ownersOfFiles } from './file-owners.ts'
 export { type Labels, SNAPSHOT_REF } from './labels.ts'
 export type { SnapshotInfo, SnapshotMount, SnapshotUsage } from './snapshot-info.ts'

@@ -39,7 +39,7 @@ export function addTags(program: Command, host: Host): void {
 Without --format and --sort the tags come alone, in the order of the registry.
   loam tags debian
   loam tags --filter 'tag=12*' --sort version debian
-  loam tags ghcr.io/owner/app --sort version | tail -1     the newest version
+  loam tags ghcr.io/owner/app --sort version | tail -1     the newest version, or a variant of it
 
 Words of templates: ${TAGS.fields.map(({ name }) => name).join(', ')}`,
     )
@@ -55,7 +55,17 @@ Words of templates: ${TAGS.fields.map(({ name }) => name).join(', ')}`,
     })
 }
 
-/** Numbers are compared as numbers: 1.9 comes before 1.10, and a version before its variants. */
-function versionKey(tag: string): string {
-  return tag.replaceAll(/\d+/g, (digits) => digits.padStart(20, '0'))
+const VERSION = /^v?(?=\d+(?:[-._]|$|(?:a|b|rc|alpha|beta)\d))/i
+const BEFORE = /[-._]?((?:alpha|beta|rc|preview|pre|dev|snapshot|nightly)(?=[-._\d]|$)|(?<=\d)[ab](?=\d))/gi
+
+/**
+ * The key of a tag for its order: first those that are no versions, as `latest`. Numbers are compared as numbers: 1.9 comes before 1.10. A version
+ * comes behind its release candidates, and before its variants.
+ */
+export function versionKey(tag: string): string {
+  const version = tag.replace(VERSION, '')
+  const isVersion = VERSION.test(tag)
+  // The end of a text is greater than the beginning of a pre-release, and less than any other letter.
+  const parts = `${isVersion ? version.replaceAll(BEFORE, (_, word: string) => `\0${word.toLowerCase()}`) : tag}\u0001`
+  return `${Number(isVersion)}${parts.replaceAll(/\d+/g, (digits) => digits.padStart(20, '0'))}`
 }
