@@ -80,15 +80,18 @@ async function begin() {
   // `events` reads from the daemon by itself, at its own pace; passwords do not pass through it.
   if (mode === 'never' || ALONE.indexOf(command) >= 0) return runAlone()
   const socket = `${stateDirectory()}/loamd.sock`
-  const otherwise = (why, isTold) => {
+  const otherwise = (text, why) => {
     if (mode === 'require')
       return fail({
         code: 'DAEMON_UNAVAILABLE',
         kind: 'unavailable',
-        text: `use the daemon at ${socket}: ${why}`,
-        hint: 'Start loamd with the same --root and --state, or leave out --daemon require.',
+        text: `use the daemon at ${socket}: ${text}`,
+        hint: ['absent', 'store'].includes(why)
+          ? 'Start loamd with the same --root and --state, or leave out --daemon require.'
+          : 'Leave out --daemon require: then this process runs the command.',
       })
-    if (isTold && !isJson) writeErr(`loam: warning: the daemon at ${socket} is not used: ${why}\n`)
+    if (['version', 'unusable'].includes(why) && !isJson)
+      writeErr(`loam: warning: the daemon at ${socket} is not used: ${text}\n`)
     return runAlone()
   }
   let path
@@ -96,16 +99,17 @@ async function begin() {
   try {
     // From here on no other user can replace the directory of a symlink.
     path = fs.realpathSync.native(socket)
-  } catch {
-    return otherwise('there is no such socket', false)
+  } catch ({ code }) {
+    if (code === 'ENOENT' || code === 'ENOTDIR') return otherwise('there is no such socket', 'absent')
+    return otherwise(`its socket is not for this user (${code})`, 'unusable')
   }
   // The environment is sent over it, with the secrets in it, and the answer names the program to start.
   const { stranger, isKnown } = findStranger(path)
-  if (stranger !== undefined) return otherwise(stranger, isKnown)
+  if (stranger !== undefined) return otherwise(stranger, isKnown ? 'unusable' : undefined)
   try {
     asked = request()
   } catch (error) {
-    return otherwise(`tell what this process is: ${error.message}`, false)
+    return otherwise(`tell what this process is: ${error.message}`)
   }
   return ask(path, asked, otherwise)
 }
@@ -241,14 +245,14 @@ function ask(path, asked, otherwise) {
     for (const name of ['data', 'timeout', 'close', 'error']) socket.removeAllListeners(name)
     socket.on('error', () => undefined)
   }
-  const decline = (why, isTold) => {
+  const decline = (text, why = 'unusable') => {
     stopAsking()
     socket.destroy()
-    otherwise(why, isTold)
+    otherwise(text, why)
   }
-  socket.on('error', ({ code }) => decline(`connect: ${code}`, code === 'EACCES'))
-  socket.on('close', () => decline('it closed the connection', true))
-  socket.setTimeout(ACCEPT_LIMIT_MS, () => decline(`it did not answer for ${ACCEPT_LIMIT_MS / 1000} s`, true))
+  socket.on('error', ({ code }) => decline(`connect: ${code}`, code === 'EACCES' ? 'unusable' : 'absent'))
+  socket.on('close', () => decline('it closed the connection'))
+  socket.setTimeout(ACCEPT_LIMIT_MS, () => decline(`it did not answer for ${ACCEPT_LIMIT_MS / 1000} s`))
   socket.on('connect', () =>
     socket.write(
       'POST /v1/command HTTP/1.1\r\nHost: loamd\r\nConnection: Upgrade\r\nUpgrade: loam-command\r\n\r\n',
@@ -260,7 +264,7 @@ function ask(path, asked, otherwise) {
     if (end < 0) return
     const status = bytes.toString('latin1', 0, bytes.indexOf('\r\n'))
     if (!status.startsWith('HTTP/1.1 101 ')) {
-      decline(`it does not run commands (${status})`, true)
+      decline(`it does not run commands (${status})`)
       return
     }
     stopAsking()
@@ -323,8 +327,7 @@ function converse(socket, first, otherwise) {
     else if (message.ask !== undefined) answer(message.ask, say)
     else if (message.run !== undefined)
       runtime = start(message.run, { interruptedBy, say, leave, ignoreSignals })
-    else if (message.self !== undefined)
-      leave(() => otherwise(message.self.text, message.self.why === 'version'))
+    else if (message.self !== undefined) leave(() => otherwise(message.self.text, message.self.why))
     else if (message.exit !== undefined) leave(() => process.exit(message.exit))
   }
 }
@@ -426,8 +429,8 @@ function lost() {
   })
 }
 
-function fail({ code, kind, text, hint, status }) {
-  if (isJson) writeErr(`${JSON.stringify({ error: { code, kind, message: text, hint, details: {} } })}\n`)
+function fail({ code, kind, text, hint, details = {}, status }) {
+  if (isJson) writeErr(`${JSON.stringify({ error: { code, kind, message: text, hint, details } })}\n`)
   else writeErr(`loam: ${text}\n${hint === undefined ? '' : `hint: ${hint}\n`}`)
   process.exit(status || (isRun ? 125 : 1))
 }
@@ -435,12 +438,7 @@ function fail({ code, kind, text, hint, status }) {
 function writeOut(text) {
   write(1, text, (error) => {
     if (error.code === 'EPIPE') process.exit(EXIT_OUTPUT_CLOSED)
-    const why = error.code === 'ENOSPC' ? 'NO_SPACE' : 'SYSTEM'
-    fail({
-      code: why,
-      kind: why === 'NO_SPACE' ? 'resource_exhausted' : 'internal',
-      text: `write standard output: ${error.message}`,
-    })
+    fail(require('./write-error.cjs').describeWriteError(error))
   })
 }
 

@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, realpathSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { type ErrorCode, isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import {
   examineFileSystem,
   type FileSystemInfo,
@@ -27,28 +28,58 @@ const NOTES: Readonly<Record<string, string>> = {
   exfat: 'it does not store owners and modes',
 }
 
+/** Failures that are facts about the location of the store, and no reason to report nothing about the machine. */
+const OF_LOCATION: readonly ErrorCode[] = ['PERMISSION_DENIED', 'READ_ONLY', 'STORE_UNSAFE']
+
 /**
  * Reports what this machine and the location of the store support. A store that does not exist yet is not created: backends are tried in a directory
- * beside its location, which is removed afterwards. @throws CONFIG_INVALID, and the errors of opening an existing store
+ * beside its location, or in that for temporary files where this process may not write there; it is removed afterwards. @throws CONFIG_INVALID, and
+ * the errors of opening an existing store
  */
 export async function examine(options: LoamOptions): Promise<Examination> {
   const { root, state } = readConfiguration(options).values
   const folder = existingFolder(root)
-  const info = examineFileSystem(folder)
+  const fileSystem = examineFileSystem(folder)
   const exists = existsSync(join(root, 'format'))
-  const probes = createProbeFolder(folder)
-  const problems: string[] = []
+  const beside = createProbeFolder(folder)
+  const probes = beside instanceof LoamError ? createProbeFolder(tmpdir()) : beside
+  if (probes instanceof LoamError) throw probes
   try {
-    if (probes instanceof LoamError) problems.push(probes.message)
-    else problems.push(...probeFileSystem(probes))
-    if (!exists && existsSync(root) && foreignNames(folder, state).length > 0)
-      problems.push('the directory is not empty and is not a Loam store')
-    const location = { folder, exists, problems, notes: notesOf(info), fileSystem: info }
-    if (exists || probes instanceof LoamError) return { ...(await probeStore(options)), store: location }
+    const problems = beside instanceof LoamError ? [beside.message] : probeFileSystem(beside)
+    if (!exists && existsSync(root)) problems.push(...occupied(folder, state))
+    const opened = exists ? await tryStore(options) : undefined
+    if (opened instanceof LoamError) problems.push(opened.message)
     const settings = { ...options.settings, root: join(probes, 'store'), state: join(probes, 'state') }
-    return { ...(await probeStore({ ...options, settings })), root, store: location }
+    const notes = [
+      ...notesOf(fileSystem),
+      ...(probes === beside ? [] : [`the backends were tried in ${tmpdir()} instead`]),
+    ]
+    const report =
+      opened === undefined || opened instanceof LoamError
+        ? { ...(await probeStore({ ...options, settings })), root }
+        : opened
+    return { ...report, store: { folder, exists, problems, notes, fileSystem } }
   } finally {
-    if (typeof probes === 'string') await removeTree(probes)
+    await removeTree(probes)
+  }
+}
+
+/** Returns what the store reports, or why this process may not open it. */
+async function tryStore(options: LoamOptions): Promise<HostReport | LoamError> {
+  try {
+    return await probeStore(options)
+  } catch (error) {
+    if (isLoamError(error, ...OF_LOCATION)) return error
+    throw error
+  }
+}
+
+function occupied(root: string, state: string): string[] {
+  try {
+    const isOccupied = foreignNames(root, state).length > 0
+    return isOccupied ? ['the directory is not empty and is not a Loam store'] : []
+  } catch (error) {
+    return [toLoamError(error, `read ${root}`).message]
   }
 }
 
@@ -62,7 +93,8 @@ function existingFolder(path: string): string {
   try {
     return realpathSync(path)
   } catch (error) {
-    if (!isErrno(error, 'ENOENT') || dirname(path) === path) throw toLoamError(error, `look at ${path}`)
+    if (!isErrno(error, 'ENOENT', 'EACCES') || dirname(path) === path)
+      throw toLoamError(error, `look at ${path}`)
     return existingFolder(dirname(path))
   }
 }

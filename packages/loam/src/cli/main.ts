@@ -60,8 +60,8 @@ export async function runCommandLine(args: readonly string[], version: string, h
     if (isLoamError(error, 'OUTPUT_CLOSED')) return EXIT_OUTPUT_CLOSED
     const output = new Output(host, { json: isJson(program, words), quiet: false })
     if (help !== '' && !output.json) host.stderr.write(help)
-    else output.error(error)
-    return exitStatus(toLoamError(error, 'loam'), isRun(program, words))
+    else output.error(toLoamError(error, 'run the command'))
+    return exitStatus(toLoamError(error, 'run the command'), isRun(program, words))
   }
 }
 

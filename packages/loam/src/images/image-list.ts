@@ -12,6 +12,8 @@ import type { AnyImageName } from './stored-name.ts'
 
 type ListServices = Pick<ImageServices, 'metadata' | 'blobs' | 'stores' | 'sources'>
 
+const MAX_SHOWN = 5
+
 /** Lists the images in the store with their names, and reports those whose documents cannot be read. */
 export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' | 'blobs'>): ListedImage[] {
   const names = metadata.images.listNames()
@@ -159,8 +161,11 @@ export async function removeImage(
 /** @throws IMAGE_IN_USE */
 function requireUnused(text: string, users: readonly string[]): void {
   if (users.length === 0) return
-  const message = `remove ${text}: it is in use by containers (${users.slice(0, 5).join(', ')})`
-  throw new LoamError('IMAGE_IN_USE', message, { hint: `Destroy them first: loam destroy ${users[0] ?? ''}` })
+  const more = users.length > MAX_SHOWN ? ` and ${users.length - MAX_SHOWN} more` : ''
+  const message = `remove ${text}: it is in use by containers (${users.slice(0, MAX_SHOWN).join(', ')}${more})`
+  throw new LoamError('IMAGE_IN_USE', message, {
+    hint: `Destroy them first: loam destroy ${users.join(' ')}`,
+  })
 }
 
 /** @throws IMAGE_IN_USE */

@@ -232,11 +232,13 @@ describe('the store', () => {
     await pullRemovable(world)
     await ok(world, 'provision', '--id', 'c', `${server.host}/gone:1`)
     await ok(world, 'rmi', `${server.host}/gone:2`)
+    await ok(world, 'provision', '--id', 'd', `${server.host}/gone:1`)
     const used = await world.loamAsync('--json', 'rmi', `${server.host}/gone:1`)
-    assert.equal(JSON.parse(used.stderr).error.code, 'IMAGE_IN_USE')
+    const { code, hint } = JSON.parse(used.stderr).error
+    assert.deepEqual([code, hint], ['IMAGE_IN_USE', 'Destroy them first: loam destroy c d'])
     const dry = world.json('prune', '--all', '--dry-run')
     assert.deepEqual([dry.images.length, dry.layers.length], [1, 0])
-    await ok(world, 'destroy', 'c')
+    await ok(world, 'destroy', 'c', 'd')
   })
 
   test('tag gives an image another name, and untag removes a name and never an image', async () => {

@@ -1,7 +1,16 @@
 // The client of the daemon with a socket that is not a daemon's, or whose daemon ends at a bad moment.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -90,6 +99,66 @@ test('a socket of another user gets nothing from the client', async () => {
   const { status, stderr } = await loam(daemon.state, 'images')
   assert.deepEqual([status, daemon.connections], [1, 0])
   assert.match(stderr, /loamd\.sock belongs to user 12345/)
+})
+
+test('a socket that this user may not look at is told, and is not taken for none', async () => {
+  await using daemon = new FakeDaemon(answering({ exit: 0 }))
+  await daemon.listen()
+  const home = mkdtempSync(join(tmpdir(), 'loam-home-'))
+  chownSync(home, 65_534, 65_534)
+  const asNobody = async (mode: string, state: string) => {
+    const words = ['--reuid', '65534', '--regid', '65534', '--clear-groups', programPath('loam')]
+    const args = [...words, '--state', state, '--daemon', mode, 'images']
+    const env = { PATH: process.env['PATH'], HOME: home, LOAM_USER_NAMESPACE: 'never' }
+    return resultOf(spawn('setpriv', args, { stdio: ['ignore', 'ignore', 'pipe'], env, cwd: '/' }))
+  }
+  try {
+    const required = await asNobody('require', daemon.state)
+    assert.equal(required.status, 1)
+    assert.match(required.stderr, /not for this user \(EACCES\)\nhint: Leave out --daemon require/)
+    const alone = await asNobody('auto', daemon.state)
+    assert.match(
+      alone.stderr,
+      /^loam: warning: the daemon at .* is not used: its socket is not for this user/,
+    )
+    const absent = await asNobody('require', home)
+    assert.match(absent.stderr, /there is no such socket\nhint: Start loamd/)
+    assert.equal((await asNobody('auto', home)).stderr, '')
+  } finally {
+    rmSync(home, { recursive: true })
+  }
+})
+
+test('the hint to start a daemon is for those who have none', async () => {
+  for (const [why, hint] of [
+    ['process', /hint: Leave out --daemon require: then this process runs the command\.\n/],
+    ['version', /hint: Leave out/],
+    ['store', /hint: Start loamd with the same --root and --state/],
+  ] as const) {
+    await using daemon = new FakeDaemon(answering({ self: { why, text: 'because' } }))
+    await daemon.listen()
+    const { status, stderr } = await loam(daemon.state, 'save', 'busybox')
+    assert.equal(status, 1)
+    assert.match(stderr, hint)
+  }
+})
+
+test('a result that cannot be written is the same error with a daemon and without one', async () => {
+  await using daemon = new FakeDaemon(answering({ out: 'x\n' }))
+  await daemon.listen()
+  const root = join(daemon.state, 'store')
+  const errorOf = async (json: string, ...mode: readonly string[]) => {
+    const full = openSync('/dev/full', 'w')
+    const child = start(['--root', root, '--state', daemon.state, ...mode, json, 'images'], {
+      stdio: ['ignore', full, 'pipe'],
+    })
+    closeSync(full)
+    const { status, stderr } = await resultOf(child)
+    assert.equal(status, 1)
+    return json === '--json' ? JSON.parse(stderr) : stderr
+  }
+  for (const json of ['--json', '--progress=plain'])
+    assert.deepEqual(await errorOf(json, '--daemon=require'), await errorOf(json, '--daemon=never'))
 })
 
 test('a socket gets nothing from the client if other users may replace it', async () => {
