@@ -19,6 +19,11 @@ test('a status or a backend that no container can have is refused, also if there
   assert.throws(() => choose('before=nosuch'), { code: 'USAGE' })
 })
 
+test('a format of docker with ports is understood: there are none', () => {
+  const { fields } = containerList([])
+  assert.ok(fields.some(({ name, isHidden }) => name === 'Ports' && isHidden === true))
+})
+
 test('--filter name is a regular expression, as in docker and podman', () => {
   const rows = ['web', 'web-2', 'db', 'my.web'].map((id) => ({
     container: { id: parseContainerId(id), parentId: undefined, createdAtMs: 0, rootfses: [] },

@@ -91,6 +91,8 @@ const FIELDS: readonly ListField<ContainerRow>[] = [
     text: ({ process }) => (process?.pid === undefined ? '' : String(process.pid)),
     isHidden: true,
   },
+  // Nothing forwards ports, and formats of docker's users ask for them.
+  { name: 'Ports', heading: 'PORTS', text: () => '', isHidden: true },
   { name: 'Names', heading: 'NAMES', text: ({ container }) => container.id, isHidden: true },
   {
     name: 'CreatedAt',

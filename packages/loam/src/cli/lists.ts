@@ -5,6 +5,7 @@ import { fitTable } from './fit-table.ts'
 import type { Host } from './host.ts'
 import { repeated } from './image-options.ts'
 import type { Output } from './output.ts'
+import { OTHER_FILTERS } from './other-options.ts'
 import { createTemplate, withKnownFields } from './template/index.ts'
 
 /** The options of every command that lists something. */
@@ -103,8 +104,9 @@ function parseFilter(text: string): { readonly key: string; readonly value: stri
 
 function unknownKey(option: string, key: string, known: Readonly<Record<string, unknown>>): LoamError {
   const names = Object.keys(known).map((name) => name.replace(/^-/, ''))
+  const other = Object.hasOwn(OTHER_FILTERS, key) ? `${OTHER_FILTERS[key]} ` : ''
   return new LoamError('USAGE', `read ${option}: there is no key ${key}`, {
-    hint: `There are ${names.join(', ')}.`,
+    hint: `${other}There are ${names.join(', ')}.`,
   })
 }
 

@@ -63,6 +63,15 @@ const MISTAKES: readonly (readonly [what: string, words: readonly string[], says
     ['du', 'localhost:5071/busybox:1.38', '/a/c'],
     /`loam du localhost:5071\/busybox:1\.38 \/a` lists/,
   ],
+  ['an option of docker inspect', ['inspect', '-s', 'busybox'], /hint: `loam df` shows the disk space/],
+  ['an option of docker ps', ['ps', '--size'], /hint: `loam df` shows the disk space/],
+  ['an option of docker logs', ['logs', '--since', '1h', 'web'], /hint: Loam keeps no times of the lines/],
+  ['a short option of docker logs', ['logs', '-t', 'web'], /hint: Loam keeps no times of the lines/],
+  ['an option of docker prune', ['prune', '--volumes'], /hint: Loam has no volumes of its own/],
+  ['an option of docker start', ['start', '-a', 'web'], /hint: `loam logs -f` follows/],
+  ['a filter of docker images', ['images', '--filter', 'label=x'], /Labels}}' IMAGE` shows .* There are ref/],
+  ['a filter of time', ['images', '--filter', 'until=24h'], /`before=IMAGE` lists/],
+  ['several images where bytes are meant', ['inspect', '--raw', 'a', 'b'], /hint: /],
   ['an image alone', ['diff', 'localhost:5071/busybox:1.38'], /a second image or container is missing/],
 ]
 

@@ -7,8 +7,8 @@ const NO_NAMES =
 const NO_LABELS = 'Loam keeps no labels of containers; --id names them.'
 const own = (what: string) => `A container always has its own ${what}.`
 
-/** Options of podman and docker that Loam does not have, and their replacements. */
-export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
+/** Options of `run` of podman and docker that Loam does not have, and their replacements. */
+const RUN: Readonly<Record<string, string>> = {
   '--privileged':
     'Grant what the process needs instead: --cap-add ALL --security-opt seccomp=unconfined --security-opt no-new-privileges=false, and --mount for files.',
   '--pull':
@@ -53,4 +53,44 @@ export const OTHER_RUN_OPTIONS: Readonly<Record<string, string>> = {
   '--runtime': 'The setting `runtime` names the OCI runtime.',
   '--attach': '`loam run` without --detach is attached.',
   '-a': '`loam run` without --detach is attached.',
+}
+
+const NO_SIZES = '`loam df` shows the disk space of each container and each image.'
+const NO_TIMES = 'Loam keeps no times of the lines of an output; --tail LINES shows the last ones.'
+const ALWAYS_LATER = 'Layers always stay until `loam prune`.'
+
+/** Options of podman and docker that Loam does not have, and their replacements, by the command. */
+export const OTHER_OPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  run: RUN,
+  inspect: { '--size': NO_SIZES, '-s': NO_SIZES },
+  ps: { '--size': NO_SIZES, '-s': NO_SIZES },
+  logs: {
+    '--since': NO_TIMES,
+    '--until': NO_TIMES,
+    '--timestamps': NO_TIMES,
+    '-t': NO_TIMES,
+    '--details': 'Loam keeps no labels of containers.',
+  },
+  rmi: { '--no-prune': ALWAYS_LATER },
+  prune: {
+    '--filter':
+      '--exclude IMAGE keeps an image; `loam gc` removes those that were not used for long, as image_gc_config says.',
+    '--volumes':
+      'Loam has no volumes of its own: paths of this machine stay, and image volumes end with their container.',
+  },
+  start: {
+    '--attach': '`loam logs -f` follows the output of a container.',
+    '-a': '`loam logs -f` follows the output of a container.',
+    '--interactive': '`loam exec -it` runs a shell in a container.',
+    '-i': '`loam exec -it` runs a shell in a container.',
+  },
+}
+
+/** Keys of --filter of podman and docker that Loam does not have. */
+export const OTHER_FILTERS: Readonly<Record<string, string>> = {
+  label: "`loam inspect --format '{{json .Config.Labels}}' IMAGE` shows the labels of an image.",
+  until: '`before=IMAGE` lists those that were pulled before another one.',
+  exited: '`status=exited` lists the containers whose process has ended.',
+  network: '`loam ps` does not know networks.',
+  volume: '`loam ps` lists the image volumes of a container as its root filesystems.',
 }

@@ -1,6 +1,6 @@
 import type { Command, CommanderError } from 'commander'
 import { editDistance, findNear, LoamError } from '../errors/index.ts'
-import { OTHER_RUN_OPTIONS } from './other-options.ts'
+import { OTHER_OPTIONS } from './other-options.ts'
 
 /** Commands that are never suggested for a mistyped word. */
 const DESTRUCTIVE: readonly string[] = [
@@ -73,9 +73,8 @@ export function usageError(error: CommanderError, command: Command): LoamError {
 /** Returns the replacement of an option of other tools. */
 function otherOption(message: string, command: Command): string | undefined {
   const word = /^unknown option '([^'=]*)/.exec(message)?.[1] ?? ''
-  return command.name() === 'run' && Object.hasOwn(OTHER_RUN_OPTIONS, word)
-    ? OTHER_RUN_OPTIONS[word]
-    : undefined
+  const others = Object.hasOwn(OTHER_OPTIONS, command.name()) ? OTHER_OPTIONS[command.name()] : undefined
+  return others !== undefined && Object.hasOwn(others, word) ? others[word] : undefined
 }
 
 /** Returns a question about an option with a value, as `--rooot=/x`. */

@@ -85,4 +85,39 @@ describe('a command with several names', () => {
     assert.match(measured.stderr, /nosuch\b[^;]*; .*nosuch:2/)
     assert.deepEqual(world.json('mount'), [])
   })
+
+  test('inspect prints one object for one name, and an array or a line for each of several', () => {
+    ok(world.loam('provision', '--id', 'two', 'one:1'))
+    const inspect = (...args: readonly string[]) => world.loam('inspect', ...args)
+    const format = ['--format', '{{.Id}}']
+    const [id, other] = ['one:1', 'two:1'].map((name) => ok(inspect(...format, name)).stdout)
+    assert.equal(JSON.parse(ok(inspect('one:1')).stdout).kind, 'image')
+    const both = JSON.parse(ok(inspect('one:1', 'two')).stdout) as { kind: string }[]
+    assert.deepEqual(
+      both.map(({ kind }) => kind),
+      ['image', 'container'],
+    )
+    const partly = inspect(...format, 'one:1', 'nosuch:1', 'two:1')
+    assert.deepEqual([partly.status, partly.stdout], [1, `${id}${other}`])
+    assert.match(partly.stderr, /nosuch:1: no such image/)
+    assert.deepEqual([inspect('nosuch:1').status, inspect('nosuch:1').stdout], [1, ''])
+    assert.equal(JSON.parse(ok(inspect('--type', 'container', 'two')).stdout).kind, 'container')
+    assert.equal(world.failure('inspect', '--type', 'container', 'one:1').code, 'CONTAINER_NOT_FOUND')
+    assert.equal(world.failure('inspect', '--type', 'image', 'nosuch').code, 'IMAGE_NOT_FOUND')
+    ok(world.loam('destroy', 'two'))
+  })
+
+  test('-f and -n of docker: rmi forgives what is not there, rm and prune take them, ps shows the last ones', () => {
+    ok(world.loam('tag', 'one:1', 'extra.lan/one:1'))
+    const removed = world.loam('rmi', '-f', 'nosuch:1', 'extra.lan/one:1')
+    assert.deepEqual([removed.status, removed.stdout], [0, 'extra.lan/one:1\n'])
+    assert.match(removed.stderr, /remove nosuch:1: no such image/)
+    for (const id of ['a', 'b', 'c']) ok(world.loam('provision', '--id', id, 'one:1'))
+    const { digest } = world.json('inspect', 'one:1').image
+    assert.equal(world.failure('rmi', '-f', digest).code, 'IMAGE_IN_USE')
+    assert.equal(ok(world.loam('ps', '-q', '-n', '2')).stdout, 'c\nb\n')
+    assert.equal(ok(world.loam('ps', '-q', '--last', '1')).stdout, ok(world.loam('ps', '-q', '-l')).stdout)
+    assert.equal(ok(world.loam('rm', '-fv', 'a', 'b', 'c')).stdout, 'a\nb\nc\n')
+    ok(world.loam('prune', '-f'))
+  })
 })

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander'
 import { isLoamError, LoamError } from '../../errors/index.ts'
+import { actOnEach, throwAll } from '../for-each.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { type Inspected, inspectedView } from '../inspected-view.ts'
 import { remoteDocument, remoteView } from '../remote-view.ts'
@@ -12,19 +13,27 @@ interface Flags extends GlobalOptions, PullFlags {
   readonly remote?: boolean
   readonly raw?: boolean
   readonly referrers?: boolean
+  readonly type?: string
 }
 
 export function addInspect(program: Command, host: Host): void {
-  addPullOptions(addGlobalOptions(program.command('inspect <image-or-id>')))
-    .description('show details of an image or a container as JSON, or of an image in its registry (--remote)')
+  addPullOptions(addGlobalOptions(program.command('inspect <image-or-id...>')))
+    .description('show details of images and containers as JSON, or of an image in its registry (--remote)')
     .option('-f, --format <template>', "a Go template such as '{{.Config.Env}}', or json")
     .option('--remote', 'look at the image where it is, without pulling it')
     .addOption(new Option('--raw', 'write the bytes of its manifest or index').implies({ remote: true }))
     .option('--no-referrers', 'with --remote: leave out signatures, SBOMs and attestations')
+    .addOption(
+      new Option('--type <type>', 'look for nothing but an image, or a container').choices([
+        'image',
+        'container',
+      ]),
+    )
     .addHelpText(
       'after',
       `
   loam inspect debian:12
+  loam inspect debian:12 web                                    one JSON array of both
   loam inspect --format '{{.Config.Cmd}} {{.Architecture}}' debian:12
   loam inspect --format '{{range .RootFS.Layers}}{{println .}}{{end}}' debian:12
   loam inspect --format '{{.Rootfs}} {{.State.Status}} {{.State.Pid}}' web   a container
@@ -36,25 +45,49 @@ export function addInspect(program: Command, host: Host): void {
 Templates take the words of the JSON, and for images those of docker inspect and skopeo inspect: Id, RepoTags,
 Config, Env, Labels, Os, Size, Layers …`,
     )
-    .action(async (text: string, flags: Flags) => {
-      await withSession(host, flags, async (session) => {
-        if (flags.remote === true) await inspectRemote(session, text, flags)
-        else await inspectStored(session, text, flags)
-      })
+    .action(async (names: readonly string[], flags: Flags) => {
+      if (flags.raw === true && names.length > 1)
+        throw new LoamError('USAGE', 'inspect --raw: it writes the bytes of one image', {
+          hint: 'Name one image, or leave out --raw.',
+        })
+      await withSession(host, flags, async (session) => inspectAll(session, names, flags))
     })
 }
 
-async function inspectStored(session: Session, text: string, flags: Flags): Promise<void> {
-  const { loam, output } = session
-  const found = (await inspectContainer(session, text)) ?? {
+/** What is written of one image or container: its JSON, or what a template reads. */
+interface Found {
+  readonly document: unknown
+  readonly view: () => unknown
+}
+
+async function inspectAll(session: Session, names: readonly string[], flags: Flags): Promise<void> {
+  const { output, signal } = session
+  const { format } = flags
+  const template =
+    output.json || format === undefined || format === 'json' ? undefined : createTemplate(format)
+  const { results, failures } = await actOnEach(names, signal, async (name) =>
+    flags.remote === true ? findRemote(session, name, flags) : findStored(session, name, flags),
+  )
+  const found = results.filter((result) => result !== undefined)
+  const [first] = found
+  if (template !== undefined) output.formatted(found.map(({ view }) => template(view())))
+  else if (first !== undefined)
+    output.document(names.length === 1 ? first.document : found.map(({ document }) => document))
+  throwAll(failures)
+}
+
+async function findStored(session: Session, text: string, flags: Flags): Promise<Found> {
+  const { loam } = session
+  const container = flags.type === 'image' ? undefined : await inspectContainer(session, text)
+  if (container === undefined && flags.type === 'container')
+    throw new LoamError('CONTAINER_NOT_FOUND', `inspect ${text}: no such container`)
+  const document = container ?? {
     kind: 'image' as const,
     ...(await loam.images.inspect(text, toImageOptions(flags)).catch((error: unknown) => {
       throw withRemoteHint(error, text)
     })),
   }
-  const { format } = flags
-  if (output.json || format === undefined || format === 'json') output.document(found)
-  else output.formatted([createTemplate(format)(inspectedView(found))])
+  return { document, view: () => inspectedView(document) }
 }
 
 async function inspectContainer({ loam, output }: Session, id: string): Promise<Inspected | undefined> {
@@ -74,21 +107,21 @@ async function inspectContainer({ loam, output }: Session, id: string): Promise<
   }
 }
 
-async function inspectRemote(
-  { loam, output, signal, host }: Session,
+/** Returns undefined for the bytes of a manifest, which are written. */
+async function findRemote(
+  { loam, signal, host }: Session,
   text: string,
   flags: Flags,
-): Promise<void> {
-  const { format, raw = false, referrers } = flags
-  const template = format === undefined || format === 'json' ? undefined : createTemplate(format)
+): Promise<Found | undefined> {
+  const { raw = false, referrers } = flags
   const found = await loam.images.inspectRemote(text, {
     ...toImageOptions(flags),
     referrers: raw ? false : referrers,
     signal,
   })
-  if (raw) host.stdout.write(found.raw)
-  else if (output.json || template === undefined) output.document(remoteDocument(found))
-  else output.formatted([template(remoteView(found))])
+  if (!raw) return { document: remoteDocument(found), view: () => remoteView(found) }
+  host.stdout.write(found.raw)
+  return undefined
 }
 
 /** A name that the store does not have may be one of a registry. */

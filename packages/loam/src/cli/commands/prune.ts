@@ -13,6 +13,7 @@ interface Flags extends GlobalOptions {
   readonly exclude?: readonly string[]
   readonly imageType?: string
   readonly yes?: boolean
+  readonly force?: boolean
   readonly verbose?: boolean
 }
 
@@ -31,6 +32,7 @@ export function addPrune(program: Command, host: Host): void {
     .addOption(repeated('--exclude <image>', 'image to keep; repeatable'))
     .addOption(new Option('--image-type <type>', 'remove images of this type only').choices(IMAGE_TYPES))
     .option('-y, --yes', 'skip the confirmation that a terminal is asked for')
+    .addOption(new Option('-f, --force', 'the same as --yes').hideHelp())
     .option('--verbose', 'list each image and layer')
     .addHelpText(
       'after',
@@ -74,8 +76,8 @@ Where image_gc_config is set, as on a Mesos agent, --all is the default.`,
     })
 }
 
-function isAsking({ host, output }: Session, { yes }: Flags): boolean {
-  return yes !== true && !output.json && host.stdin.isTerminal && host.stderr.isTerminal
+function isAsking({ host, output }: Session, { yes, force }: Flags): boolean {
+  return yes !== true && force !== true && !output.json && host.stdin.isTerminal && host.stderr.isTerminal
 }
 
 async function confirm({ host, output, signal }: Session, would: PruneResult): Promise<boolean> {

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { containerList, containerRows, isUnmounted } from '../container-rows.ts'
 import { addListOptions, chooseRows, type ListFlags, writeList } from '../lists.ts'
 import { inJson, noteMissing } from '../missing-data.ts'
@@ -7,6 +7,7 @@ import type { Host } from '../host.ts'
 
 interface Flags extends GlobalOptions, ListFlags {
   readonly latest?: boolean
+  readonly last?: number
 }
 
 export function addPs(program: Command, host: Host): void {
@@ -14,6 +15,7 @@ export function addPs(program: Command, host: Host): void {
   addListOptions(command, containerList([]))
     .option('-a, --all', 'accepted: all containers are always listed')
     .option('-l, --latest', 'show only the container that was created last')
+    .option('-n, --last <number>', 'show only so many containers, those that were created last', parseCount)
     .description('list containers and their root filesystems')
     .addHelpText(
       'after',
@@ -38,10 +40,12 @@ Words of templates: ${containerList([])
         if (all.some(({ rootfs }) => isUnmounted(rootfs)))
           output.note('some root filesystems are not mounted: loam recover mounts them again')
         const definition = containerList(all)
-        const sort = given.latest === true ? 'created:desc' : flags.sort
+        const last = given.latest === true ? 1 : given.last
+        const sort = last === undefined ? flags.sort : 'created:desc'
         const chosen = chooseRows(all, sort === undefined ? flags : { ...flags, sort }, definition)
-        const rows = given.latest === true ? chosen.slice(0, 1) : chosen
-        const shown = [...new Set(rows.map(({ container }) => container))].map((each) => ({
+        const listed = [...new Set(chosen.map(({ container }) => container))].slice(0, last)
+        const rows = chosen.filter(({ container }) => listed.includes(container))
+        const shown = listed.map((each) => ({
           ...each,
           process: processes.find(({ id }) => id === each.id),
           ...inJson(rows.filter(({ container }) => container === each)),
@@ -53,4 +57,9 @@ Words of templates: ${containerList([])
         )
       })
     })
+}
+
+function parseCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Give a number of containers.')
+  return Number(text)
 }

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { LoamError } from '../../errors/index.ts'
 import { forEach } from '../for-each.ts'
 import type { Host } from '../host.ts'
@@ -14,6 +14,9 @@ export function addRm(program: Command, host: Host): void {
     .description('remove containers that do not run; `loam destroy` also removes those that do')
     .option('-f, --force', 'also kill their processes; a container that does not exist is not an error')
     .option('-i, --ignore', 'a container that does not exist is not an error')
+    .addOption(
+      new Option('-v, --volumes', 'accepted: image volumes always end with their container').hideHelp(),
+    )
     .addHelpText('after', '\n  loam rm web\n  loam rm -f web database')
     .action(async (ids: readonly string[], flags: Flags) => {
       const { force = false } = flags
