@@ -9,7 +9,7 @@ const PACKAGES = fileURLToPath(new URL('../packages/', import.meta.url))
 
 /** Files that a package may contain, in addition to those that its package.json names: licences, commands, bundles with their maps, types, the web page. */
 const ALLOWED =
-  /^(?:LICENSE|README\.md|package\.json|bin\/[a-z]+\.c?js|man\/[a-z.-]+\.[158]|dist\/[\w-]+\.(?:js|js\.map|d\.ts|txt)|dist\/page\/[\w-]+\.(?:html|js|css|svg|txt))$/
+  /^(?:LICENSE|README\.md|package\.json|bin\/[a-z-]+\.c?js|man\/[a-z.-]+\.[158]|dist\/[\w-]+\.(?:js|js\.map|d\.ts|txt)|dist\/page\/[\w-]+\.(?:html|js|css|svg|txt))$/
 
 /** Returns the problems of the list of files of a package. `extra` are files that its package.json names. */
 export function findPackageProblems(
