@@ -3,10 +3,13 @@ import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { DOWNLOADS, RESULT_TRAILER, SUBSCRIPTIONS } from 'loamfs/internal'
 import { buildImage, buildTar } from 'loamfs/testing'
 import { HttpWorld } from '../../test/support/http-world.ts'
 
 const LARGE = 8 << 20
+/** Paths of all answers that are streams. */
+const STREAMS = [...Object.values(DOWNLOADS), ...Object.values(SUBSCRIPTIONS)].map(({ path }) => path)
 
 /** Begins to download a container, and reads no more than the first bytes. */
 async function download(world: HttpWorld, name: string): Promise<Socket> {
@@ -51,4 +54,35 @@ test('a download ends when its client reads nothing for fetcher_stall_timeout, a
   } finally {
     socket.destroy()
   }
+})
+
+test('a client of HTTP/1.0, as a proxy is one by default, gets each stream without chunks and without a trailer', async () => {
+  await using world = await HttpWorld.start()
+  const image = world.layoutOf(buildImage({ tars: [buildTar([{ name: 'hello', data: 'a file' }])] }))
+  await world.send('POST', '/v1/containers/provision', { image, id: 'web', backend: 'copy' })
+  for (const path of [
+    '/v1/export?name=web&format=tar',
+    '/v1/containers/files?id=web&path=/hello',
+    `/v1/images/save?images=${encodeURIComponent(image)}`,
+  ]) {
+    const answered = await world.sendBytes(`GET ${path} HTTP/1.0\r\nhost: x\r\n\r\n`)
+    const end = answered.indexOf('\r\n\r\n')
+    assert.match(answered.slice(0, end), /^HTTP\/1\.1 200 (?![^]*(?:trailer|transfer-encoding):)/i, path)
+    // A tar of whole blocks.
+    assert.equal((answered.length - end - 4) % 512, 0, path)
+    assert.match(answered, /hello|manifest/, path)
+  }
+  const { headers } = await world.send('GET', '/v1/export?name=web&format=tar')
+  assert.equal(headers.trailer, RESULT_TRAILER)
+})
+
+test('a HEAD of a stream is refused, and makes none; that of a document is answered without it', async () => {
+  await using world = await HttpWorld.start()
+  for (const path of STREAMS) {
+    const { status, headers, text } = await world.send('HEAD', path)
+    assert.deepEqual([status, text], [405, ''], path)
+    assert.match(headers.allow ?? '', /\bGET\b/, path)
+  }
+  const { status, headers, text } = await world.send('HEAD', '/v1/version')
+  assert.deepEqual([status, headers['content-type'], text], [200, 'application/json', ''])
 })

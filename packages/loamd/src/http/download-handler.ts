@@ -53,7 +53,8 @@ async function send(
     outgoing.writeHead(200, {
       'content-type': mediaType,
       'cache-control': 'no-store',
-      trailer: RESULT_TRAILER,
+      // HTTP/1.0 has no chunks, and no trailer behind them.
+      ...(outgoing.useChunkedEncodingByDefault ? { trailer: RESULT_TRAILER } : {}),
     })
     const [, result] = await Promise.all([pipeline(output, outgoing, { end: false, signal }), written])
     if (result !== undefined)

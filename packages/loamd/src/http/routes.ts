@@ -26,46 +26,33 @@ type Environment = { Bindings: HttpBindings }
 export function createRoutes(services: ApiServices, events: EventStreams): Hono<Environment> {
   const app = new Hono<Environment>()
   const handler = new OperationHandler(services)
-  const add = (method: string, path: string, answer: (exchange: Exchange) => Promise<void>) => {
+  const add = ({ method, path }: Route, answer: (exchange: Exchange) => Promise<void>, isStream = false) => {
     app.on(method, path, async (context) => {
+      // A HEAD is answered as its GET, without the body. A stream would be made for nothing, or would not end.
+      if (isStream && context.req.method === 'HEAD') return refuseMethod(context)
       await answer(exchangeOf(context))
       return RESPONSE_ALREADY_SENT
     })
   }
   for (const name of Object.keys(OPERATIONS) as OperationName[]) {
-    const { method, path } = OPERATIONS[name]
-    add(method, path, async (exchange) => handler.answer(name, exchange))
+    add(OPERATIONS[name], async (exchange) => handler.answer(name, exchange))
   }
   for (const name of Object.keys(DOWNLOADS) as (keyof Downloads)[]) {
-    const { method, path } = DOWNLOADS[name]
-    add(method, path, async (exchange) => answerDownload(name, exchange, handler))
+    add(DOWNLOADS[name], async (exchange) => answerDownload(name, exchange, handler), true)
   }
   for (const name of Object.keys(CONVERSATIONS) as (keyof Conversations)[]) {
-    const { method, path } = CONVERSATIONS[name]
-    add(method, path, async (exchange) => answerConversation(name, exchange, handler))
+    add(CONVERSATIONS[name], async (exchange) => answerConversation(name, exchange, handler))
   }
   for (const name of Object.keys(UPLOADS) as (keyof Uploads)[]) {
-    const { method, path } = UPLOADS[name]
-    add(method, path, async (exchange) => answerUpload(name, exchange, handler))
+    add(UPLOADS[name], async (exchange) => answerUpload(name, exchange, handler))
   }
-  const { method, path } = SUBSCRIPTIONS['daemon.events']
-  add(method, path, async (exchange) => events.answer(exchange, handler))
+  add(SUBSCRIPTIONS['daemon.events'], async (exchange) => events.answer(exchange, handler), true)
   app.get('/metrics', async (context) => {
     const { type, text } = await services.exposition.read()
     return context.body(text, 200, { 'content-type': type })
   })
   app.get('/v1/openapi.json', (context) => context.json(createOpenApi()))
-  app.notFound(({ req }) => {
-    const methods = methodsOf(req.path)
-    return methods.length === 0
-      ? problemResponse(new HttpError(404, `${req.method} ${req.path}: no such operation`))
-      : problemResponse(
-          new HttpError(405, `${req.method} ${req.path}: this path takes ${methods.join(', ')}`),
-          {
-            allow: methods.join(', '),
-          },
-        )
-  })
+  app.notFound(refuseMethod)
   app.onError((error) => problemResponse(error))
   return app
 }
@@ -78,6 +65,13 @@ function exchangeOf({ env, req }: Context<Environment>): Exchange {
 interface Route {
   readonly method: string
   readonly path: string
+}
+
+/** Answers a request whose path is unknown, or takes other methods. */
+function refuseMethod({ req: { method, path } }: Context): Response {
+  const allow = methodsOf(path).join(', ')
+  if (allow === '') return problemResponse(new HttpError(404, `${method} ${path}: no such operation`))
+  return problemResponse(new HttpError(405, `${method} ${path}: this path takes ${allow}`), { allow })
 }
 
 function methodsOf(path: string): string[] {

@@ -60,7 +60,12 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
   const answer: RequestListener = (request, response) => {
     const context = readRequestContext((name) => request.headers[name])
     response.setHeader(REQUEST_ID, context.requestId)
-    withRequest(context, () => void handle(request, response))
+    withRequest(context, () => {
+      handle(request, response).catch((error: unknown) => {
+        log.error('answer a request', { error: String(error) })
+        response.destroy()
+      })
+    })
   }
   const server = createServer(
     {

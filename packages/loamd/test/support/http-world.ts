@@ -67,7 +67,12 @@ export class HttpWorld implements AsyncDisposable {
           const isJson = ['application/json', 'application/problem+json'].includes(
             answered['content-type'] ?? '',
           )
-          resolve({ status, headers: answered, body: isJson ? JSON.parse(all) : undefined, text: all })
+          resolve({
+            status,
+            headers: answered,
+            body: isJson && all !== '' ? JSON.parse(all) : undefined,
+            text: all,
+          })
         }
         read().catch(reject)
       },
