@@ -120,6 +120,45 @@ test('requests with unknown fields, wrong types, another content type, relative 
   assert.match(refused[0]?.detail ?? '', /colour/)
 })
 
+test('fields where a method does not read them are refused, and nothing is done: the query of POST, the body of GET and DELETE', async () => {
+  await using world = await HttpWorld.start()
+  await world.send('POST', '/v1/images/pull', { image: layoutIn(world) })
+  const id = '{"id":"web"}'
+  for (const [method, path, body] of [
+    ['POST', '/v1/images/prune?dryRun=true'],
+    ['POST', '/v1/images/prune?dryRun=true', '{}'],
+    ['POST', '/v1/containers/run?id=web', '{}\n'],
+    ['DELETE', '/v1/containers', id],
+    ['DELETE', '/v1/containers?id=web', id],
+    ['GET', '/v1/containers/inspect?id=web', id],
+    ['GET', '/v1/export?name=web&format=tar', id],
+    ['GET', '/v1/events', '{"kinds":["end"]}'],
+  ] as const) {
+    // Node's client tells the length of a body only for methods that usually have one.
+    const length = { 'content-length': String(body?.length ?? 0) }
+    const { status, body: problem } = await world.send(method, path, body, length)
+    assert.deepEqual([status, (problem as { code: string }).code], [400, 'USAGE'], `${method} ${path}`)
+  }
+  assert.equal(((await world.send('GET', '/v1/images')).body as unknown[]).length, 1)
+})
+
+test('a list where a request has an object is refused, and nothing is done', async () => {
+  await using world = await HttpWorld.start()
+  await world.send('POST', '/v1/images/pull', { image: layoutIn(world) })
+  const snapshot = { key: 'x', parent: '', labels: [] }
+  for (const [path, body] of [
+    ['/v1/images/prune', []],
+    ['/v1/ui', []],
+    ['/v1/snapshots/prepare', snapshot],
+    ['/v1/containers/run', { image: 'x', capabilities: '0', commandInfo: [] }],
+    ['/v1/containers/run', { image: 'x', capabilities: '0', commandInfo: { environment: [] } }],
+  ] as const) {
+    const { status, body: problem } = await world.send('POST', path, body)
+    assert.deepEqual([status, (problem as { code: string }).code], [400, 'USAGE'], path)
+  }
+  assert.equal(((await world.send('GET', '/v1/images')).body as unknown[]).length, 1)
+})
+
 test('a body of unknown length is refused once it is too large; its client reads why, and asks again on the same connection', async () => {
   await using world = await HttpWorld.start()
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })

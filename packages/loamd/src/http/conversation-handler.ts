@@ -11,7 +11,7 @@ import { MAX_BODY_BYTES } from './limits.ts'
 import { Lines } from './lines.ts'
 import type { Exchange, OperationHandler } from './operation-handler.ts'
 import { HttpError } from './problem.ts'
-import { check, withinTimeout } from './request.ts'
+import { check, refuseQuery, withinTimeout } from './request.ts'
 
 type Act = (
   context: Context<unknown>,
@@ -37,7 +37,8 @@ export async function answerConversation(
 ): Promise<void> {
   await handler.begin(name, exchange, async (disconnected) => {
     const definition = CONVERSATIONS[name] as Conversation
-    const { incoming, outgoing } = exchange
+    const { incoming, outgoing, query } = exchange
+    refuseQuery(query)
     // Its client reads the answer only when the connection is not closed under it.
     const said = readLines(incoming.iterator({ destroyOnReturn: false }), LINE_LIMITS)
     const request = check(definition.request, await withinTimeout(nextOf(said)))

@@ -14,7 +14,7 @@ import { MAX_REQUESTS } from './limits.ts'
 import { rightsOfPeer, withRightsOf } from '../command/peer.ts'
 import { jsonValue, Lines, LINES_TYPE } from './lines.ts'
 import { PROBLEM_TYPE, toProblem } from './problem.ts'
-import { readBody, readQuery } from './request.ts'
+import { readBody, readQuery, refuseBody, refuseQuery } from './request.ts'
 import { SharedRuns } from './shared-runs.ts'
 
 /** A request to be answered. */
@@ -162,7 +162,12 @@ export async function readRequest<Request>(
   { method, request }: Pick<Operation<Request>, 'method' | 'request'>,
   { incoming, query }: Exchange,
 ): Promise<Request> {
-  return method === 'POST' ? readBody(request, incoming) : readQuery(request, query)
+  if (method === 'POST') {
+    refuseQuery(query)
+    return readBody(request, incoming)
+  }
+  refuseBody(incoming)
+  return readQuery(request, query)
 }
 
 function accepts({ headers }: IncomingMessage, type: string): boolean {

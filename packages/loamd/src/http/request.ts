@@ -89,10 +89,43 @@ async function gather(incoming: IncomingMessage): Promise<Buffer> {
 /** Reads a request that is JSON. @throws USAGE with the name of the field */
 export function check<Request>(schema: v.GenericSchema<unknown, Request>, value: unknown): Request {
   const parsed = v.safeParse(schema, value)
-  if (parsed.success) return parsed.output
-  const [issue] = parsed.issues
-  const field = v.getDotPath(issue)
-  throw new LoamError('USAGE', `read the request: ${field === null ? '' : `${field}: `}${issue.message}`, {
+  if (!parsed.success) {
+    const [issue] = parsed.issues
+    throw refusal(v.getDotPath(issue), issue.message)
+  }
+  const path = findList(value, parsed.output)
+  if (path !== undefined) throw refusal(path.join('.') || null, 'is a list, and not an object')
+  return parsed.output
+}
+
+function refusal(field: string | null, reason: string): LoamError {
+  return new LoamError('USAGE', `read the request: ${field === null ? '' : `${field}: `}${reason}`, {
     details: field === null ? {} : { field },
   })
+}
+
+/** Returns the path of a list that the schema took for an object without fields, as valibot does. */
+function findList(value: unknown, output: unknown): string[] | undefined {
+  if (!isObject(value) || !isObject(output)) return undefined
+  if (Array.isArray(value) && !Array.isArray(output)) return []
+  for (const [name, part] of Object.entries(output)) {
+    const path = findList(value[name], part)
+    if (path !== undefined) return [name, ...path]
+  }
+  return undefined
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null
+}
+
+/** Checks that a request has no body: its method takes its fields from the query. @throws USAGE */
+export function refuseBody({ headers }: IncomingMessage): void {
+  if (headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0) return
+  throw new LoamError('USAGE', 'read the request: it has a body, and its method takes fields from the query')
+}
+
+/** Checks that a request has no query: its method takes its fields from the body. @throws USAGE with the name of a field */
+export function refuseQuery(query: URLSearchParams): void {
+  for (const field of query.keys()) throw refusal(field, 'is in the query, and its method takes a body')
 }
