@@ -81,7 +81,8 @@ function methodsOf(path: string): string[] {
   return all.filter((each) => each.path === path).map(({ method }) => method)
 }
 
-function problemResponse(error: unknown, headers: Readonly<Record<string, string>> = {}): Response {
+/** Returns the answer for an error. */
+export function problemResponse(error: unknown, headers: Readonly<Record<string, string>> = {}): Response {
   const problem = toProblem(error)
   return new Response(JSON.stringify(problem), {
     status: problem.status,

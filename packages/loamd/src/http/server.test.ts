@@ -41,6 +41,35 @@ test('an unknown operation, too large headers and bytes that are not a request a
   assert.equal((await world.send('GET', '/v1/version')).status, 200)
 })
 
+test('a request is served by its path and query, whatever host it names, and also without one', async () => {
+  await using world = await HttpWorld.start()
+  const close = 'connection: close\r\n\r\n'
+  for (const head of [
+    `GET /v1/version HTTP/1.1\r\n`,
+    `GET /v1/version HTTP/1.1\r\nhost:\r\n`,
+    ...['/run/loam/loamd.sock', '%2Frun%2Floam%2Floamd.sock', 'a b', '[::1', 'ü'].map(
+      (host) => `GET /v1/version HTTP/1.1\r\nhost: ${host}\r\n`,
+    ),
+    `GET http://a%2Fb/v1/version HTTP/1.1\r\nhost: x\r\n`,
+    `GET /v1/version HTTP/1.1\r\nexpect: the unknown\r\n`,
+    `GET /v1/version HTTP/1.0\r\n`,
+  ])
+    assert.match(await world.sendBytes(`${head}${close}`), /^HTTP\/1\.1 200 [^]*"api":"v1"/, head)
+})
+
+test('a request without a path, and one for a proxy, are answered by problem documents', async () => {
+  await using world = await HttpWorld.start()
+  for (const [line, status] of [
+    ['OPTIONS *', 404],
+    ['GET \\v1\\version', 400],
+    ['GET http://x', 404],
+    ['CONNECT x:80', 405],
+  ] as const) {
+    const answered = await world.sendBytes(`${line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`)
+    assert.match(answered, new RegExp(`^HTTP/1.1 ${status} [^]*"code":"USAGE"`), line)
+  }
+})
+
 test('an upgrade that is not for a command line is ignored', async () => {
   await using world = await HttpWorld.start()
   const upgrade = (path: string, protocol: string) =>

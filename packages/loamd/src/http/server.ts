@@ -18,13 +18,15 @@ import {
 import type { ApiServices } from './operation-handler.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 import { EventStreams } from './event-streams.ts'
-import { createRoutes } from './routes.ts'
+import { createRoutes, problemResponse } from './routes.ts'
 
 const { createServer, STATUS_CODES } = process.getBuiltinModule('node:http')
 
 /** Protocol of `Upgrade:` for command lines. */
 const COMMAND_PROTOCOL = 'loam-command'
 const COMMAND_PATH = '/v1/command'
+/** In place of the host of each request, which means nothing here: the socket decides. The page has checked its own. */
+const HOST = 'loamd'
 /** Interval at which a server that stops looks for connections that have become idle. */
 const STOP_PAUSE_MS = 50
 
@@ -56,10 +58,16 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     },
   })
   const routes = createRoutes({ ...services, page }, events)
-  const handle = getRequestListener(routes.fetch, { overrideGlobalObjects: false })
+  const handle = getRequestListener(routes.fetch, {
+    overrideGlobalObjects: false,
+    errorHandler: (error) =>
+      problemResponse(new HttpError(400, `read the request: ${error instanceof Error ? error.message : ''}`)),
+  })
   const answer: RequestListener = (request, response) => {
     const context = readRequestContext((name) => request.headers[name])
     response.setHeader(REQUEST_ID, context.requestId)
+    request.headers.host = HOST
+    request.url = targetOf(request.url)
     withRequest(context, () => {
       handle(request, response).catch((error: unknown) => {
         log.error('answer a request', { error: String(error) })
@@ -76,6 +84,7 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
       keepAliveTimeout: IDLE_TIMEOUT_MS,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
       shouldUpgradeCallback: isForCommand,
+      requireHostHeader: false,
     },
     (request, response) => {
       // Its client opens the next connection, to the daemon that has taken over.
@@ -83,6 +92,16 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
       answer(request, response)
     },
   )
+  // What is not known is not expected to be done.
+  server.on('checkExpectation', answer)
+  server.on('connect', (request: IncomingMessage, socket: Socket) => {
+    withRequest(
+      readRequestContext((name) => request.headers[name]),
+      () => {
+        refuse(socket, new HttpError(405, `CONNECT ${request.url}: this is no proxy`))
+      },
+    )
+  })
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     upgrade({ request, socket, head }, onCommand)
   })
@@ -120,6 +139,12 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
       await stop(server, sockets, options)
     },
   }
+}
+
+/** Returns the path and the query of what a request asks for; a client that takes this server for a proxy sends a whole URL. */
+function targetOf(url = '/'): string {
+  const target = url.replace(/^https?:\/\/[^/?#]*/i, '')
+  return target.startsWith('/') ? target : `/${target}`
 }
 
 /** Any other `Upgrade:` is ignored, as HTTP allows. */

@@ -78,6 +78,8 @@ export class PageServer implements Disposable {
         keepAliveTimeout: IDLE_TIMEOUT_MS,
         // A request for a WebSocket is a request like any other, and is refused as such.
         shouldUpgradeCallback: () => false,
+        // The check of the host answers by a problem document.
+        requireHostHeader: false,
       },
       (request, response) => {
         this.#answer(request, response)

@@ -134,6 +134,18 @@ test('a site whose name leads to this machine (DNS rebinding) is refused, also w
     assert.equal((await page.askAllowed({ path: '/v1/images', headers: { host } })).status, 200, host)
 })
 
+test('a request that names no host gets nothing at the port of the page, and is told so', async () => {
+  await using world = await HttpWorld.start()
+  const page = await openPage(world)
+  for (const version of ['1.0', '1.1']) {
+    const socket = connect(page.port, '127.0.0.1')
+    socket.write(
+      `GET /v1/images HTTP/${version}\r\nauthorization: Bearer ${page.token}\r\nconnection: close\r\n\r\n`,
+    )
+    assert.match(await text(socket), /^HTTP\/1\.1 403 [^]*"code":"USAGE"/)
+  }
+})
+
 test('a request that another web site makes a browser send is refused: a form, fetch, its preflight, and a WebSocket', async () => {
   await using world = await HttpWorld.start()
   const page = await openPage(world)
