@@ -3,7 +3,12 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { readLines } from './lines.ts'
 
-const limits = { maxBytes: 8, tooLong: () => new RangeError('too long'), isEndOptional: true }
+const limits = {
+  maxBytes: 8,
+  tooLong: () => new RangeError('too long'),
+  notText: () => new TypeError('not text'),
+  isEndOptional: true,
+}
 
 async function linesOf(chunks: readonly Uint8Array[], isEndOptional = true): Promise<string[]> {
   const stream = (async function* () {
@@ -26,6 +31,12 @@ test('lines are those of the whole stream, however it is cut, and the last one m
       assert.deepEqual(await linesOf(chunks, false), whole)
     }),
   )
+})
+
+test('a line that is not UTF-8 is an error, and a character may be cut anywhere', async () => {
+  await assert.rejects(linesOf([Buffer.from('a\n'), Buffer.from([0xe9, 0x0a])]), TypeError)
+  await assert.rejects(linesOf([Buffer.from([0xe9])]), TypeError)
+  assert.deepEqual(await linesOf([...Buffer.from('é€\n')].map((byte) => Buffer.from([byte]))), ['é€'])
 })
 
 test('a line that is longer than its limit is an error, in one chunk or in many', async () => {

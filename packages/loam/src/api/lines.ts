@@ -1,20 +1,28 @@
+import { isUtf8 } from 'node:buffer'
+
 /** Limits of lines that are read. */
 export interface LineLimits {
   readonly maxBytes: number
   /** Returns the error for a line that is longer. */
   readonly tooLong: () => Error
+  /** Returns the error for a line that is not UTF-8. */
+  readonly notText: () => Error
   /** Whether the stream may end without a line feed: its last line counts; otherwise it is incomplete and is left out. */
   readonly isEndOptional: boolean
 }
 
-/** Yields the lines of a stream of bytes. Linear in its length, however it is cut. @throws the error for a long line, and the errors of the stream */
+/** Yields the lines of a stream of bytes. Linear in its length, however it is cut. @throws the errors for a long line and for one that is not UTF-8, and the errors of the stream */
 export async function* readLines(
   stream: AsyncIterable<unknown>,
-  { maxBytes, tooLong, isEndOptional }: LineLimits,
+  { maxBytes, tooLong, notText, isEndOptional }: LineLimits,
 ): AsyncGenerator<string, void> {
   const parts: Buffer[] = []
   let bytes = 0
-  const takeLine = () => Buffer.concat(parts.splice(0)).toString('utf8')
+  const takeLine = () => {
+    const line = Buffer.concat(parts.splice(0))
+    if (!isUtf8(line)) throw notText()
+    return line.toString('utf8')
+  }
   for await (const chunk of stream) {
     let rest = Buffer.from(chunk as Buffer)
     for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {

@@ -39,6 +39,7 @@ const MAX_HEADER_BYTES = 1 << 20
 const LINE_LIMITS: LineLimits = {
   maxBytes: 256 << 20,
   tooLong: () => new LoamError('INTERNAL', 'read a line of the daemon: it is too long'),
+  notText: () => new LoamError('INTERNAL', 'read a line of the daemon: it is not UTF-8'),
   isEndOptional: false,
 }
 /** How long a daemon may take to end a conversation that this side has given up. */
@@ -353,7 +354,12 @@ function queryOf(request: unknown): string {
   const query = new URLSearchParams()
   for (const [name, value] of Object.entries(request)) {
     const values: readonly unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value]
-    for (const each of values) query.append(name, String(each))
+    for (const each of values) {
+      const text = String(each)
+      // It would become another text, which may name another file.
+      if (!text.isWellFormed()) throw new LoamError('USAGE', `ask loamd: ${name} is not Unicode`)
+      query.append(name, text)
+    }
   }
   return query.size === 0 ? '' : `?${query.toString()}`
 }

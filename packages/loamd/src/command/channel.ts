@@ -1,5 +1,5 @@
+import { isUtf8 } from 'node:buffer'
 import type { Socket } from 'node:net'
-import { StringDecoder } from 'node:string_decoder'
 import { LoamError } from 'loamfs'
 import { type DaemonMessage, MAX_MESSAGE_BYTES } from './messages.ts'
 
@@ -45,7 +45,8 @@ export class Channel {
       this.#parts = []
       this.#partBytes = 0
       start = end + 1
-      this.#onLine(new StringDecoder('utf8').end(line))
+      if (isUtf8(line)) this.#onLine(line.toString('utf8'))
+      else this.close()
     }
     if (start === chunk.length) return
     this.#parts.push(chunk.subarray(start))

@@ -159,6 +159,34 @@ test('a list where a request has an object is refused, and nothing is done', asy
   assert.equal(((await world.send('GET', '/v1/images')).body as unknown[]).length, 1)
 })
 
+test('text that is not UTF-8 is refused, and becomes no other name', async () => {
+  await using world = await HttpWorld.start()
+  const names = ['hello', 'caf\uFFFD', 'é'].map((name) => ({ name, data: name }))
+  const odd = world.layoutOf(buildImage({ tars: [buildTar(names)] }))
+  await world.send('POST', '/v1/containers/provision', { image: odd, id: 'web', backend: 'copy' })
+  const bytes = (text: string) => Buffer.from(text, 'latin1')
+  const files = '/v1/containers/files?id=web&path=/'
+  const put = '{"name":"x","labels":{"\\udc00":""}}'
+  for (const [method, path, body] of [
+    ['GET', `${files}caf%E9`],
+    ['GET', `${files}%ED%A0%80`],
+    ['GET', `${files}%C3%`],
+    ['DELETE', '/v1/containers?id=%E9'],
+    ['POST', '/v1/export', bytes('{"name":"web","format":"tar","output":"/x-\xe9.tar"}')],
+    ['POST', '/v1/export', '{"name":"web","format":"tar","output":"/x-\\ud800.tar"}'],
+    ['POST', '/v1/snapshots/update', put],
+    ['POST', '/v1/containers/run', bytes('{"image":"\xe9"}\n')],
+    ['POST', '/v1/containers/run', '{"image":"x","capabilities":"0","env":["A=\\ud800"]}\n'],
+  ] as const) {
+    const { status, body: problem } = await world.send(method, path, body)
+    const { code, detail } = problem as { code: string; detail: string }
+    assert.deepEqual([status, code], [400, 'USAGE'], `${method} ${path}: ${detail}`)
+    assert.match(detail, /UTF-8|Unicode|encoded/)
+  }
+  for (const name of ['caf%EF%BF%BD', '%c3%a9'])
+    assert.equal((await world.send('GET', `${files}${name}`)).status, 200, name)
+})
+
 test('a body of unknown length is refused once it is too large; its client reads why, and asks again on the same connection', async () => {
   await using world = await HttpWorld.start()
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })

@@ -28,6 +28,13 @@ test('a relative name of an image means the same in every call of the client', a
   assert.equal(await loam.images.remove(name), digest)
 })
 
+test('a name that is not Unicode is refused, and becomes no other name', async () => {
+  await using world = await HttpWorld.start()
+  await using loam = await connectLoam({ socket: world.socket })
+  await assert.rejects(loam.images.inspect('\ud800'), { code: 'USAGE' })
+  await assert.rejects(loam.pull('\ud800'), { code: 'USAGE' })
+})
+
 test('an output that is a descriptor of the client is written by the client', async () => {
   await using world = await HttpWorld.start()
   writeOciLayout(join(world.folder, 'layout'), { x: image })

@@ -23,6 +23,7 @@ type Act = (
 const LINE_LIMITS: LineLimits = {
   maxBytes: MAX_BODY_BYTES,
   tooLong: () => new HttpError(413, `read the request: a line has more than ${MAX_BODY_BYTES} bytes`),
+  notText: () => new LoamError('USAGE', 'read the request: a line is not UTF-8'),
   isEndOptional: true,
 }
 

@@ -4,6 +4,9 @@ import * as v from 'valibot'
 import { MAX_BODY_BYTES, REQUEST_TIMEOUT_MS } from './limits.ts'
 import { HttpError } from './problem.ts'
 
+/** Text that is not UTF-8 would become another text, which may name another file. */
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
 /** A schema whose entries are the fields of a request. */
 type FieldsSchema<Request> = v.GenericSchema<unknown, Request> & { readonly entries: v.ObjectEntries }
 
@@ -45,9 +48,22 @@ export async function readBody<Request>(
   return check(schema, parseJson(body))
 }
 
+/** Reads the query of what a request asks for. @throws USAGE */
+export function parseQuery(url = ''): URLSearchParams {
+  const start = url.indexOf('?')
+  const query = start < 0 ? '' : url.slice(start + 1)
+  try {
+    // URLSearchParams would replace what is not UTF-8.
+    decodeURIComponent(query)
+    return new URLSearchParams(query)
+  } catch {
+    throw new LoamError('USAGE', 'read the request: its query is not UTF-8, percent-encoded')
+  }
+}
+
 function parseJson(body: Buffer): unknown {
   try {
-    return JSON.parse(body.toString('utf8'))
+    return JSON.parse(UTF8.decode(body))
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new LoamError('USAGE', `read the request: it is not JSON: ${reason}`)
@@ -93,8 +109,10 @@ export function check<Request>(schema: v.GenericSchema<unknown, Request>, value:
     const [issue] = parsed.issues
     throw refusal(v.getDotPath(issue), issue.message)
   }
-  const path = findList(value, parsed.output)
-  if (path !== undefined) throw refusal(path.join('.') || null, 'is a list, and not an object')
+  const list = findList(value, parsed.output)
+  if (list !== undefined) throw refusal(list.join('.') || null, 'is a list, and not an object')
+  const text = findBrokenText(value)
+  if (text !== undefined) throw refusal(text.join('.') || null, 'is not Unicode: it has half of a character')
   return parsed.output
 }
 
@@ -111,6 +129,17 @@ function findList(value: unknown, output: unknown): string[] | undefined {
   for (const [name, part] of Object.entries(output)) {
     const path = findList(value[name], part)
     if (path !== undefined) return [name, ...path]
+  }
+  return undefined
+}
+
+/** Returns the path of a text with half of a pair of surrogates, or of one whose name is such a text. UTF-8 cannot express it. */
+function findBrokenText(value: unknown): string[] | undefined {
+  if (typeof value === 'string') return value.isWellFormed() ? undefined : []
+  if (!isObject(value)) return undefined
+  for (const [name, part] of Object.entries(value)) {
+    const path = name.isWellFormed() ? findBrokenText(part) : []
+    if (path !== undefined) return [name.toWellFormed(), ...path]
   }
   return undefined
 }

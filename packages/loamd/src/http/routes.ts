@@ -17,6 +17,7 @@ import { answerDownload } from './download-handler.ts'
 import type { EventStreams } from './event-streams.ts'
 import { type ApiServices, type Exchange, OperationHandler } from './operation-handler.ts'
 import { createOpenApi } from './openapi.ts'
+import { parseQuery } from './request.ts'
 import { answerUpload } from './upload-handler.ts'
 import { HttpError, PROBLEM_TYPE, toProblem } from './problem.ts'
 
@@ -57,9 +58,9 @@ export function createRoutes(services: ApiServices, events: EventStreams): Hono<
   return app
 }
 
-function exchangeOf({ env, req }: Context<Environment>): Exchange {
+function exchangeOf({ env }: Context<Environment>): Exchange {
   const { incoming, outgoing } = env
-  return { incoming, outgoing, query: new URL(req.url).searchParams }
+  return { incoming, outgoing, query: parseQuery(incoming.url) }
 }
 
 interface Route {
