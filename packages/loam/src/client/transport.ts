@@ -27,14 +27,13 @@ import {
   UPLOADS,
 } from '../api/index.ts'
 import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
-import { canceled, eventsEnded, lost, readProblem, unavailable } from './failure.ts'
+import { Connections } from './connections.ts'
+import { canceled, eventsEnded, lost, readProblem } from './failure.ts'
 import { StreamBody } from './stream-body.ts'
 
 const LINES_TYPE = 'application/x-ndjson'
 /** Limit of an answer that is not a stream, in bytes: a longer one is a mistake. */
 const MAX_ANSWER_BYTES = 256 << 20
-/** A result may be in a trailer. */
-const MAX_HEADER_BYTES = 1 << 20
 /** The longest line of an answer, which may hold a whole result. A last line without an end is incomplete: the daemon ended while it wrote. */
 const LINE_LIMITS: LineLimits = {
   maxBytes: 256 << 20,
@@ -81,12 +80,11 @@ export interface EventStreamOptions {
 /** Calls the operations of a daemon over its socket. */
 export class Transport {
   readonly #socket: string
-  readonly #http = process.getBuiltinModule('node:http')
-  readonly #agent = new this.#http.Agent({ keepAlive: true, maxFreeSockets: 16 })
-  readonly #closed = new AbortController()
+  readonly #connections: Connections
 
   constructor(socket: string) {
     this.#socket = socket
+    this.#connections = new Connections(socket)
   }
 
   /** Calls an operation, and returns its result. @throws the errors of the operation; DAEMON_UNAVAILABLE, DAEMON_LOST, CANCELED */
@@ -251,8 +249,7 @@ export class Transport {
 
   /** Closes all connections, which cancels calls in progress. */
   close(): void {
-    this.#closed.abort()
-    this.#agent.destroy()
+    this.#connections.close()
   }
 
   async #send(
@@ -263,16 +260,11 @@ export class Transport {
   ): Promise<IncomingMessage> {
     if (signal?.aborted === true) throw canceled(name, signal)
     const body = method === 'POST' && stream === undefined ? JSON.stringify(request) : undefined
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const stop = AbortSignal.any([this.#closed.signal, ...(signal === undefined ? [] : [signal])])
-    const asked = this.#http.request(
-      {
-        socketPath: this.#socket,
+    const response = await this.#connections.send({
+      name,
+      options: {
         method,
         path: body === undefined ? `${path}${queryOf(request)}` : path,
-        agent: this.#agent,
-        signal: stop,
-        maxHeaderSize: MAX_HEADER_BYTES,
         headers: {
           host: 'loamd',
           ...(accept === undefined ? {} : { accept }),
@@ -282,18 +274,12 @@ export class Transport {
           ...(stream === undefined ? {} : { 'content-type': 'application/octet-stream' }),
         },
       },
-      resolve,
-    )
-    asked.on('error', (error) => {
-      reject(signal?.aborted === true ? canceled(name, signal) : unavailable(name, this.#socket, error))
+      end: (asked) => {
+        if (stream === undefined) asked.end(body)
+        else stream.sendTo(asked)
+      },
+      signal,
     })
-    // A request whose body fails closes without an error.
-    asked.on('close', () => {
-      reject(lost(name, this.#socket))
-    })
-    if (stream === undefined) asked.end(body)
-    else stream.sendTo(asked)
-    const response = await promise
     // Errors of a stream that is not read any more.
     response.on('error', () => undefined)
     if ((response.statusCode ?? 0) < 400) return response
