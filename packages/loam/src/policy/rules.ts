@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto'
 import type { Digest } from '../image/index.ts'
 import type { ImageLocation } from './location.ts'
-import { fits, type Scope, weight } from './scope.ts'
+import { compareScopes, fits, type Scope } from './scope.ts'
 
 /** The requirements that a rule may have for an image. */
 export const POLICY_KINDS = ['accept', 'reject', 'digest-only', 'cosign', 'sigstore'] as const
@@ -55,7 +55,7 @@ export interface SignaturePolicy {
 /** Finds the rule for a location: that of the most specific scope that contains it. */
 export function findRule(policy: SignaturePolicy, location: ImageLocation): PolicyRule {
   const fitting = policy.rules.filter(({ scope }) => fits(scope, location))
-  const [best] = fitting.toSorted((a, b) => weight(b.scope) - weight(a.scope))
+  const [best] = fitting.toSorted((a, b) => compareScopes(a.scope, b.scope, location))
   return best ?? policy.fallback
 }
 

@@ -12,6 +12,7 @@ import {
   registryLocation,
 } from './index.ts'
 import { FILE_TRANSPORTS, fileLocation } from './location.ts'
+import { compareScopes, fits, parseScope, type Scope } from './scope.ts'
 
 /** The rule for a name of a registry, if one scope is rejected and all others are accepted. */
 function isRejected(scope: string, name: string, defaultRegistry = 'docker.io'): boolean {
@@ -35,6 +36,51 @@ function kindOf(
     { what: 'test', readNamed: () => Buffer.alloc(0), defaultRegistry },
   )
   return findRule(policy, location).kind === 'reject'
+}
+
+/** Scopes that contain an image: of its host and of domains above, of its repository and of prefixes. */
+function scopesAround(host: string, port: string, parts: readonly string[]): Scope[] {
+  const domain = host.replace(/^[^.]*\./, '')
+  // On Docker Hub the name of an image of the library may be short.
+  const names = parts[0] === 'library' ? [parts, parts.slice(1)] : [parts]
+  const paths = names.flatMap((name) => name.map((_, index) => `/${name.slice(0, index + 1).join('/')}`))
+  const texts = [
+    `*.${domain}`,
+    `*.${domain}${port}`,
+    ...['', port].flatMap((of) =>
+      ['', ...paths].flatMap((path) => [`${host}${of}${path}`, `${host}${of}${path}/`]),
+    ),
+  ]
+  const location = registryLocation({ registry: host + port, repository: parts.join('/') })
+  return texts.map(parsedScope).filter((scope) => fits(scope, location))
+}
+
+function parsedScope(text: string): Scope {
+  const scope = parseScope(text, 'docker.io')
+  return 'invalid' in scope ? assert.fail(`${text}: ${scope.invalid}`) : scope
+}
+
+/** Of two scopes like these, a policy may have only one. */
+function sharesName(a: Scope, b: Scope): boolean {
+  const namesOf = (scope: Scope) => (scope.kind === 'registry' ? scope.repositories : [])
+  const alike = [a, b].map((scope) => JSON.stringify({ ...scope, repositories: [] }))
+  return alike[0] === alike[1] && namesOf(a).some((name) => namesOf(b).includes(name))
+}
+
+/** Locations by which scopes around a repository differ. */
+function locationsAround(parts: readonly string[]): ImageLocation[] {
+  const prefixes = parts.map((_, index) => parts.slice(0, index + 1))
+  const long = [...prefixes, [...parts, 'below'], ...prefixes.map((each) => [...each, 'beside']), ['other']]
+  const names = long.flatMap((each) => [each, each.slice(1), ['library', ...each]])
+  return names
+    .filter(({ length }) => length > 0)
+    .flatMap((name) =>
+      ['docker.io', 'z.io', 'a.test', 'b.a.test', 'z.a.test', 'z.test'].flatMap((host) =>
+        ['', ':5000', ':5001'].map((port) =>
+          registryLocation({ registry: host + port, repository: name.join('/') }),
+        ),
+      ),
+    )
 }
 
 describe('scopes of a signature policy', () => {
@@ -85,6 +131,48 @@ describe('scopes of a signature policy', () => {
     assert.ok(isRejected('registry.test', 'registry.test:8443/app'))
     assert.ok(!isRejected('registry.test:443', 'registry.test:8443/app'))
     assert.ok(!isRejected('*.test', 'test.example/app'))
+  })
+
+  test('of two scopes that contain an image, one within the other, the inner one decides', () => {
+    for (const [outer, inner, name] of [
+      ['docker.io/bitnami', 'docker.io/bitnami/redis', 'bitnami/redis:7'],
+      ['bitnami', 'bitnami/sevenxx', 'bitnami/sevenxx/a'],
+      ['bitnami', 'bitnami/', 'bitnami/x'],
+      ['docker.io/library', 'app', 'app'],
+    ] as const) {
+      const location = registryLocation(parseReference(name))
+      assert.ok(kindOf({ [outer]: 'accept', [inner]: 'reject' }, 'reject', location), name)
+      assert.ok(!kindOf({ [inner]: 'accept', [outer]: 'reject' }, 'reject', location), name)
+    }
+    const part = fc.constantFrom('a', 'app', 'library', 'bitnami', 'n'.repeat(20), 'long-name'.repeat(200))
+    let compared = 0
+    fc.assert(
+      fc.property(
+        fc.constantFrom('docker.io', 'a.test', 'b.a.test'),
+        fc.constantFrom('', ':5000'),
+        fc.array(part, { minLength: 1, maxLength: 3 }),
+        (host, port, parts) => {
+          const location = registryLocation({ registry: host + port, repository: parts.join('/') })
+          const around = locationsAround(parts)
+          const scopes = scopesAround(host, port, parts).map((scope) => ({
+            scope,
+            contains: around.map((each) => fits(scope, each)),
+          }))
+          for (const inner of scopes) {
+            for (const outer of scopes) {
+              const isWithin = inner.contains.every((isIn, index) => !isIn || outer.contains[index] === true)
+              if (!isWithin || sharesName(inner.scope, outer.scope)) continue
+              if (inner.contains.every((isIn, index) => isIn === outer.contains[index])) continue
+              compared += 1
+              const pair = `${JSON.stringify(inner.scope)} in ${JSON.stringify(outer.scope)}`
+              assert.ok(compareScopes(inner.scope, outer.scope, location) < 0, pair)
+              assert.ok(compareScopes(outer.scope, inner.scope, location) > 0, pair)
+            }
+          }
+        },
+      ),
+    )
+    assert.ok(compared > 1000)
   })
 
   test('a scope that no image can be in is refused, and so are two equal scopes', () => {

@@ -138,14 +138,18 @@ export function fits(scope: Scope, location: ImageLocation): boolean {
   }
 }
 
-function fitsRegistry(
-  scope: Extract<Scope, { kind: 'registry' }>,
-  location: Extract<ImageLocation, { kind: 'registry' }>,
-): boolean {
+type RegistryScope = Extract<Scope, { kind: 'registry' }>
+type RegistryLocation = Extract<ImageLocation, { kind: 'registry' }>
+
+function fitsRegistry(scope: RegistryScope, location: RegistryLocation): boolean {
   const isHost = scope.isWildcard ? location.host.endsWith(`.${scope.host}`) : location.host === scope.host
   if (!isHost || (scope.port !== undefined && scope.port !== location.port)) return false
-  if (scope.repositories.length === 0) return true
-  return scope.repositories.some((repository) =>
+  return scope.repositories.length === 0 || matchedRepositories(scope, location).length > 0
+}
+
+/** Returns the repositories of a scope that a location is in. */
+function matchedRepositories(scope: RegistryScope, location: RegistryLocation): readonly string[] {
+  return scope.repositories.filter((repository) =>
     scope.isBelow
       ? location.repository.startsWith(`${repository}/`)
       : isWithin(location.repository, repository),
@@ -157,12 +161,25 @@ function isWithin(path: string, scope: string | undefined): boolean {
   return path.startsWith(scope.endsWith('/') ? scope : `${scope}/`)
 }
 
-/** The weight of a scope: of several that contain a location, the heaviest, most specific one decides. */
-export function weight(scope: Scope): number {
-  if (scope.kind === 'file') return scope.path?.length ?? 0
-  if (scope.kind === 'appc') return scope.name?.length ?? 0
-  const { host, isWildcard, port, repositories } = scope
-  const path = Math.max(0, ...repositories.map(({ length }) => length))
-  const certainty = Number(!isWildcard) * 2 + Number(port !== undefined)
-  return (certainty * 1000 + host.length) * 1000 + path + Number(scope.isBelow)
+/** Compares two scopes that contain a location: below 0 if the first one is more specific, and decides. */
+export function compareScopes(a: Scope, b: Scope, location: ImageLocation): number {
+  const others = weigh(b, location)
+  const differences = weigh(a, location).map((own, index) => (others[index] ?? 0) - own)
+  return differences.find((difference) => difference !== 0) ?? 0
+}
+
+/** Returns how specific a scope is for a location that it contains, the most significant number first. */
+function weigh(scope: Scope, location: ImageLocation): readonly number[] {
+  if (scope.kind === 'file') return [scope.path?.length ?? 0]
+  if (scope.kind === 'appc') return [scope.name?.length ?? 0]
+  if (location.kind !== 'registry') return []
+  // Other repositories of the scope, as of `docker.io/app`, do not make it more specific here.
+  const path = Math.max(0, ...matchedRepositories(scope, location).map(({ length }) => length))
+  return [
+    Number(!scope.isWildcard),
+    Number(scope.port !== undefined),
+    scope.host.length,
+    path,
+    Number(scope.isBelow),
+  ]
 }
