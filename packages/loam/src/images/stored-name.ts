@@ -198,8 +198,9 @@ export function storedSource(
     },
     getDocument: async (descriptor, maxBytes, signal) =>
       (await origin()).getDocument(descriptor, maxBytes, signal),
-    findSignatures: async (digests, signal) =>
-      (await (await origin()).findSignatures?.(digests, signal)) ?? [],
+    findSignatures: async function* findSignatures(digests, signal) {
+      yield* (await origin()).findSignatures?.(digests, signal) ?? []
+    },
     lazyArtifacts: name.reference === name.digest ? undefined : lazyArtifactsOf(origin),
     openBlob: async function* openBlob(descriptor, options) {
       yield* (await origin()).openBlob(descriptor, options)

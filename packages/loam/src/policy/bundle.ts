@@ -2,16 +2,15 @@ import type { SignedEntity } from '@sigstore/verify'
 import * as v from 'valibot'
 import { check, parseStrictJson, MEDIA_TYPES } from '../image/index.ts'
 import type { SigningIdentity, SigningKey } from './rules.ts'
-import type { Verdict } from './signature.ts'
-
-/** The type of statement that cosign signs; other statements about an image are not signatures. */
-const PREDICATE_TYPE = 'https://sigstore.dev/cosign/sign/v1'
+import { SIGNATURE_PREDICATE, type Verdict } from './signature.ts'
 
 const StatementSchema = v.object({
   _type: v.picklist(['https://in-toto.io/Statement/v1', 'https://in-toto.io/Statement/v0.1']),
   subject: v.array(v.object({ digest: v.record(v.string(), v.string()) })),
-  predicateType: v.literal(PREDICATE_TYPE),
+  predicateType: v.literal(SIGNATURE_PREDICATE),
 })
+
+const AnyStatementSchema = v.object({ predicateType: v.string() })
 
 /** The allowed signers of a bundle. */
 export type BundleTrust =
@@ -50,6 +49,10 @@ async function verifiedPayload(
   if (!isBundleWithDsseEnvelope(bundle)) throw new Error('it signs a file, not an image statement')
   const { payload, payloadType } = bundle.content.dsseEnvelope
   if (payloadType !== MEDIA_TYPES.inToto) throw new Error(`it is of type ${payloadType}`)
+  // Nobody's key makes another statement a signature.
+  const { predicateType } = check(AnyStatementSchema, parseStrictJson(payload, 'statement'), 'statement')
+  if (predicateType !== SIGNATURE_PREDICATE)
+    throw new Error(`it is another statement, of predicateType ${predicateType}`)
   const entity = toSignedEntity(bundle)
   const isByKey = entity.key.$case === 'public-key'
   if (isByKey !== 'keys' in trust) throw new Error(`it is by a ${isByKey ? 'key' : 'certificate'}`)

@@ -6,6 +6,9 @@ import type { PolicyRule } from './rules.ts'
 import type { Signature, Verdict } from './signature.ts'
 import { evaluateSimple } from './simple-signing.ts'
 
+/** Length of a reason in messages: it may quote what somebody has pushed. */
+const MAX_REASON = 300
+
 /** A decision that allows an image. */
 export interface PolicyDecision {
   /** Location that it was decided for: a repository, a file, an Appc name. */
@@ -31,7 +34,7 @@ export interface PolicySubject {
   /** Digests of the manifest, and of the index that the name refers to; the id of an Appc image. Empty before they are known. */
   readonly digests: readonly string[]
   /** Finds the signatures of the image; undefined if its location has no way to ask for any. */
-  readonly findSignatures: (() => Promise<readonly Signature[]>) | undefined
+  readonly findSignatures: (() => AsyncIterable<Signature>) | undefined
 }
 
 /** Evaluates an image by its rule. @throws POLICY_REFUSED, and the errors of `findSignatures` */
@@ -88,17 +91,18 @@ async function findSigner(
 ): Promise<string> {
   if (subject.findSignatures === undefined)
     throw refused(rule, subject, 'a signature is required, and its location does not provide signatures')
-  const signatures = await subject.findSignatures()
-  const reasons: string[] = []
-  for (const signature of signatures) {
+  let count = 0
+  const reasons = new Set<string>()
+  for await (const signature of subject.findSignatures()) {
+    count += 1
     const verdict = await evaluateOne(rule, signature, subject)
     if ('signer' in verdict) return verdict.signer
-    reasons.push(verdict.refused)
+    reasons.add(verdict.refused.slice(0, MAX_REASON))
   }
   const what =
-    signatures.length === 0
+    count === 0
       ? 'a signature is required, and it is not signed'
-      : `a signature is required, and none of ${signatures.length} signatures is accepted: ${[...new Set(reasons)].slice(0, 5).join('; ')}`
+      : `a signature is required, and none of ${count} signatures is accepted: ${[...reasons].slice(0, 5).join('; ')}`
   throw refused(rule, subject, what)
 }
 
@@ -107,6 +111,7 @@ async function evaluateOne(
   signature: Signature,
   { location, digests }: PolicySubject,
 ): Promise<Verdict> {
+  if (signature.kind === 'unreadable') return { refused: signature.why }
   if (signature.kind === 'bundle') return evaluateBundle(signature.bytes, rule, digests)
   if (rule.kind !== 'cosign') return { refused: 'it is no sigstore bundle' }
   return evaluateSimple(signature, rule.keys, { digests, location, signedAs: rule.signedAs })

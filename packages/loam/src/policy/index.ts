@@ -12,4 +12,4 @@ export {
   UNKNOWN_LOCATION,
 } from './location.ts'
 export { acceptsAll, findRule, type PolicyRule, type SignaturePolicy } from './rules.ts'
-export { MAX_SIGNATURE_BYTES, type Signature } from './signature.ts'
+export { MAX_SIGNATURE_BYTES, type Signature, SIGNATURE_PREDICATE } from './signature.ts'

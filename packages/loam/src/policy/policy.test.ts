@@ -45,7 +45,9 @@ async function decide(policy: SignaturePolicy, signatures: readonly Signature[],
     location,
     pin,
     digests: [DIGEST],
-    findSignatures: async () => signatures,
+    findSignatures: async function* findSignatures() {
+      yield* signatures
+    },
   })
 }
 

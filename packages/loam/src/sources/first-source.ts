@@ -37,9 +37,9 @@ export function firstSource(
     resolve: async (signal) => (await choose(signal)).document,
     getDocument: async (descriptor, limit, signal) =>
       (await choose(signal)).source.getDocument(descriptor, limit, signal),
-    findSignatures: async (digests, signal) => {
+    findSignatures: async function* findSignatures(digests, signal) {
       const { source } = await choose(signal)
-      return source.findSignatures === undefined ? [] : source.findSignatures(digests, signal)
+      yield* source.findSignatures?.(digests, signal) ?? []
     },
     findReferrers: async (digests, signal) =>
       (await (await choose(signal)).source.findReferrers?.(digests, signal)) ?? [],

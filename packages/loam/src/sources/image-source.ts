@@ -100,11 +100,8 @@ export interface ImageSource {
     limit: DocumentLimit,
     signal?: AbortSignal,
   ) => Promise<Buffer>
-  /** Finds the signatures of an image, by the digests of its manifest and its index. Undefined if the source has none. */
-  readonly findSignatures?: (
-    digests: readonly Digest[],
-    signal?: AbortSignal,
-  ) => Promise<readonly Signature[]>
+  /** Finds the signatures of an image, by the digests of its manifest and its index, each when it is asked for. Undefined if the source has none. */
+  readonly findSignatures?: (digests: readonly Digest[], signal?: AbortSignal) => AsyncIterable<Signature>
   /** Finds what is kept beside an image, by the digests of its index and its manifests. Undefined if the source has none. */
   readonly findReferrers?: (digests: readonly Digest[], signal?: AbortSignal) => Promise<readonly Referrer[]>
   /** Where artifacts of lazy indexes may be. Undefined if the source has none. */

@@ -11,21 +11,17 @@ import {
 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import type { LazyArtifacts } from './image-source.ts'
+import { fittingEntries, listSchema } from './listed-entries.ts'
 import { pushLazyArtifact } from './push-lazy-artifact.ts'
 
 /** Further referrers are ignored: anybody who may push can add some. */
 const MAX_REFERRERS = 8
 
-const ReferrersSchema = v.object({
-  manifests: v.nullish(
-    v.array(
-      v.object({
-        digest: v.custom<Digest>(isDigest, 'is not a digest'),
-        artifactType: v.optional(v.string()),
-      }),
-    ),
-  ),
+const EntrySchema = v.object({
+  digest: v.custom<Digest>(isDigest, 'is not a digest'),
+  artifactType: v.literal(MEDIA_TYPES.lazyArtifact),
 })
+const ReferrersSchema = v.object({ manifests: listSchema })
 
 /** Creates the place of the artifacts beside an image in a registry. */
 export function registryLazyArtifacts(client: RegistryClient, reference: ImageReference): LazyArtifacts {
@@ -63,9 +59,10 @@ async function findReferrers(
 ): Promise<Digest[]> {
   const what = `referrers of ${image}`
   const pages = await client.getReferrers(reference, image, signal)
-  return pages
-    .flatMap((bytes) => check(ReferrersSchema, parseStrictJson(bytes, what), what).manifests ?? [])
-    .filter(({ artifactType }) => artifactType === MEDIA_TYPES.lazyArtifact)
+  const listed = pages.flatMap(
+    (bytes) => check(ReferrersSchema, parseStrictJson(bytes, what), what).manifests ?? [],
+  )
+  return fittingEntries(EntrySchema, listed)
     .map(({ digest }) => digest)
     .slice(0, MAX_REFERRERS)
 }

@@ -11,6 +11,7 @@ import {
   parseStrictJson,
 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
+import { fittingEntries, listSchema } from './listed-entries.ts'
 
 /** What a referrer is, as far as its types say. */
 export type ReferrerKind = 'signature' | 'sbom' | 'attestation' | 'lazy-index' | 'other'
@@ -40,11 +41,11 @@ const EntrySchema = v.object({
   artifactType: text,
   annotations: v.nullish(v.record(v.string(), v.string())),
 })
-const IndexSchema = v.object({ manifests: v.nullish(v.array(EntrySchema)) })
+const IndexSchema = v.object({ manifests: listSchema })
 const ManifestSchema = v.object({
   artifactType: text,
   config: v.nullish(v.object({ mediaType: text })),
-  layers: v.nullish(v.array(EntrySchema)),
+  layers: listSchema,
   subject: v.nullish(EntrySchema),
 })
 
@@ -76,7 +77,7 @@ async function listed(
   const entries = pages.flatMap(
     (bytes) => check(IndexSchema, parseStrictJson(bytes, what), what).manifests ?? [],
   )
-  return entries.map(({ digest, artifactType, mediaType = '', annotations }) => {
+  return fittingEntries(EntrySchema, entries).map(({ digest, artifactType, mediaType = '', annotations }) => {
     const type = artifactType ?? mediaType
     const predicates = Object.entries(annotations ?? {}).flatMap(([key, value]) =>
       /predicate-?type$/i.test(key) ? [value] : [],
@@ -113,7 +114,7 @@ export function readArtifact(
   what: string,
 ): { readonly type: string; readonly predicates: readonly string[] } {
   const { artifactType, config, layers } = check(ManifestSchema, parseStrictJson(bytes, what), what)
-  const all = layers ?? []
+  const all = fittingEntries(EntrySchema, layers)
   const predicates = all.flatMap(({ annotations }) =>
     Object.entries(annotations ?? {}).flatMap(([key, value]) =>
       /predicate-?type$/i.test(key) ? [value] : [],

@@ -69,7 +69,7 @@ export function registrySource(
       }
       return client.getBlob(reference, descriptor, { maxBytes: limit.maxBytes, signal })
     },
-    findSignatures: async (digests, signal) => findSignatures(client, reference, digests, signal),
+    findSignatures: (digests, signal) => findSignatures(client, reference, digests, signal),
     findReferrers: async (digests, signal) => findReferrers(client, reference, digests, signal),
     get lazyArtifacts() {
       return converted === undefined ? registryLazyArtifacts(client, reference) : undefined

@@ -1,5 +1,6 @@
 // Registries keep signatures of images under the tag sha256-<hex>.sig (cosign) and as referrers (sigstore bundles, OCI 1.1).
 import * as v from 'valibot'
+import { isLoamError, type LoamError } from '../errors/index.ts'
 import {
   check,
   type Descriptor,
@@ -10,12 +11,19 @@ import {
   MEDIA_TYPES,
   isBundleType,
 } from '../image/index.ts'
-import { MAX_SIGNATURE_BYTES, type Signature } from '../policy/index.ts'
+import { MAX_SIGNATURE_BYTES, type Signature, SIGNATURE_PREDICATE } from '../policy/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
+import { listSchema } from './listed-entries.ts'
 
-/** Further signatures are ignored. */
-const MAX_SIGNATURES = 64
+/** Candidates of each form that are read for a digest: anybody who may push can add some. */
+const MAX_CANDIDATES = 256
+/** Bytes that are read of them, with their manifests. */
+const MAX_READ_BYTES = 64 << 20
+/** Answers about what is asked for: some registries refuse digests of another algorithm, or block what was pushed. */
+const ABOUT_CONTENT = [400, 410, 412, 422, 451]
 const SIGNATURE_ANNOTATION = 'dev.cosignproject.cosign/signature'
+/** Names the kind of statement of a bundle, in the list of referrers and in the bundle's manifest. */
+const PREDICATE_ANNOTATION = 'dev.sigstore.bundle.predicateType'
 
 const EntrySchema = v.object({
   mediaType: v.string(),
@@ -24,87 +32,165 @@ const EntrySchema = v.object({
   artifactType: v.optional(v.string()),
   annotations: v.nullish(v.record(v.string(), v.string())),
 })
-const ReferrersSchema = v.object({ manifests: v.nullish(v.array(EntrySchema)) })
-const LayersSchema = v.object({ layers: v.nullish(v.array(EntrySchema)) })
+const ListSchema = v.object({
+  manifests: listSchema,
+  layers: listSchema,
+  annotations: v.nullish(v.record(v.string(), v.unknown())),
+})
 
 type Entry = v.InferOutput<typeof EntrySchema>
 
-/** Finds the signatures of an image in its own repository. The policy evaluates them. @throws REGISTRY_*, DOCUMENT_INVALID */
-export async function findSignatures(
+interface Place {
+  readonly client: RegistryClient
+  readonly reference: ImageReference
+  readonly signal: AbortSignal | undefined
+}
+
+/** What may still be read of one form. */
+interface Budget {
+  leftBytes: number
+}
+
+/**
+ * Finds the signatures of an image in its own repository, and yields each when it is asked for. The policy evaluates them. A candidate that
+ * cannot be read is yielded as such. @throws REGISTRY_*
+ */
+export async function* findSignatures(
   client: RegistryClient,
   reference: ImageReference,
   digests: readonly Digest[],
   signal?: AbortSignal,
-): Promise<Signature[]> {
-  const found: Signature[] = []
+): AsyncGenerator<Signature> {
+  const place = { client, reference, signal }
   for (const digest of new Set(digests)) {
-    const both = [
-      findBundles(client, reference, digest, signal),
-      findSimple(client, reference, digest, signal),
-    ]
-    found.push(...(await Promise.all(both)).flat())
+    yield* readable(() => findSimple(place, digest))
+    yield* readable(() => findBundles(place, digest))
   }
-  return found.slice(0, MAX_SIGNATURES)
 }
 
-async function findSimple(
-  client: RegistryClient,
-  reference: ImageReference,
-  digest: Digest,
-  signal: AbortSignal | undefined,
-): Promise<Signature[]> {
+/** Yields what `read` yields. Errors of what was pushed, and not of the registry, are a candidate that cannot be read. */
+async function* readable(read: () => AsyncIterable<Signature>): AsyncGenerator<Signature> {
+  try {
+    yield* read()
+  } catch (error) {
+    if (!isLoamError(error) || !isOfContent(error)) throw error
+    yield { kind: 'unreadable', why: error.message }
+  }
+}
+
+function isOfContent(error: LoamError): boolean {
+  const { status } = error.details
+  if (isLoamError(error, 'REGISTRY_RESPONSE')) return ABOUT_CONTENT.includes(Number(status))
+  return isLoamError(
+    error,
+    'DOCUMENT_INVALID',
+    'DOCUMENT_TOO_LARGE',
+    'DIGEST_MISMATCH',
+    'SIZE_MISMATCH',
+    'IMAGE_NOT_FOUND',
+  )
+}
+
+async function* findSimple(place: Place, digest: Digest): AsyncGenerator<Signature> {
+  const { client, reference, signal } = place
   const tagged = { ...reference, tag: `${digest.replace(':', '-')}.sig`, digest: undefined }
   const manifest = await client.findManifest(tagged, signal)
-  if (manifest === undefined) return []
-  const layers = entriesOf(LayersSchema, manifest.bytes, `signatures of ${digest}`).layers ?? []
-  const signatures: Signature[] = []
-  for (const layer of layers.slice(0, MAX_SIGNATURES)) {
-    const signature = layer.annotations?.[SIGNATURE_ANNOTATION]
-    if (layer.mediaType !== MEDIA_TYPES.simpleSigning || signature === undefined) continue
-    const payload = await getSmallBlob(client, reference, layer, signal)
-    signatures.push({ kind: 'simple', payload, signature })
-  }
-  return signatures
+  if (manifest === undefined) return
+  const what = `signatures of ${digest}`
+  const { valid, invalid } = entriesOf(readList(manifest.bytes, what).layers, what)
+  const signed = valid.filter(
+    ({ mediaType, annotations }) =>
+      mediaType === MEDIA_TYPES.simpleSigning && annotations?.[SIGNATURE_ANNOTATION] !== undefined,
+  )
+  yield* readEach(signed, what, async function* read(layer, budget) {
+    const signature = layer.annotations?.[SIGNATURE_ANNOTATION] ?? ''
+    yield { kind: 'simple', payload: await getSmallBlob(place, layer, budget), signature }
+  })
+  yield* invalid
 }
 
-async function findBundles(
-  client: RegistryClient,
-  reference: ImageReference,
-  digest: Digest,
-  signal: AbortSignal | undefined,
-): Promise<Signature[]> {
-  const pages = await client.getReferrers(reference, digest, signal)
-  const entries = pages.flatMap(
-    (bytes) => entriesOf(ReferrersSchema, bytes, `referrers of ${digest}`).manifests ?? [],
-  )
-  const bundles = entries.filter(({ artifactType }) => isBundleType(artifactType ?? ''))
-  const signatures: Signature[] = []
-  for (const entry of bundles.slice(0, MAX_SIGNATURES)) {
-    // The index may name a manifest that was removed.
-    const manifest = await client.findManifest({ ...reference, digest: entry.digest }, signal)
-    const layers =
-      manifest === undefined ? [] : (entriesOf(LayersSchema, manifest.bytes, 'bundle').layers ?? [])
-    const layer = layers.find(({ mediaType }) => isBundleType(mediaType))
-    if (layer !== undefined)
-      signatures.push({ kind: 'bundle', bytes: await getSmallBlob(client, reference, layer, signal) })
+async function* findBundles(place: Place, digest: Digest): AsyncGenerator<Signature> {
+  const what = `referrers of ${digest}`
+  const pages = await place.client.getReferrers(place.reference, digest, place.signal)
+  const listed: Entry[] = []
+  for (const page of pages) {
+    yield* readable(async function* read() {
+      const { valid, invalid } = entriesOf(readList(page, what).manifests, what)
+      listed.push(...valid)
+      yield* invalid
+    })
   }
-  return signatures
+  const bundles = listed.filter(
+    ({ artifactType, annotations }) => isBundleType(artifactType ?? '') && !isOtherStatement(annotations),
+  )
+  yield* readEach(bundles, what, (entry, budget) => readBundle(place, entry, budget))
+}
+
+async function* readBundle(place: Place, entry: Entry, budget: Budget): AsyncGenerator<Signature> {
+  const { client, reference, signal } = place
+  // The list may name a manifest that was removed.
+  const manifest = await client.findManifest({ ...reference, digest: entry.digest }, signal)
+  if (manifest === undefined) return
+  budget.leftBytes -= manifest.bytes.length
+  const what = `bundle ${entry.digest}`
+  const { layers, annotations } = readList(manifest.bytes, what)
+  if (isOtherStatement(annotations)) return
+  const { valid, invalid } = entriesOf(layers, what)
+  const layer = valid.find(({ mediaType }) => isBundleType(mediaType))
+  if (layer === undefined) yield* invalid
+  else yield { kind: 'bundle', bytes: await getSmallBlob(place, layer, budget) }
+}
+
+/** Reads candidates of one form one by one, as many as the limits allow. */
+async function* readEach(
+  candidates: readonly Entry[],
+  what: string,
+  read: (candidate: Entry, budget: Budget) => AsyncIterable<Signature>,
+): AsyncGenerator<Signature> {
+  const budget = { leftBytes: MAX_READ_BYTES }
+  for (const [index, candidate] of candidates.entries()) {
+    if (index === MAX_CANDIDATES || budget.leftBytes <= 0) {
+      yield { kind: 'unreadable', why: `only ${index} of ${candidates.length} ${what} were read` }
+      return
+    }
+    yield* readable(() => read(candidate, budget))
+  }
+}
+
+/** Returns whether annotations name a statement that is not a signature, for example a bill of materials. */
+function isOtherStatement(annotations: Readonly<Record<string, unknown>> | null | undefined): boolean {
+  const predicate = annotations?.[PREDICATE_ANNOTATION] ?? SIGNATURE_PREDICATE
+  return predicate !== SIGNATURE_PREDICATE
 }
 
 async function getSmallBlob(
-  client: RegistryClient,
-  reference: ImageReference,
+  { client, reference, signal }: Place,
   { mediaType, digest, size }: Entry,
-  signal: AbortSignal | undefined,
+  budget: Budget,
 ): Promise<Buffer> {
   const descriptor: Descriptor = { mediaType, digest, sizeBytes: size }
+  if (size <= MAX_SIGNATURE_BYTES) budget.leftBytes -= size
   return client.getBlob(reference, descriptor, { maxBytes: MAX_SIGNATURE_BYTES, signal })
 }
 
-function entriesOf<Schema extends v.GenericSchema>(
-  schema: Schema,
-  bytes: Buffer,
+function readList(bytes: Buffer, what: string): v.InferOutput<typeof ListSchema> {
+  return check(ListSchema, parseStrictJson(bytes, what), what)
+}
+
+/** Separates the entries of a list from those that are none: of these the first tells why. */
+function entriesOf(
+  values: readonly unknown[] | null | undefined,
   what: string,
-): v.InferOutput<Schema> {
-  return check(schema, parseStrictJson(bytes, what), what)
+): { readonly valid: readonly Entry[]; readonly invalid: readonly Signature[] } {
+  const valid: Entry[] = []
+  let invalid: Signature | undefined
+  for (const value of values ?? []) {
+    try {
+      valid.push(check(EntrySchema, value, `an entry of ${what}`))
+    } catch (error) {
+      if (!isLoamError(error)) throw error
+      invalid ??= { kind: 'unreadable', why: error.message }
+    }
+  }
+  return { valid, invalid: invalid === undefined ? [] : [invalid] }
 }

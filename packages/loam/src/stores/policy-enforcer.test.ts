@@ -83,7 +83,10 @@ test('an image is evaluated again when signatures are evaluated by other rules',
   await metadata.decisions.put(DIGEST, [decision], 0)
   const signature = { kind: 'simple', ...signSimple('a.test/x', DIGEST, key) } as const
   const asked = { locations: [registryLocation(parseReference('a.test/x/y'))], pin: undefined }
-  const source = { name: storedReference('a.test/x/y'), asked, findSignatures: async () => [signature] }
+  const findSignatures = async function* findSignatures() {
+    yield signature
+  }
+  const source = { name: storedReference('a.test/x/y'), asked, findSignatures }
   await assert.rejects(
     enforcer.admit({ source, from: [], digest: DIGEST, ids: [DIGEST] }, undefined),
     (error) => isLoamError(error, 'POLICY_REFUSED'),

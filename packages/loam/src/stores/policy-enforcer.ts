@@ -73,9 +73,8 @@ export class PolicyEnforcer {
     const { name, findSignatures } = source
     const { pin, locations } = source.asked
     const documents = [...new Set([digest, ...subject.ids.filter((id): id is Digest => id.includes(':'))])]
-    let found: ReturnType<NonNullable<typeof findSignatures>> | undefined
     const find =
-      findSignatures === undefined ? undefined : async () => (found ??= findSignatures(documents, signal))
+      findSignatures === undefined ? undefined : requestedOnce(() => findSignatures(documents, signal))
     const decisions: PolicyDecision[] = []
     for (const location of distinctLocations([...locations, ...from])) {
       if (this.isLost(location)) throw refuseUnknown(name)
@@ -102,5 +101,21 @@ export class PolicyEnforcer {
       return known?.ruleDigest !== decision.ruleDigest || known.signer !== decision.signer
     })
     if (unknown.length > 0) await decisions.put(digest, unknown, Date.now())
+  }
+}
+
+/** Several locations may need the signatures: each signature is requested once. */
+function requestedOnce<T>(request: () => AsyncIterable<T>): () => AsyncIterable<T> {
+  const known: T[] = []
+  let rest: AsyncIterator<T> | undefined
+  return async function* replay() {
+    yield* known
+    rest ??= request()[Symbol.asyncIterator]()
+    for (;;) {
+      const next = await rest.next()
+      if (next.done === true) return
+      known.push(next.value)
+      yield next.value
+    }
   }
 }
