@@ -19,7 +19,7 @@ const XZ = /^\xfd7zXZ\0/
 /** Input that another thread gets at once: chunks of a socket are smaller. What it makes of more is not in the processor's cache any more. */
 const GATHERED_BYTES = 256 << 10
 /** Number of bytes that show how a blob is compressed. */
-const HEAD_BYTES = 10
+export const HEAD_BYTES = 10
 
 export interface DecompressOptions {
   /** Whether to use ISA-L and libzstd, if they are installed. */
@@ -42,8 +42,7 @@ export async function* decompress(
   options: DecompressOptions = {},
 ): AsyncGenerator<Buffer> {
   const { withLibraries = true } = options
-  const { head, rest } = await peek(source, HEAD_BYTES)
-  const packing = detectPacking(head)
+  const { packing, rest } = await peekPacking(source)
   if (options.checkpoints !== undefined && packing !== 'xz' && packing !== 'bzip2') {
     yield* withCheckpoints(rest, packing, options.checkpoints, options)
     return
@@ -93,7 +92,8 @@ function createZstd(): ReturnType<typeof createZstdDecompress> {
   })
 }
 
-function detectPacking(head: Buffer): Packing {
+/** Returns how a blob is compressed, by its first `HEAD_BYTES` bytes. */
+export function detectPacking(head: Buffer): Packing {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip'
   const text = head.toString('latin1')
   if (XZ.test(text)) return 'xz'
@@ -104,23 +104,28 @@ function detectPacking(head: Buffer): Packing {
   return magic === 0xfd2fb528 || isSkippable ? 'zstd' : 'none'
 }
 
-async function peek(
+/** Returns how a stream is compressed, and all of the stream. */
+export async function peekPacking(
   source: AsyncIterable<Buffer>,
-  bytes: number,
-): Promise<{ head: Buffer; rest: AsyncGenerator<Buffer> }> {
+): Promise<{ readonly packing: Packing; readonly rest: AsyncGenerator<Buffer> }> {
   const iterator = source[Symbol.asyncIterator]()
   let head: Buffer = Buffer.alloc(0)
-  while (head.length < bytes) {
+  while (head.length < HEAD_BYTES) {
     const next = await iterator.next()
     if (next.done === true) break
     head = head.length === 0 ? next.value : Buffer.concat([head, next.value])
   }
-  return { head, rest: continueWith(head, iterator) }
+  return { packing: detectPacking(head), rest: continueWith(head, iterator) }
 }
 
 async function* continueWith(head: Buffer, iterator: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
-  if (head.length > 0) yield head
-  yield* { [Symbol.asyncIterator]: () => iterator }
+  try {
+    if (head.length > 0) yield head
+    yield* { [Symbol.asyncIterator]: () => iterator }
+  } finally {
+    // Also if the reader stops at the first piece.
+    await iterator.return?.()
+  }
 }
 
 /** As `inflate` below, but by calling a library. */

@@ -1,7 +1,7 @@
 export { ChunkPool, releaseChunk } from './chunk-memory.ts'
 export { readIntoSlabs } from './received-memory.ts'
 export type { Checkpoint, CheckpointSink, WindowSample } from './checkpoints.ts'
-export { CHUNK_BYTES, decompress } from './decompress.ts'
+export { CHUNK_BYTES, decompress, detectPacking, HEAD_BYTES, peekPacking } from './decompress.ts'
 export type { Packing } from './inflaters.ts'
 export { hasIsal } from './isal.ts'
 export { WINDOW_BYTES } from './raw-inflate.ts'

@@ -57,6 +57,7 @@ export function folderFiles(folder: string, limits: DocumentLimits): ArchiveFile
   }
 }
 
+/** A file of an archive. */
 interface ArchiveMember {
   readonly offset: number
   readonly sizeBytes: number
@@ -64,8 +65,8 @@ interface ArchiveMember {
 
 /** Opens the members of a tar, which is read in place. Links lead to other members and nowhere else. @throws SOURCE_INVALID */
 export async function archiveFiles(archive: string, limits: DocumentLimits): Promise<ArchiveFiles> {
-  const { members, links } = await readIndex(archive)
-  const find = (name: string) => members.get(followLinks(cleanName(name), links))
+  const members = await readIndex(archive)
+  const find = (name: string) => findFile(cleanName(name), members)
   return {
     sizeOf: (name) => find(name)?.sizeBytes,
     read: (name, kind) => {
@@ -87,12 +88,12 @@ export async function archiveFiles(archive: string, limits: DocumentLimits): Pro
   }
 }
 
-async function readIndex(archive: string): Promise<{
-  members: Map<string, ArchiveMember>
-  links: Map<string, string>
-}> {
-  const members = new Map<string, ArchiveMember>()
-  const links = new Map<string, string>()
+/** The files of an archive by name, and for links the names that they lead to. */
+type Members = Map<string, ArchiveMember | string>
+
+/** Reads the names in an archive. The last entry of a name counts, as when the archive is unpacked. */
+async function readIndex(archive: string): Promise<Members> {
+  const members: Members = new Map()
   try {
     await scanTarFile(archive, (entry) => {
       const name = cleanName(entry.name.toString('utf8'))
@@ -100,11 +101,14 @@ async function readIndex(archive: string): Promise<{
       if (entry.type === 'file' && entry.sparse === undefined) {
         members.set(name, { offset: entry.dataOffset, sizeBytes: entry.sizeBytes })
       } else if (entry.type === 'symlink') {
-        links.set(name, cleanName(posix.join('/', posix.dirname(name), target)))
+        members.set(name, cleanName(posix.join('/', posix.dirname(name), target)))
       } else if (entry.type === 'hardlink') {
-        links.set(name, cleanName(target))
+        // It keeps what the other name is now.
+        members.set(name, members.get(cleanName(target)) ?? cleanName(target))
+      } else {
+        members.delete(name)
       }
-      if (members.size + links.size > MAX_MEMBERS) {
+      if (members.size > MAX_MEMBERS) {
         throw new LoamError('SOURCE_INVALID', `read ${archive}: more than ${MAX_MEMBERS} members`)
       }
     })
@@ -115,7 +119,7 @@ async function readIndex(archive: string): Promise<{
       hint: cause.code === 'TAR_INVALID' ? 'The file is not a tar archive, or is damaged.' : cause.hint,
     })
   }
-  return { members, links }
+  return members
 }
 
 /** `..` stops at the top, as in a chroot. */
@@ -123,14 +127,11 @@ function cleanName(name: string): string {
   return posix.join('/', name).replace(/^\/+/, '').replace(/\/$/, '')
 }
 
-function followLinks(name: string, links: ReadonlyMap<string, string>): string {
-  let current = name
-  for (let followed = 0; followed < MAX_LINKS; followed += 1) {
-    const target = links.get(current)
-    if (target === undefined) return current
-    current = target
-  }
-  return ''
+function findFile(name: string, members: Members): ArchiveMember | undefined {
+  let found = members.get(name)
+  for (let followed = 0; followed < MAX_LINKS && typeof found === 'string'; followed += 1)
+    found = members.get(found)
+  return typeof found === 'string' ? undefined : found
 }
 
 function readRange(path: string, member: ArchiveMember): Buffer {

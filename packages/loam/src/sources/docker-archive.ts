@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import * as v from 'valibot'
+import { peekPacking } from '../compression/index.ts'
 import { LoamError } from '../errors/index.ts'
 import {
   check,
@@ -125,15 +126,13 @@ async function layerDigest(
   const [, algorithm = '', hex = ''] = /^blobs\/(sha256|sha512)\/([0-9a-f]+)$/.exec(name) ?? []
   const named = `${algorithm}:${hex}`
   if (isDigest(named)) return named
+  const { packing, rest } = await peekPacking(members.stream(name, { signal }))
   const hash = createHash('sha256')
-  let isFirst = true
-  for await (const chunk of members.stream(name, { signal })) {
-    const isPacked = (chunk[0] === 0x1f && chunk[1] === 0x8b) || (chunk[0] === 0x28 && chunk[1] === 0xb5)
-    if (isFirst && !isPacked) return diffId
-    isFirst = false
+  for await (const chunk of rest) {
+    if (packing === 'none') break
     hash.update(chunk)
   }
-  return isFirst ? diffId : finishDigest('sha256', hash)
+  return packing === 'none' ? diffId : finishDigest('sha256', hash)
 }
 
 function missing(path: string, name: string): LoamError {

@@ -1,5 +1,6 @@
 import { closeSync, existsSync, readSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { detectPacking, HEAD_BYTES } from '../compression/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
 import { openInput } from '../linux/index.ts'
@@ -303,15 +304,14 @@ function isPipe(path: string): boolean {
 }
 
 function isPacked(path: string): boolean {
-  const head = Buffer.alloc(6)
+  const head = Buffer.alloc(HEAD_BYTES)
   const fd = openInput(path)
   try {
     readSync(fd, head)
   } finally {
     closeSync(fd)
   }
-  const text = head.toString('latin1')
-  return /^(?:\x1f\x8b|\x28\xb5\x2f\xfd|BZh[1-9]|\xfd7zXZ)/.test(text)
+  return detectPacking(head) !== 'none'
 }
 
 /** Decompresses an archive, which could not be read in place. The owner of the path removes the copy. */

@@ -23,6 +23,7 @@ import {
   writeOciLayout,
 } from '../../src/testing/index.ts'
 import { setUp } from '../../src/testing/set-up.ts'
+import { packedBy } from '../support/packing.ts'
 import { failureOf, DebianRegistry, must, World, provision } from '../support/world.ts'
 
 const ID = (digit: string) => digit.repeat(64)
@@ -376,6 +377,22 @@ describe('archives of before Docker 1.10', () => {
     const own = provision(world, `oci:${layout}:x`)
     const theirs = provision(world, `docker-archive:${archive}`)
     assert.deepEqual(listTree(theirs.rootfs), listTree(own.rootfs))
+  })
+
+  test('a docker-archive with layers of xz and bzip2 is provisioned in a new store', () => {
+    using world = new World()
+    const image = buildImage({ tars: [buildTar(BASE), buildTar(TOP)] })
+    const manifest = [{ Config: 'c.json', RepoTags: ['team/app:1'], Layers: ['1.tar', '2.tar'] }]
+    const archive = join(world.folder, 'packed.tar')
+    const entries = [
+      { name: '1.tar', data: readFileSync(packedBy('xz', world.folder, buildTar(BASE))) },
+      { name: '2.tar', data: readFileSync(packedBy('bzip2', world.folder, buildTar(TOP))) },
+      { name: 'c.json', data: image.config.bytes },
+      { name: 'manifest.json', data: JSON.stringify(manifest) },
+    ]
+    writeFileSync(archive, buildTar(entries))
+    const { rootfs } = provision(world, `docker-archive:${archive}`)
+    assert.deepEqual(readdirSync(rootfs).toSorted(), FILES)
   })
 })
 
