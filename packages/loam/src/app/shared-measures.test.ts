@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { diskUsage } from '../linux/index.ts'
 import { Threads } from './threads.ts'
+import { occupyThread } from '../../test/support/busy-thread.ts'
 
 let folder = ''
 let large = ''
@@ -22,14 +21,7 @@ afterEach(() => {
 
 /** Keeps the thread of volumes busy until the returned function is called. */
 function occupy({ volumeMeasurer }: Threads): () => Promise<void> {
-  const pipe = join(folder, 'pipe')
-  execFileSync('mkfifo', [pipe])
-  // It ends when the pipe has a writer.
-  const busy = volumeMeasurer.run({ kind: 'hash', path: pipe, algorithm: 'sha256' })
-  return async () => {
-    await writeFile(pipe, 'x')
-    await busy
-  }
+  return occupyThread(volumeMeasurer, folder).free
 }
 
 test('a large volume is walked once for all that ask at a time, and its measure is kept for the next', async () => {

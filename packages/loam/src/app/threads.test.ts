@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -11,6 +10,7 @@ import { buildImage, buildTar, writeOciLayout } from '../testing/index.ts'
 import { openLoam } from './loam.ts'
 import { openMetadata } from '../metadata/index.ts'
 import { Wiring } from './wiring.ts'
+import { occupyThread } from '../../test/support/busy-thread.ts'
 
 async function inFolder(act: (folder: string) => Promise<void>): Promise<void> {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'loam-threads-')))
@@ -31,18 +31,14 @@ test('a snapshot is committed while a large directory is measured', async () => 
     await using parts = new Wiring({ configuration, paths, metadata, env: {}, cwd: '', activity })
     const snapshotter = parts.makeSnapshotter()
     await snapshotter.prepare('key', '')
-    const pipe = join(folder, 'pipe')
-    execFileSync('mkfifo', [pipe])
-    // It ends when the pipe has a writer.
-    const measuring = parts.threads.measurer.run({ kind: 'hash', path: pipe, algorithm: 'sha256' })
+    const measuring = occupyThread(parts.threads.measurer, folder)
     const committing = snapshotter.commit({ name: 'base', key: 'key' })
     const isFirst = await Promise.race([
       committing.then(() => true),
-      measuring.then(() => false),
+      measuring.task.then(() => false),
       new Promise<false>((resolve) => setTimeout(resolve, 120_000, false).unref()),
     ])
-    writeFileSync(pipe, 'x')
-    await Promise.all([committing, measuring])
+    await Promise.all([committing, measuring.free()])
     assert.ok(isFirst)
   })
 })

@@ -2,7 +2,6 @@ import {
   closeSync,
   existsSync,
   fstatSync,
-  openSync,
   readdirSync,
   readSync,
   renameSync,
@@ -10,7 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Digest,
   digestOf,
@@ -21,7 +20,7 @@ import {
   isDigest,
   splitDigest,
 } from '../image/index.ts'
-import { syncDirectory, syncFile } from '../linux/index.ts'
+import { openRegular, syncDirectory, syncFile } from '../linux/index.ts'
 import type { IngestArea } from './ingest-area.ts'
 import { blobPath, type StorePaths } from './store-paths.ts'
 
@@ -75,7 +74,7 @@ export class BlobStore {
 
   #read(digest: Digest, maxBytes: number): Reading {
     const read = readBounded(blobPath(this.#paths, digest), maxBytes)
-    if (read === undefined) return { state: 'missing' }
+    if (read === 'missing' || read === 'damaged') return { state: read }
     if (typeof read === 'number') return { state: 'too large', sizeBytes: read }
     const isSound = digestOf(read, splitDigest(digest).algorithm) === digest
     return isSound ? { state: 'sound', bytes: read } : { state: 'damaged' }
@@ -130,13 +129,14 @@ export class BlobStore {
   }
 }
 
-/** Returns the bytes of a file, its size when there are too many, undefined when there is no file. */
-function readBounded(path: string, maxBytes: number): Buffer | number | undefined {
+/** Returns the bytes of a file, or its size when there are too many. Only a regular file is opened. */
+function readBounded(path: string, maxBytes: number): Buffer | number | 'missing' | 'damaged' {
   let fd: number
   try {
-    fd = openSync(path, 'r')
+    fd = openRegular(path, 'DOCUMENT_DAMAGED')
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined
+    if (isErrno(error, 'ENOENT')) return 'missing'
+    if (isLoamError(error, 'DOCUMENT_DAMAGED')) return 'damaged'
     throw error
   }
   try {

@@ -3,7 +3,7 @@ import { type FileHandle, open, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
-import { FileLock } from '../linux/index.ts'
+import { FileLock, kindOf } from '../linux/index.ts'
 import type { StorePaths } from './store-paths.ts'
 
 const CHUNK_BYTES = 256 << 10
@@ -34,8 +34,9 @@ export class PartialBlob implements Disposable {
       mkdirSync(paths.partial, { recursive: true, mode: 0o700 })
       lock = FileLock.tryAcquire(join(paths.partial, digest.replace(':', '-')))
       if (lock === undefined) return undefined
-      const { size } = statSync(lock.path)
-      if (size <= sizeBytes) return new PartialBlob(lock, size)
+      const stats = statSync(lock.path)
+      if (!stats.isFile()) throw new Error(`${lock.path} is ${kindOf(stats)}`)
+      if (stats.size <= sizeBytes) return new PartialBlob(lock, stats.size)
       truncateSync(lock.path)
       return new PartialBlob(lock, 0)
     } catch {

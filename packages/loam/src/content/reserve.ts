@@ -4,7 +4,16 @@
  * A directory without files means that the reserve is used: it is restored as soon as there is any room. A missing directory is created
  * where there is plenty of room.
  */
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statfsSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  statfsSync,
+  writeSync,
+} from 'node:fs'
 import { randomFillSync } from 'node:crypto'
 import { join } from 'node:path'
 import { isErrno, isLoamError, toLoamError } from '../errors/index.ts'
@@ -151,9 +160,12 @@ function listOf(folder: string): string[] | undefined {
   }
 }
 
+const APPEND = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK
+
 /** Random bytes, since zeros take no space on a file system that compresses. A file that is shorter for want of space counts as well. */
 function fillFile(path: string): void {
-  const fd = openSync(path, 'a', 0o600)
+  // A pipe in its place has no reader, and opening it would wait for one.
+  const fd = openSync(path, APPEND, 0o600)
   try {
     if (fstatSync(fd).size < FILE_BYTES) writeSync(fd, randomFillSync(Buffer.alloc(FILE_BYTES)))
   } finally {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -40,6 +41,11 @@ describe('retained blobs', () => {
       utimesSync(fileOf(name), new Date(), new Date(Date.now() - 1000 + 10 * readdirSync(folder).length))
     }
   }
+
+  test('a pipe in the place of a blob is not held, and not waited for', () => {
+    execFileSync('mkfifo', [fileOf('pipe')])
+    assert.equal(create({}).hold(digest('pipe'), 0), undefined)
+  })
 
   test('with `time` a pull removes blobs that are too old', async () => {
     await adopt(create({ mode: 'all' }), 'old', 'young')

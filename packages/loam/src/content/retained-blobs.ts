@@ -2,11 +2,12 @@
  * The blobs of pulled layers as their registry has them, in `retained/<algorithm>-<hex>`: for pushes and exports that keep the digest of an image. They
  * were verified when they were received, and are verified again when they are used. Nothing depends on them, so that they are the first to be removed.
  */
-import { closeSync, fstatSync, mkdirSync, openSync, readdirSync, statSync } from 'node:fs'
+import { closeSync, fstatSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isErrno } from '../errors/index.ts'
+import { isErrno, isLoamError } from '../errors/index.ts'
 import { type Digest, isDigest } from '../image/index.ts'
+import { openRegular } from '../linux/index.ts'
 import type { PartialBlob } from './partial-blob.ts'
 import type { StorePaths } from './store-paths.ts'
 
@@ -100,9 +101,9 @@ export class RetainedBlobs {
   hold(digest: Digest, sizeBytes: number): HeldBlob | undefined {
     let fd: number
     try {
-      fd = openSync(this.#pathOf(digest), 'r')
+      fd = openRegular(this.#pathOf(digest), 'LAYER_DAMAGED')
     } catch (error) {
-      if (isErrno(error, 'ENOENT')) return undefined
+      if (isErrno(error, 'ENOENT') || isLoamError(error, 'LAYER_DAMAGED')) return undefined
       throw error
     }
     const held = new HeldBlob(fd)

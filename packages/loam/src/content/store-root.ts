@@ -1,13 +1,4 @@
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  statSync,
-} from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, realpathSync, renameSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import {
@@ -16,6 +7,7 @@ import {
   hasIds,
   isNamespaceRoot,
   PROBE_PREFIX,
+  readStored,
   syncDirectorySync,
   writeNewFileDurably,
 } from '../linux/index.ts'
@@ -133,7 +125,7 @@ function writeFormat(path: string): void {
 }
 
 function checkFormat(paths: StorePaths): void {
-  const text = readFileSync(paths.format, 'utf8')
+  const text = readStored(paths.format, 'STORE_FORMAT').toString('utf8')
   const unreadable = (why: string) =>
     new LoamError('STORE_FORMAT', `open store ${paths.root}: ${why}`, {
       hint: 'Use the version of Loam that created this store, or another --root.',

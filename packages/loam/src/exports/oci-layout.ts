@@ -1,4 +1,4 @@
-import { constants, createReadStream, statSync, writeFileSync } from 'node:fs'
+import { constants, statSync, writeFileSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -17,7 +17,7 @@ import {
   parseStrictJson,
   splitDigest,
 } from '../image/index.ts'
-import { HeldDirectory, showHeld } from '../linux/index.ts'
+import { HeldDirectory, showHeld, streamStored } from '../linux/index.ts'
 import { counting, verified } from './blob-streams.ts'
 import { LAYOUT_VERSION, REF_NAME, writeImageArchive } from './image-archive.ts'
 import type { SinkManifest } from './image-sink.ts'
@@ -163,7 +163,7 @@ export async function writeOciArchive(
     for (const file of files) {
       if ((await sink.findBlob(file)) !== undefined) continue
       await sink.putBlob(file, () =>
-        counting(verified(createReadStream(file.path), file), (bytes) => {
+        counting(verified(streamStored(file.path), file), (bytes) => {
           doneBytes += bytes
           onBytes?.(doneBytes, totalBytes)
         }),

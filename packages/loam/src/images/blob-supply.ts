@@ -1,8 +1,8 @@
-import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import type { HeldBlob } from '../content/index.ts'
 import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
 import type { Descriptor, ImageReference } from '../image/index.ts'
+import { streamStored } from '../linux/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { type ImageSource, registrySource } from '../sources/index.ts'
@@ -63,7 +63,7 @@ export class BlobSupply {
     using held = await this.#holdRetained(blob)
     if (held !== undefined) {
       const { path } = held
-      await act(() => Readable.from(verified(createReadStream(path), blob)))
+      await act(() => Readable.from(verified(streamStored(path), blob)))
       return 'retained'
     }
     const { signal } = this.#options.image
@@ -95,7 +95,7 @@ export class BlobSupply {
     }
     const known = layer.diffId === digest ? layers.find(layer.diffId) : undefined
     if (known === undefined) return undefined
-    return () => createReadStream(layers.tarPath(known.diffId))
+    return () => streamStored(layers.tarPath(known.diffId))
   }
 
   /** Finds a blob as its registry had it, if it was retained and is sound. Others may remove it meanwhile. */

@@ -1,9 +1,9 @@
-import { createReadStream, existsSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { LazyIndexDirectory } from '../content/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import type { DiffId, Digest, LazyArtifact } from '../image/index.ts'
-import { unlinkIfThere } from '../linux/index.ts'
+import { streamStored, unlinkIfThere } from '../linux/index.ts'
 import type { LayerIndex, LayerProgress, WantedLayer } from '../layers/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { ImageSource, LazyArtifacts } from '../sources/index.ts'
@@ -160,7 +160,7 @@ class MadeIndexes implements Disposable {
     if (path !== undefined) {
       try {
         return await layers.indexes.make(
-          { ...wanted, open: () => createReadStream(path) },
+          { ...wanted, open: () => streamStored(path) },
           { signal, onReceived },
         )
       } catch (error) {

@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { isLoamError, throwIfAborted } from '../errors/index.ts'
 import {
@@ -14,6 +13,7 @@ import {
   uniteSpans,
 } from '../image/index.ts'
 import type { LayerIndex } from '../layers/index.ts'
+import { streamStored } from '../linux/index.ts'
 import type { ImageLayerRecord, MetadataStore } from '../metadata/index.ts'
 import type { ArtifactBlob, LazyArtifacts } from '../sources/index.ts'
 
@@ -45,7 +45,7 @@ export class ArtifactPush {
     const blobs = indexes.map(({ index: { digest, sizeBytes, path } }) => ({
       digest,
       sizeBytes,
-      open: () => createReadStream(path),
+      open: () => streamStored(path),
     }))
     const profile = this.#unite(await this.#published(subject.digest), indexes)
     if (profile.size === 0) return this.#push({ subject, layers, profile: undefined }, blobs)

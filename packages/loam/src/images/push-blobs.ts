@@ -1,4 +1,4 @@
-import { createReadStream, createWriteStream, rmSync, statSync } from 'node:fs'
+import { createWriteStream, rmSync, statSync } from 'node:fs'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
@@ -13,6 +13,7 @@ import {
   limitOf,
   splitDigest,
 } from '../image/index.ts'
+import { streamStored } from '../linux/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { counting, isForeign } from '../exports/index.ts'
@@ -124,7 +125,7 @@ export class BlobPusher {
     try {
       const tarPath = layers.tarPath(layers.get(diffId).diffId)
       await pipeline(
-        createReadStream(tarPath),
+        streamStored(tarPath),
         createGzip(),
         createWriteStream(path, { flags: 'wx', mode: 0o600 }),
         {
@@ -134,7 +135,7 @@ export class BlobPusher {
       const digest = await layers.trees.hashFile(path, signal)
       const blob = { mediaType, digest, sizeBytes: statSync(path).size }
       const isThere = await client.hasBlob(reference, digest, signal)
-      const open = this.#counted(() => createReadStream(path), blob)
+      const open = this.#counted(() => streamStored(path), blob)
       if (!isThere) await client.putBlob(reference, blob, open, signal)
       this.#done.add(digest)
       this.#options.onBlob(digest, isThere ? 'exists' : 'packed')

@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { LoamError } from '../errors/index.ts'
 import { type ArchiveFormat, type ImageSink, type SinkManifest, verified } from '../exports/index.ts'
@@ -9,6 +8,7 @@ import {
   MEDIA_TYPES,
   parseManifestDocument,
 } from '../image/index.ts'
+import { streamStored } from '../linux/index.ts'
 import type { StoredImage } from '../stores/index.ts'
 import { type ImageFileOptions, withArchive } from './copy-image.ts'
 import { findOriginal } from './original-image.ts'
@@ -133,7 +133,7 @@ async function putBlobs(
   for (const blob of blobs) {
     const found = await sink.findBlob(blob)
     const path = files.get(blob.digest)
-    const open = () => verified(path === undefined ? Readable.from([config]) : createReadStream(path), blob)
+    const open = () => verified(path === undefined ? Readable.from([config]) : streamStored(path), blob)
     if (found === undefined) await sink.putBlob(blob, open)
     onSave?.({ kind: 'blob', digest: blob.digest, route: found ?? 'copied' })
   }

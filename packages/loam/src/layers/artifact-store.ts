@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { traced } from '../activity/index.ts'
 import {
   type ArtifactKind,
@@ -23,6 +23,9 @@ import { newArtifactRecord } from './artifact-record.ts'
 import { type ImageDevice, readDeviceTable } from './device-table.ts'
 import { moveInto, removeIfEmpty } from './file-state.ts'
 import { hashFile } from './worker-pool.ts'
+
+/** Artifacts that are one file. */
+const FILE_KINDS: readonly ArtifactKind[] = ['tar', 'meta', 'merged']
 
 /** After this time the kernel has written dirty data (vm.dirty_expire_centisecs is 30 s), and waiting for the disk is cheap. */
 const WRITEBACK_MS = 60_000
@@ -136,7 +139,13 @@ export class ArtifactStore {
   #has(owner: Digest, kind: ArtifactKind): boolean {
     const record = this.#options.metadata.layers.findArtifact(owner, kind)
     if (record === undefined || this.isOutdated(record)) return false
-    return existsSync(this.path(owner, kind)) && this.counts(record)
+    return this.isThere(owner, kind) && this.counts(record)
+  }
+
+  /** Returns whether there is what an artifact should be at its path: a regular file or a directory. */
+  isThere(owner: Digest, kind: ArtifactKind): boolean {
+    const stats = statSync(this.path(owner, kind), { throwIfNoEntry: false })
+    return (FILE_KINDS.includes(kind) ? stats?.isFile() : stats?.isDirectory()) ?? false
   }
 
   /** Returns whether the file of a record is known to have the content that was written to it. */
@@ -215,12 +224,12 @@ export class ArtifactStore {
   /** Returns whether an artifact that is a file equals one that would be built now. */
   async isCorrect(wanted: WantedArtifact, signal?: AbortSignal): Promise<boolean> {
     const { metadata, workers } = this.#options
-    const path = this.path(wanted.owner, wanted.kind)
-    if (metadata.layers.findArtifact(wanted.owner, wanted.kind) === undefined || !existsSync(path))
-      return false
+    const { owner, kind } = wanted
+    if (metadata.layers.findArtifact(owner, kind) === undefined || !this.isThere(owner, kind)) return false
+    const path = this.path(owner, kind)
     const made =
-      wanted.kind === 'meta'
-        ? (await this.#builder.buildMeta(parseDiffId(wanted.owner), signal)).path
+      kind === 'meta'
+        ? (await this.#builder.buildMeta(parseDiffId(owner), signal)).path
         : await this.#make(wanted, signal)
     try {
       const [is, ought] = await Promise.all([

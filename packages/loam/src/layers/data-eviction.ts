@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync } from 'node:fs'
+import { mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import {
   type IngestArea,
@@ -15,7 +15,7 @@ import { FileLock, removeTree, unlinkIfThere } from '../linux/index.ts'
 import type { CompleteLayer, LazySource, MetadataStore } from '../metadata/index.ts'
 import { TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
-import { createSparse } from './file-state.ts'
+import { createSparse, sizeOf } from './file-state.ts'
 import type { LazyParts } from './partial-layers.ts'
 import type { PrunedLayer } from './prune.ts'
 
@@ -57,7 +57,7 @@ export class DataEviction {
     const isSound =
       layer.summary.generation === TREE_GENERATION &&
       layers.denialOf(source.indexDigest) === undefined &&
-      [LAZY_INDEX_NAME, META_NAME].every((name) => existsSync(this.#path(diffId, name)))
+      [LAZY_INDEX_NAME, META_NAME].every((name) => sizeOf(this.#path(diffId, name)) !== undefined)
     return isSound && !layers.isShown(diffId) ? { layer, source } : undefined
   }
 

@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, readSync } from 'node:fs'
 import { ErofsImage } from '../erofs/index.ts'
+import { openRegular } from '../linux/index.ts'
 
 /** A device of an image, in bytes. */
 export interface ImageDevice {
@@ -18,7 +19,7 @@ export function readDeviceTable(path: string): {
   readonly imageBytes: number
   readonly devices: readonly ImageDevice[]
 } {
-  const fd = openSync(path, 'r')
+  const fd = openRegular(path, 'EROFS_INVALID')
   try {
     const readAt = (position: number, length: number) => {
       const bytes = Buffer.alloc(length)

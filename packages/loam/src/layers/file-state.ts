@@ -35,10 +35,11 @@ export function moveInto(from: string, to: string): void {
   }
 }
 
-/** Returns the size of a file in bytes, undefined when it is not there. */
+/** Returns the size of a regular file in bytes, undefined when there is none. */
 export function sizeOf(path: string): number | undefined {
   try {
-    return statSync(path).size
+    const stats = statSync(path)
+    return stats.isFile() ? stats.size : undefined
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
     throw error

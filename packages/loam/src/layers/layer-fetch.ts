@@ -23,6 +23,7 @@ import { removeTree, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
+import { sizeOf } from './file-state.ts'
 import type { LayerBlob, IngestResult } from '../transform/index.ts'
 import { isWorthOrdinaryFetch, type SpanFetch } from './span-fetch.ts'
 import { SmallBlobs } from './small-blobs.ts'
@@ -136,7 +137,7 @@ async function findIndex(
     async () => {
       const source = layers.partialSource(diffId)
       const isDenied = source !== undefined && layers.denialOf(source.indexDigest) !== undefined
-      return existsSync(path) && !isDenied ? readFile(path) : undefined
+      return sizeOf(path) !== undefined && !isDenied ? readFile(path) : undefined
     },
     async () => {
       const shared = await indexDirectory?.find(blob.digest, MAX_INDEX_BYTES)

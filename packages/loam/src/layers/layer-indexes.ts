@@ -1,5 +1,5 @@
 import { copyFile, readFile, rename } from 'node:fs/promises'
-import { existsSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { traced, tracedStream } from '../activity/index.ts'
 import { type IngestArea, layerPath, LAZY_INDEX_NAME, lockPath, type StorePaths } from '../content/index.ts'
@@ -9,6 +9,7 @@ import { chunkedRange, parseChunkedLayer, readLazyIndex } from '../lazy-index/in
 import { FileLock, unlinkIfThere } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
+import { sizeOf } from './file-state.ts'
 import type { WantedLayer } from './wanted-layer.ts'
 import { hashFile, type LayerWorkers } from './worker-pool.ts'
 
@@ -49,7 +50,7 @@ export class LayerIndexes {
   async find(diffId: DiffId, blob: Digest, signal?: AbortSignal): Promise<LayerIndex | undefined> {
     const { metadata, workers, limits } = this.#options
     const path = this.#path(diffId)
-    if (metadata.layers.find(diffId)?.data !== 'complete' || !existsSync(path)) return undefined
+    if (metadata.layers.find(diffId)?.data !== 'complete' || sizeOf(path) === undefined) return undefined
     try {
       const index = readLazyIndex(await readFile(path), limits)
       if (index.blob.digest !== blob || index.diffId !== diffId) return undefined

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { traced } from '../activity/index.ts'
 import {
   type IngestArea,
@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
-import { FileLock, syncDirectory, syncFile } from '../linux/index.ts'
+import { FileLock, kindOf, syncDirectory, syncFile } from '../linux/index.ts'
 import type { CompleteLayer, LayerRecord, LazySource, MetadataStore } from '../metadata/index.ts'
 import { type LayerLimits, TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
@@ -270,7 +270,7 @@ export class LayerStore {
       owing.map(async (diffId) => {
         await syncFile(this.tarPath(diffId))
         const metaPath = this.artifacts.path(diffId, 'meta')
-        if (existsSync(metaPath)) await syncFile(metaPath)
+        if (sizeOf(metaPath) !== undefined) await syncFile(metaPath)
         await syncDirectory(layerPath(paths, diffId))
       }),
     )
@@ -294,9 +294,10 @@ export class LayerStore {
     onBytes?: OnBytes,
   ): Promise<string | undefined> {
     const path = this.tarPath(diffId)
-    const size = sizeOf(path)
-    if (size === undefined) return 'its tar is missing'
-    if (size !== tarBytes) return `its tar has ${size} bytes instead of ${tarBytes}`
+    const stats = statSync(path, { throwIfNoEntry: false })
+    if (stats === undefined) return 'its tar is missing'
+    if (!stats.isFile()) return `its tar is ${kindOf(stats)}`
+    if (stats.size !== tarBytes) return `its tar has ${stats.size} bytes instead of ${tarBytes}`
     const actual = await hashFile(this.#options.workers, path, {
       signal,
       onBytes,

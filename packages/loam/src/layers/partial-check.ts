@@ -1,12 +1,13 @@
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { layerPath, LAZY_INDEX_NAME, lockPath, SPAN_MAP_NAME, TAR_NAME } from '../content/index.ts'
 import { throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, digestOf } from '../image/index.ts'
 import { readLazyIndex } from '../lazy-index/index.ts'
-import { FileLock } from '../linux/index.ts'
+import { FileLock, readStored } from '../linux/index.ts'
 import type { LazySource } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
+import { sizeOf } from './file-state.ts'
 import type { PartialLayers, PartialLayersOptions } from './partial-layers.ts'
 import { readSpanMap, recordSpan, SPAN_HERE, SPAN_MISSING } from './span-map.ts'
 import type { LayerWorkers } from './worker-pool.ts'
@@ -38,8 +39,8 @@ export async function checkPartial(
   const denial = metadata.layers.denialOf(indexDigest)
   if (denial !== undefined) return wrong(`its lazy index was denied: ${denial}`)
   const indexPath = pathOf(LAZY_INDEX_NAME)
-  if (!existsSync(indexPath)) return wrong('its lazy index is missing')
-  const index = readFileSync(indexPath)
+  if (sizeOf(indexPath) === undefined) return wrong('its lazy index is missing')
+  const index = readStored(indexPath)
   if (digestOf(index) !== indexDigest) return wrong('its lazy index is damaged')
   const { count } = readLazyIndex(index, limits).spans
   const states = readSpanMap(pathOf(SPAN_MAP_NAME), count, bootId) ?? new Uint8Array(count)

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { traced } from '../activity/index.ts'
 import {
@@ -14,7 +14,7 @@ import {
 } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, digestOf } from '../image/index.ts'
-import { FileLock, removeTree, syncDirectory, syncFile, unlinkIfThere } from '../linux/index.ts'
+import { FileLock, readStored, removeTree, syncDirectory, syncFile, unlinkIfThere } from '../linux/index.ts'
 import type { LazySource, MetadataStore, PartialLayer } from '../metadata/index.ts'
 import type { DescribedLayer } from '../transform/index.ts'
 import { TREE_GENERATION } from '../tree/index.ts'
@@ -108,8 +108,8 @@ export class PartialLayers {
     if (found === undefined || found.record.summary.generation !== TREE_GENERATION) return undefined
     const isSound =
       this.#isOfThisBoot(diffId) &&
-      existsSync(this.#path(diffId, META_NAME)) &&
-      existsSync(this.#path(diffId, LAZY_INDEX_NAME)) &&
+      sizeOf(this.#path(diffId, META_NAME)) !== undefined &&
+      sizeOf(this.#path(diffId, LAZY_INDEX_NAME)) !== undefined &&
       sizeOf(this.#path(diffId, TAR_NAME)) === found.record.tarBytes
     return isSound ? found.record : undefined
   }
@@ -181,7 +181,7 @@ export class PartialLayers {
   #restoreTar({ diffId, tarBytes }: PartialLayer, spans: number, directory: string): void {
     const tarPath = this.#path(diffId, TAR_NAME)
     const mapPath = this.#path(diffId, SPAN_MAP_NAME)
-    if (sizeOf(tarPath) === tarBytes && existsSync(mapPath)) return
+    if (sizeOf(tarPath) === tarBytes && sizeOf(mapPath) !== undefined) return
     createSparse(join(directory, TAR_NAME), tarBytes)
     createSpanMap(join(directory, SPAN_MAP_NAME), spans, this.#options.bootId)
     unlinkIfThere(mapPath)
@@ -191,7 +191,7 @@ export class PartialLayers {
 
   #hasIndex({ diffId, indexDigest }: LazySource): boolean {
     const path = this.#path(diffId, LAZY_INDEX_NAME)
-    return existsSync(path) && digestOf(readFileSync(path)) === indexDigest
+    return sizeOf(path) !== undefined && digestOf(readStored(path)) === indexDigest
   }
 
   /** Returns whether a layer may be created from a lazy index. The files of a layer that was here before are never replaced: they may be mounted. */

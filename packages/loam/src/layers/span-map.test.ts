@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { closeSync, mkdtempSync, rmSync, truncateSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { isLoamError } from '../errors/index.ts'
 import { openSpanMap, readSpanMap, recordSpan, SPAN_CLAIMED, SPAN_HERE, SPAN_MISSING } from './span-map.ts'
 
 const BOOT = '11111111-1111-4111-8111-111111111111'
@@ -16,6 +18,17 @@ function inFolder(act: (path: string) => void): void {
     rmSync(folder, { recursive: true })
   }
 }
+
+test('a pipe in the place of a map is refused, and not waited for', () => {
+  inFolder((path) => {
+    execFileSync('mkfifo', [path])
+    for (const open of [readSpanMap, openSpanMap])
+      assert.throws(
+        () => open(path, 3, BOOT),
+        (error) => isLoamError(error, 'LAYER_DAMAGED'),
+      )
+  })
+})
 
 test('a span that is recorded as here is here for who reads the map in the same boot, and a claim in another', () => {
   inFolder((path) => {

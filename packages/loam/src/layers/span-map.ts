@@ -6,8 +6,9 @@
  *  44   4 bytes   number of spans, little endian
  *  48             a byte for each span: 0 missing, 1 here, 2 claimed by an earlier boot
  */
-import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs'
 import { isErrno } from '../errors/index.ts'
+import { readStored } from '../linux/index.ts'
 
 const MAGIC = 'LOAMSPN1'
 const BOOT_AT = 8
@@ -21,11 +22,11 @@ export const SPAN_HERE = 1
 export const SPAN_CLAIMED = 2
 export type SpanState = typeof SPAN_MISSING | typeof SPAN_HERE | typeof SPAN_CLAIMED
 
-/** Returns the states of the spans of a partial layer, as this boot knows them; undefined if there is no map for so many spans. @throws system errors */
+/** Returns the states of the spans of a partial layer, as this boot knows them; undefined if there is no map for so many spans. @throws LAYER_DAMAGED for anything but a file, system errors */
 export function readSpanMap(path: string, count: number, bootId: string): Uint8Array | undefined {
   let bytes: Buffer
   try {
-    bytes = readFileSync(path)
+    bytes = readStored(path)
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
     throw error

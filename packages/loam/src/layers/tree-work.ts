@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs'
 import { type DiffId, type Digest, type DigestAlgorithm, splitDigest } from '../image/index.ts'
 import type { IdMapping, OutputTarget } from '../linux/index.ts'
 import type {
@@ -13,6 +12,7 @@ import type {
 } from '../transform/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import type { ArtifactStore } from './artifact-store.ts'
+import { sizeOf } from './file-state.ts'
 import { type GatheredTree, gatheredFiles, type TreeSource } from './tree-source.ts'
 import { hashFile, type LayerWorkers, type OnBytes, type RunOptions } from './worker-pool.ts'
 
@@ -216,8 +216,11 @@ export class TreeWork {
     return hashFile(this.#options.workers, path, { algorithm, signal })
   }
 
-  /** Reads a file in a thread of its own, and returns whether it exists and has a digest. */
+  /** Reads a file in a thread of its own, and returns whether it is a regular one and has a digest. */
   async hasDigest(path: string, digest: Digest, signal?: AbortSignal): Promise<boolean> {
-    return existsSync(path) && (await this.hashFile(path, signal, splitDigest(digest).algorithm)) === digest
+    return (
+      sizeOf(path) !== undefined &&
+      (await this.hashFile(path, signal, splitDigest(digest).algorithm)) === digest
+    )
   }
 }

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -9,6 +8,7 @@ import * as fc from 'fast-check'
 import { digestOf, parseDiffId } from '../image/index.ts'
 import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
+import { occupyThread } from '../../test/support/busy-thread.ts'
 import { rounds } from '../../test/support/rounds.ts'
 import { WorkerPool } from './worker-pool.ts'
 
@@ -44,25 +44,13 @@ test('a task tells its caller how many bytes it has read, and of how many', asyn
   const folder = mkdtempSync(join(tmpdir(), 'loam-bytes-'))
   await using pool = new WorkerPool(1)
   try {
-    const path = join(folder, 'pipe')
-    execFileSync('mkfifo', [path])
-    const seen: number[] = []
-    const told = Promise.withResolvers<void>()
-    const hashing = pool.run(
-      { kind: 'hash', path, algorithm: 'sha256' },
-      {
-        onBytes: (doneBytes) => {
-          seen.push(doneBytes)
-          told.resolve()
-        },
-      },
-    )
-    const writer = await open(path, 'w')
-    await writer.write('12345')
-    await told.promise
-    await writer.close()
-    await hashing
-    assert.deepEqual(seen, [5])
+    const told = Promise.withResolvers<[number, number | undefined]>()
+    const copying = occupyThread(pool, folder, (...bytes) => {
+      told.resolve(bytes)
+    })
+    await copying.readChunk()
+    assert.deepEqual(await told.promise, [1 << 20, 2 << 20])
+    await copying.free()
   } finally {
     rmSync(folder, { recursive: true })
   }

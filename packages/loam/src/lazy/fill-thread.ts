@@ -1,11 +1,12 @@
 /* A thread that fills: everything that computes, and all reads and writes of tars. */
 import { createHash, hash } from 'node:crypto'
-import { readFileSync, readSync, writeSync } from 'node:fs'
+import { readSync, writeSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { inflateSpan } from '../compression/index.ts'
 import { isErrno, isLoamError } from '../errors/index.ts'
 import { type Digest, digestOf, finishDigest } from '../image/index.ts'
 import { isSkeletonOf, type LazyIndex, readLazyIndex } from '../lazy-index/index.ts'
+import { readStored } from '../linux/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import type { IndexFile, SpanJob, SpanOutcome, ThreadAnswer, ThreadRequest } from './span-jobs.ts'
 
@@ -116,7 +117,7 @@ function indexOf({ path, digest }: IndexFile): LazyIndex {
 }
 
 function readIndex(path: string, digest: Digest): LazyIndex {
-  const bytes = readFileSync(path)
+  const bytes = readStored(path)
   if (digestOf(bytes) !== digest) throw new Error('its lazy index was replaced')
   return readLazyIndex(bytes, LIMITS)
 }

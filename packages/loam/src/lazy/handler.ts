@@ -1,9 +1,9 @@
-import { closeSync, fstatSync, openSync } from 'node:fs'
+import { closeSync, fstatSync } from 'node:fs'
 import { artifactPath } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { newArtifactRecord } from '../layers/index.ts'
-import { listMarkedInodes, markReads, unlinkIfThere, unmarkReads } from '../linux/index.ts'
+import { listMarkedInodes, markReads, openRegular, unlinkIfThere, unmarkReads } from '../linux/index.ts'
 import type { LazySource } from '../metadata/index.ts'
 import { ProfileRecorder } from './profile-recorder.ts'
 import type { LazyStatus } from './protocol.ts'
@@ -262,7 +262,7 @@ export class LazyHandler {
    * would wait for this process at each write. Nothing shows the layer yet.
    */
   #unmark(diffId: DiffId): void {
-    const fd = openSync(artifactPath(this.#options.paths, diffId, 'tar'), 'r')
+    const fd = openRegular(artifactPath(this.#options.paths, diffId, 'tar'), 'LAYER_DAMAGED')
     try {
       unmarkReads(this.#group, fd)
     } finally {

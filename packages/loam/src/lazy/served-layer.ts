@@ -1,9 +1,10 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { artifactPath, layerPath, LAZY_INDEX_NAME, SPAN_MAP_NAME, type StorePaths } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, digestOf } from '../image/index.ts'
 import { openSpanMap, SPAN_CLAIMED, SPAN_HERE } from '../layers/index.ts'
 import { type BlobAccess, readLazyIndex, type SpanTable } from '../lazy-index/index.ts'
+import { readStored } from '../linux/index.ts'
 import type { SpanCompression } from '../compression/index.ts'
 import type { LazySource } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
@@ -57,7 +58,7 @@ export function openServedLayer(
   const mapPath = join(folder, SPAN_MAP_NAME)
   const fd = tarFd ?? openSync(artifactPath(paths, diffId, 'tar'), constants.O_RDWR)
   try {
-    const bytes = readFileSync(path)
+    const bytes = readStored(path)
     const index = { path, digest: digestOf(bytes) }
     const { tarBytes, spans, compression, access, ...of } = readLazyIndex(bytes, limits)
     const { ino, size } = fstatSync(fd)

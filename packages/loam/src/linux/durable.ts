@@ -18,9 +18,9 @@ export async function syncDirectory(path: string): Promise<void> {
   await syncFile(path)
 }
 
-/** Syncs a file, so that it survives a power cut, without blocking this thread. */
+/** Syncs a file, so that it survives a power cut, without blocking this thread. Does not wait for the writer of a pipe. */
 export async function syncFile(path: string): Promise<void> {
-  const file = await open(path, 'r')
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
     await file.sync()
   } finally {

@@ -171,7 +171,15 @@ export {
   type Rootless,
 } from './rootless.ts'
 export { UnattachedMount } from './unattached-mount.ts'
-export { kindOf, openInput, openRegular, readInput, readRegular } from './regular-file.ts'
+export {
+  kindOf,
+  openInput,
+  openRegular,
+  readInput,
+  readRegular,
+  readStored,
+  streamStored,
+} from './regular-file.ts'
 export { TrustedDirectory } from './trusted-directory.ts'
 export { createDirectories } from './create-directory.ts'
 export { createFolders, removeFolders } from './folders.ts'

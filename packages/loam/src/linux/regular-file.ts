@@ -1,4 +1,13 @@
-import { closeSync, fstatSync, openSync, readSync, type Stats } from 'node:fs'
+import {
+  closeSync,
+  createReadStream,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  type ReadStream,
+  type Stats,
+} from 'node:fs'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
 import { O_PATH } from './libc.ts'
 import { asCaller, type OpenFile } from './file-rights.ts'
@@ -76,6 +85,21 @@ function readWith(open: OpenFile, path: string, maxBytes: number, code: ErrorCod
   } finally {
     closeSync(fd)
   }
+}
+
+/** Reads a file of the store whole, as `openRegular`. */
+export function readStored(path: string, code: ErrorCode = 'LAYER_DAMAGED'): Buffer {
+  const fd = openRegular(path, code)
+  try {
+    return readFileSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Streams a file of the store, as `openRegular`, which this function has done when it returns. */
+export function streamStored(path: string): ReadStream {
+  return createReadStream(path, { fd: openRegular(path, 'LAYER_DAMAGED') })
 }
 
 /** Opens a file that a caller names, as `openRegular`, with the rights of that caller. */

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import {
   type BlobStore,
   discard,
@@ -290,7 +290,7 @@ class StoreCheck {
     const { layers } = this.#parts
     if (kind === 'tar' || kind === 'meta') return
     const what = `${kind} of ${owner}`
-    if (!existsSync(layers.artifacts.path(owner, kind))) {
+    if (!layers.artifacts.isThere(owner, kind)) {
       await this.#report(what, 'its file is missing', async () => {
         await layers.artifacts.forget(owner, kind)
         return 'record removed; it is rebuilt when needed'

@@ -2,11 +2,11 @@
  * Snapshots that are written to through a mount with `volatile`: nothing of them is synced, so that they may be damaged after a crash. overlayfs leaves a
  * directory behind and mounts the snapshot only once. Within one boot that is needless: all that was written is there.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isErrno, LoamError } from '../errors/index.ts'
 import type { StorePaths } from '../content/index.ts'
-import { removeTreeSync } from '../linux/index.ts'
+import { readStored, removeTreeSync } from '../linux/index.ts'
 import type { SnapshotRecord } from '../metadata/index.ts'
 import { quote } from './errors.ts'
 
@@ -53,7 +53,7 @@ export function prepareForMount(
 
 function readMark(directory: string): string | undefined {
   try {
-    return readFileSync(join(directory, MARK), 'utf8')
+    return readStored(join(directory, MARK), 'SNAPSHOT_INVALID').toString('utf8')
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
     throw error

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs'
+import { closeSync, readSync } from 'node:fs'
 import { readLazyIndex } from '../lazy-index/index.ts'
+import { openRegular, readStored } from '../linux/index.ts'
 import type { CheckedSpans, LayerTask } from './layer-task.ts'
 import { checkCanceled } from './image-file.ts'
 
@@ -11,10 +12,10 @@ export function checkSpans(
   { indexPath, tarPath, spans, limits }: Extract<LayerTask, { kind: 'check-spans' }>,
   canceled: Int32Array,
 ): CheckedSpans {
-  const { tarStarts, sums } = readLazyIndex(readFileSync(indexPath), limits).spans
+  const { tarStarts, sums } = readLazyIndex(readStored(indexPath), limits).spans
   const wrong: number[] = []
   let hashedBytes = 0
-  const fd = openSync(tarPath, 'r')
+  const fd = openRegular(tarPath, 'LAYER_DAMAGED')
   try {
     for (const span of spans) {
       checkCanceled(canceled, tarPath)

@@ -10,7 +10,7 @@ import {
 } from '../erofs/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type Digest, type DigestAlgorithm, finishDigest, splitDigest } from '../image/index.ts'
-import { type OutputTarget, writeFully } from '../linux/index.ts'
+import { openRegular, type OutputTarget, writeFully } from '../linux/index.ts'
 import type { FileTree } from '../tree/index.ts'
 import { countBytes, setTotalBytes } from '../activity/index.ts'
 import { TarReaders } from './layer-data.ts'
@@ -49,11 +49,11 @@ export function writeImageFile(tree: FileTree, path: OutputTarget, options: Imag
   writeFile(path, produce, options)
 }
 
-/** Returns the digest of a file. */
+/** Returns the digest of a file. @throws LAYER_DAMAGED for anything but a regular file, CANCELED and system errors */
 export function hashFile(path: string, algorithm: DigestAlgorithm, canceled: Int32Array): Digest {
   const hash = createHash(algorithm)
   const window = Buffer.alloc(HASH_BYTES)
-  const fd = openSync(path, 'r')
+  const fd = openRegular(path, 'LAYER_DAMAGED')
   try {
     setTotalBytes(canceled, fstatSync(fd).size)
     for (let length = -1; length !== 0; ) {
@@ -81,7 +81,7 @@ export function copyFile(
   const hash = createHash(algorithm)
   const produce = (write: (chunk: Buffer) => void) => {
     const window = Buffer.alloc(HASH_BYTES)
-    const fd = openSync(path, 'r')
+    const fd = openRegular(path, 'LAYER_DAMAGED')
     setTotalBytes(canceled, fstatSync(fd).size)
     try {
       for (let length = readSync(fd, window); length !== 0; length = readSync(fd, window)) {
@@ -156,7 +156,7 @@ class WindowedFile implements Disposable {
   readonly #windows = new Map<number, Buffer>()
 
   constructor(path: string) {
-    this.#fd = openSync(path, 'r')
+    this.#fd = openRegular(path, 'LAYER_DAMAGED')
     this.sizeBytes = fstatSync(this.#fd).size
     this.readAt = (position, length) => this.#read(position, length)
   }

@@ -1,6 +1,7 @@
 // Reads the content of files from the tars of their layers: by offset to write an image or a tar, whole to write files.
-import { closeSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, readSync, writeSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
+import { openRegular } from '../linux/index.ts'
 import type { LayerFiles, LayerTar } from './layer-files.ts'
 
 const WINDOW_BYTES = 1 << 20
@@ -17,7 +18,7 @@ export class TarReaders implements Disposable {
   /** Fills `target` with the bytes at an offset of a layer's tar. @throws LAYER_DAMAGED when it is too short */
   readonly read = (layer: number, offset: number, target: Buffer): void => {
     const tarPath = this.#layers[layer]?.tarPath ?? ''
-    const fd = this.#fds.get(layer) ?? openSync(tarPath, 'r')
+    const fd = this.#fds.get(layer) ?? openRegular(tarPath, 'LAYER_DAMAGED')
     this.#fds.set(layer, fd)
     for (let done = 0; done < target.length; ) {
       const length = readSync(fd, target, done, target.length - done, offset + done)
@@ -103,7 +104,7 @@ export class FileData implements Disposable {
     const known = this.#fds.get(layer)
     if (known !== undefined) return known
     const path = this.#layers[layer]?.tarPath ?? ''
-    const fd = openSync(path, 'r')
+    const fd = openRegular(path, 'LAYER_DAMAGED')
     // The tars of many layers are read one after the other: a few open ones are enough.
     if (this.#fds.size >= 16) this[Symbol.dispose]()
     this.#fds.set(layer, fd)

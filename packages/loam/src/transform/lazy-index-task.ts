@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs'
 import { LoamError } from '../errors/index.ts'
 import { chunkedRange, indexOfChunked, readLazyIndex, readSkeleton } from '../lazy-index/index.ts'
+import { readStored } from '../linux/index.ts'
 import { type TarEntry, TarReader } from '../tar/index.ts'
 import { LayerTreeBuilder, summarizeLayer } from '../tree/index.ts'
 import { isStoredOnBlocks } from '../erofs/index.ts'
@@ -59,7 +59,7 @@ export function describeLayer(
   { indexPath, indexDigest, metaPath, limits }: Extract<LayerTask, { kind: 'skeleton' }>,
   trees: TreeCache,
 ): DescribedLayer {
-  const index = readLazyIndex(readFileSync(indexPath), limits)
+  const index = readLazyIndex(readStored(indexPath), limits)
   const { blob, diffId, tarBytes, access, spans } = index
   const builder = new LayerTreeBuilder(limits)
   const reader = new TarReader((entry) => {

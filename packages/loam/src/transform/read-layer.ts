@@ -21,7 +21,7 @@ export function readLayer(
 /** Reads the headers of a tar file, and seeks over data. `sources/tar-scan.ts` is the same for the main thread. @throws TAR_INVALID, LAYER_LIMIT, and the errors of `onEntry` */
 export function scanTarFile(tarPath: string, onEntry: (entry: TarEntry) => void): void {
   const scan = new TarScan(new TarReader(onEntry))
-  const fd = openRegular(tarPath)
+  const fd = openRegular(tarPath, 'LAYER_DAMAGED')
   try {
     const { window } = scan
     while (scan.take(readSync(fd, window, 0, window.length, scan.position)));

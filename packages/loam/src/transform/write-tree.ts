@@ -302,11 +302,14 @@ function attemptXattr(name: Buffer, act: () => void, isOptional: boolean): void 
   }
 }
 
+/** What another program has put in the place of a file may be a pipe, which nobody writes to. */
+const CLONED = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | O_CLOEXEC
+
 /** Shares the data of a file of a layer folder. Returns false when that is not possible; the file is then empty as before. */
 function cloneFile(fd: number, path: Buffer, sizeBytes: number): boolean {
   let source: number
   try {
-    source = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | O_CLOEXEC)
+    source = openSync(path, CLONED)
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG')) return false
     throw error

@@ -73,14 +73,20 @@ async function withKinds(
   rmSync(path, { recursive: true })
 }
 
-/** Runs a command that has to end with an error at once. */
-async function refused(world: World, kind: RegExp, ...args: readonly string[]): Promise<void> {
+/** Runs a command that has to end, and returns what it said. */
+async function outcomeOf(world: World, ...args: readonly string[]) {
   const child = spawn(process.execPath, world.args('--json', ...args), {
     timeout: 300_000,
     killSignal: 'SIGKILL',
   })
-  const stderr = gather(child.stderr)
+  const [stdout, stderr] = [gather(child.stdout), gather(child.stderr)]
   const status = await new Promise((resolve) => child.once('close', resolve))
+  return { status, stdout, stderr }
+}
+
+/** Runs a command that has to end with an error at once. */
+async function refused(world: World, kind: RegExp, ...args: readonly string[]): Promise<void> {
+  const { status, stderr } = await outcomeOf(world, ...args)
   assert.ok(status === 1 || status === 2, `${args.join(' ')}: ${String(status)} ${stderr()}`)
   assert.match(JSON.parse(stderr()).error.message, kind)
 }
@@ -134,6 +140,59 @@ describe('an odd file in place of a regular one', () => {
     for (const name of [`docker-archive:${fifo}`, `oci-archive:${fifo}`, `aci:${fifo}`])
       await refused(world, /named pipe/, 'pull', name)
     await refused(world, /named pipe/, 'put', `file://${fifo}`, 'x:1')
+  })
+})
+
+describe('a pipe in the place of a file of the store', () => {
+  const pipeAt = (path: string) => {
+    rmSync(path)
+    must('mkfifo', path)
+  }
+
+  test('a pipe in the place of a document, a tar or an image is damage, which fsck finds and repairs', async () => {
+    using world = new World()
+    const name = `oci:${layoutIn(world)}`
+    const places = {
+      manifest: join(world.root, 'blobs', ...image.manifest.digest.split(':')),
+      config: join(world.root, 'blobs', ...image.config.digest.split(':')),
+      tar: join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.tar'),
+      index: join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.erofs'),
+    }
+    const problems = async (...args: readonly string[]) => {
+      const { status, stdout, stderr } = await outcomeOf(world, 'fsck', ...args)
+      assert.notEqual(stdout(), '', stderr())
+      return { status, problems: JSON.parse(stdout()).problems as { problem: string; repaired?: string }[] }
+    }
+    assert.equal(world.loam('pull', name).status, 0)
+    for (const [what, damaged] of [
+      ['manifest, config and tar', [places.manifest, places.config, places.tar]],
+      ['index', [places.index]],
+    ] as const) {
+      for (const path of damaged) pipeAt(path)
+      const found = await problems()
+      assert.deepEqual([found.status, found.problems.length], [1, damaged.length], what)
+      const mended = await problems('--repair')
+      assert.equal(mended.status, 0, JSON.stringify(mended))
+      assert.deepEqual((await problems()).problems, [])
+    }
+    assert.equal(world.loam('pull', name).status, 0)
+    assert.deepEqual(world.leftovers(), [])
+  })
+
+  test('commands end at a pipe in the place of a file that they read', async () => {
+    using world = new World()
+    const name = `oci:${layoutIn(world)}`
+    assert.equal(world.loam('pull', name).status, 0)
+    pipeAt(join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.tar'))
+    // A layer whose tar is lost is fetched again.
+    assert.equal(
+      (await outcomeOf(world, 'export', '--format', 'tar', name, join(world.folder, 'x.tar'))).status,
+      0,
+    )
+    pipeAt(join(world.root, 'blobs', ...image.config.digest.split(':')))
+    assert.equal((await outcomeOf(world, 'pull', name)).status, 0)
+    pipeAt(join(world.root, 'format'))
+    await refused(world, /format.*named pipe/, 'images')
   })
 })
 
