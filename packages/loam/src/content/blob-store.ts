@@ -1,15 +1,6 @@
-import {
-  closeSync,
-  existsSync,
-  fstatSync,
-  readdirSync,
-  readSync,
-  renameSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { closeSync, existsSync, fstatSync, readdirSync, readSync, unlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { faultOfFile, isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Digest,
   digestOf,
@@ -23,11 +14,14 @@ import {
 import { openRegular, syncDirectory, syncFile } from '../linux/index.ts'
 import type { IngestArea } from './ingest-area.ts'
 import { blobPath, type StorePaths } from './store-paths.ts'
+import { clearName, moveOver } from './trash.ts'
 
 /** The result of reading a document of the store. */
 type Reading =
   | { readonly state: 'sound'; readonly bytes: Buffer }
-  | { readonly state: 'missing' | 'damaged' }
+  | { readonly state: 'missing' }
+  /** `why`: known if it cannot be read. */
+  | { readonly state: 'damaged'; readonly why?: string }
   | { readonly state: 'too large'; readonly sizeBytes: number }
 
 /**
@@ -57,7 +51,8 @@ export class BlobStore {
     const attempted = `read ${kind} ${digest}`
     if (reading.state === 'too large')
       checkDocumentSize(attempted, reading.sizeBytes, limitOf(kind, this.#limits))
-    throw new LoamError('DOCUMENT_DAMAGED', `${attempted}: it is ${reading.state} in the store`, {
+    const why = reading.state === 'damaged' && reading.why !== undefined ? ` (${reading.why})` : ''
+    throw new LoamError('DOCUMENT_DAMAGED', `${attempted}: it is ${reading.state} in the store${why}`, {
       hint: '`loam fsck --repair` refetches it if its source still has it.',
     })
   }
@@ -73,8 +68,16 @@ export class BlobStore {
   }
 
   #read(digest: Digest, maxBytes: number): Reading {
-    const read = readBounded(blobPath(this.#paths, digest), maxBytes)
-    if (read === 'missing' || read === 'damaged') return { state: read }
+    const path = blobPath(this.#paths, digest)
+    let read: Buffer | number
+    try {
+      read = readBounded(path, maxBytes)
+    } catch (error) {
+      if (isErrno(error, 'ENOENT')) return { state: 'missing' }
+      const why = isErrno(error, 'EACCES', 'EPERM') ? undefined : faultOfFile(error)
+      if (why === undefined) throw error
+      return { state: 'damaged', why: why.replace(`read ${path}: `, '') }
+    }
     if (typeof read === 'number') return { state: 'too large', sizeBytes: read }
     const isSound = digestOf(read, splitDigest(digest).algorithm) === digest
     return isSound ? { state: 'sound', bytes: read } : { state: 'damaged' }
@@ -97,7 +100,7 @@ export class BlobStore {
     const unfinished = ingest.newPath('blob')
     try {
       writeFileSync(unfinished, bytes, { flag: 'wx', mode: 0o600 })
-      renameSync(unfinished, path)
+      moveOver(this.#paths, unfinished, path)
     } catch (error) {
       if (existsSync(unfinished)) unlinkSync(unfinished)
       throw toLoamError(error, `write blob ${digest}`)
@@ -121,24 +124,19 @@ export class BlobStore {
   }
 
   remove(digest: Digest): void {
+    const path = blobPath(this.#paths, digest)
     try {
-      unlinkSync(blobPath(this.#paths, digest))
+      unlinkSync(path)
     } catch (error) {
-      if (!isErrno(error, 'ENOENT')) throw error
+      if (isErrno(error, 'EISDIR')) clearName(this.#paths, path)
+      else if (!isErrno(error, 'ENOENT')) throw error
     }
   }
 }
 
 /** Returns the bytes of a file, or its size when there are too many. Only a regular file is opened. */
-function readBounded(path: string, maxBytes: number): Buffer | number | 'missing' | 'damaged' {
-  let fd: number
-  try {
-    fd = openRegular(path, 'DOCUMENT_DAMAGED')
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return 'missing'
-    if (isLoamError(error, 'DOCUMENT_DAMAGED')) return 'damaged'
-    throw error
-  }
+function readBounded(path: string, maxBytes: number): Buffer | number {
+  const fd = openRegular(path, 'DOCUMENT_DAMAGED')
   try {
     const size = fstatSync(fd).size
     if (size > maxBytes) return size

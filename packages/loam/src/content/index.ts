@@ -8,7 +8,7 @@ export { type BlobRetention, type HeldBlob, RetainedBlobs, sweepRetained } from 
 export { SingleFlight, untilAborted } from './single-flight.ts'
 export { foreignNames, openStoreRoot } from './store-root.ts'
 export { upgradeStoreFiles } from './store-upgrade.ts'
-export { discard, Removals } from './trash.ts'
+export { clearName, discard, moveOver, Removals } from './trash.ts'
 export { StoreReserve } from './reserve.ts'
 export { SequentialWriter } from './sequential-writer.ts'
 export {

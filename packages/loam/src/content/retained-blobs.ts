@@ -2,12 +2,12 @@
  * The blobs of pulled layers as their registry has them, in `retained/<algorithm>-<hex>`: for pushes and exports that keep the digest of an image. They
  * were verified when they were received, and are verified again when they are used. Nothing depends on them, so that they are the first to be removed.
  */
-import { closeSync, fstatSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { closeSync, fstatSync, lstatSync, mkdirSync, readdirSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isErrno, isLoamError } from '../errors/index.ts'
+import { faultOfFile, isErrno } from '../errors/index.ts'
 import { type Digest, isDigest } from '../image/index.ts'
-import { openRegular } from '../linux/index.ts'
+import { openRegular, removeTree } from '../linux/index.ts'
 import type { PartialBlob } from './partial-blob.ts'
 import type { StorePaths } from './store-paths.ts'
 
@@ -103,7 +103,7 @@ export class RetainedBlobs {
     try {
       fd = openRegular(this.#pathOf(digest), 'LAYER_DAMAGED')
     } catch (error) {
-      if (isErrno(error, 'ENOENT') || isLoamError(error, 'LAYER_DAMAGED')) return undefined
+      if (faultOfFile(error) !== undefined) return undefined
       throw error
     }
     const held = new HeldBlob(fd)
@@ -152,9 +152,7 @@ export class RetainedBlobs {
   }
 
   async remove({ digest }: Pick<RetainedBlob, 'digest'>): Promise<void> {
-    await unlink(this.#pathOf(digest)).catch((error: unknown) => {
-      if (!isErrno(error, 'ENOENT')) throw error
-    })
+    await removeTree(this.#pathOf(digest))
   }
 
   #pathOf(digest: Digest): string {
@@ -163,7 +161,7 @@ export class RetainedBlobs {
 
   #describe(digest: Digest): RetainedBlob | undefined {
     const path = this.#pathOf(digest)
-    const stats = statSync(path, { throwIfNoEntry: false })
+    const stats = lstatSync(path, { throwIfNoEntry: false })
     if (stats === undefined) return undefined
     return { digest, path, bytes: stats.size, retainedAtMs: stats.mtimeMs }
   }
@@ -192,7 +190,7 @@ export async function sweepRetained({ retained }: StorePaths): Promise<number> {
   let freed = 0
   for (const name of namesIn(retained)) {
     const path = join(retained, name)
-    freed += statSync(path, { throwIfNoEntry: false })?.size ?? 0
+    freed += lstatSync(path, { throwIfNoEntry: false })?.size ?? 0
     await unlink(path).catch(() => undefined)
   }
   return freed

@@ -37,12 +37,29 @@ export class Removals {
   }
 }
 
-/** Removes it synchronously, which blocks this thread. Used only on a full disk. */
+/** Gives an entry another name, in the place of whatever has it: a directory does not yield to a file, nor a file to a directory. @throws system errors */
+export function moveOver(paths: StorePaths, from: string, to: string): void {
+  try {
+    renameSync(from, to)
+  } catch (error) {
+    if (!isErrno(error, 'EISDIR', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST')) throw error
+    clearName(paths, to)
+    renameSync(from, to)
+  }
+}
+
+/** Frees a name, whatever has it: the same as `discard` for what has no business there, at once. */
+export function clearName(paths: StorePaths, path: string): void {
+  const trashPath = moveToTrash(paths, path)
+  if (trashPath !== undefined) removeInPlace(trashPath)
+}
+
+/** Removes it synchronously, which blocks this thread. Used only on a full disk, and for what should not be there. */
 function removeInPlace(path: string): void {
   try {
     removeTreeSync(path)
   } catch {
-    // The next sweep finds it without a row.
+    // The next sweep finds it in the trash or without a row.
   }
 }
 

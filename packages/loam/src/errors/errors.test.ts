@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import {
   ERRORS,
+  faultOfFile,
   isErrno,
   isLoamError,
   keepSecret,
@@ -22,6 +23,27 @@ test('docs/errors.md has one section for each code, with its kind, and no other'
   )
   assert.deepEqual(Object.fromEntries(sections), { ...ERRORS })
   assert.equal(sections.length, Object.keys(ERRORS).length)
+})
+
+test('the fault of a file is told from a cancellation, a shortage, a defect and a failure of the database', () => {
+  const ofSystem = (code: string) => Object.assign(new Error(`${code}: it fails`), { code })
+  assert.deepEqual(
+    ['EIO', 'EISDIR', 'ELOOP', 'EACCES'].map((code) => faultOfFile(ofSystem(code))),
+    ['EIO', 'EISDIR', 'ELOOP', 'EACCES'],
+  )
+  // It is the same after it has crossed a thread.
+  const plain = toLoamError(ofSystem('EIO'), 'hash layer').toPlain()
+  assert.equal(faultOfFile(LoamError.fromPlain(plain)), 'EIO')
+  assert.equal(
+    faultOfFile(new LoamError('LAYER_DAMAGED', 'read x: it is a directory')),
+    'read x: it is a directory',
+  )
+  for (const error of [
+    ...['EMFILE', 'ENOMEM', 'ENOSPC', 'EROFS', 'ERR_SQLITE_ERROR'].map(ofSystem),
+    new TypeError('a defect'),
+    new LoamError('CANCELED', 'hash layer: canceled'),
+  ])
+    assert.equal(faultOfFile(error), undefined, error.message)
 })
 
 test('an error keeps its cause, derives its kind, and crosses a thread', () => {

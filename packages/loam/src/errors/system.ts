@@ -1,4 +1,18 @@
+import type { ErrorCode } from './codes.ts'
 import { isErrno, isLoamError, LoamError } from './loam-error.ts'
+
+/** Errors of a file of the store that is not what it should be. */
+const DAMAGE_CODES: readonly ErrorCode[] = [
+  'DOCUMENT_DAMAGED',
+  'LAYER_DAMAGED',
+  'EROFS_INVALID',
+  'LAZY_INDEX_INVALID',
+  'TAR_INVALID',
+  'TAR_UNSAFE',
+  'LAYER_LIMIT',
+]
+/** Errors that say nothing of the file: the process or the machine has no more of something. */
+const SHORTAGES: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EINTR']
 
 /** Applies to the store, which can be freed when it is full, and to every other path. */
 export const NO_SPACE_HINT =
@@ -49,6 +63,21 @@ function isDefect(error: unknown): boolean {
   if (error instanceof RangeError && /allocation failed/i.test(error.message)) return false
   if ([TypeError, RangeError, ReferenceError, SyntaxError].some((kind) => error instanceof kind)) return true
   return typeof code !== 'string'
+}
+
+/**
+ * Returns what is wrong with the file that an operation has read: the name of a system error such as EIO, or a sentence. Undefined if the error says nothing
+ * of the file: it was canceled, there is a shortage or a defect, or the database has failed.
+ */
+export function faultOfFile(error: unknown): string | undefined {
+  const { code, message, details } = toLoamError(error, 'read')
+  if (DAMAGE_CODES.includes(code)) return message
+  const { errno } = details
+  const isOfSystem = code === 'SYSTEM' || code === 'PERMISSION_DENIED'
+  if (!isOfSystem || typeof errno !== 'string' || SHORTAGES.includes(errno)) return undefined
+  // EUCLEAN, by which file systems report damage, has no name in Node.
+  if (errno === 'UNKNOWN') return message
+  return /^E(?!RR_)/.test(errno) ? errno : undefined
 }
 
 function systemDetails(error: unknown): Record<string, string> {

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { traced } from '../activity/index.ts'
 import {
   type ArtifactKind,
@@ -21,7 +21,7 @@ import { type LayerSummary, TREE_GENERATION } from '../tree/index.ts'
 import { ArtifactBuilder, type ArtifactBuilderOptions, type WantedArtifact } from './artifact-builder.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { type ImageDevice, readDeviceTable } from './device-table.ts'
-import { moveInto, removeIfEmpty } from './file-state.ts'
+import { moveInto, removeIfEmpty, statOf } from './file-state.ts'
 import { hashFile } from './worker-pool.ts'
 
 /** Artifacts that are one file. */
@@ -144,7 +144,7 @@ export class ArtifactStore {
 
   /** Returns whether there is what an artifact should be at its path: a regular file or a directory. */
   isThere(owner: Digest, kind: ArtifactKind): boolean {
-    const stats = statSync(this.path(owner, kind), { throwIfNoEntry: false })
+    const stats = statOf(this.path(owner, kind))
     return (FILE_KINDS.includes(kind) ? stats?.isFile() : stats?.isDirectory()) ?? false
   }
 

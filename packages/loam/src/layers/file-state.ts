@@ -6,10 +6,11 @@ import {
   openSync,
   renameSync,
   rmdirSync,
+  type Stats,
   statSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
-import { isErrno } from '../errors/index.ts'
+import { faultOfFile, isErrno } from '../errors/index.ts'
 
 /** Removes a folder in which nothing is left. */
 export function removeIfEmpty(folder: string): void {
@@ -37,12 +38,17 @@ export function moveInto(from: string, to: string): void {
 
 /** Returns the size of a regular file in bytes, undefined when there is none. */
 export function sizeOf(path: string): number | undefined {
+  const stats = statOf(path)
+  return stats?.isFile() === true ? stats.size : undefined
+}
+
+/** Returns what is at a path; undefined if nothing is, or if the file system cannot say it. */
+export function statOf(path: string): Stats | undefined {
   try {
-    const stats = statSync(path)
-    return stats.isFile() ? stats.size : undefined
+    return statSync(path)
   } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
-    throw error
+    if (faultOfFile(error) === undefined || isErrno(error, 'EACCES', 'EPERM')) throw error
+    return undefined
   }
 }
 

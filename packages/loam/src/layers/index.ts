@@ -1,4 +1,5 @@
 export type { MountBelow } from '../transform/index.ts'
+export type { WantedArtifact } from './artifact-builder.ts'
 export type { MergedImage } from './artifact-store.ts'
 export type { PrunedLayer } from './prune.ts'
 export type { LayerProgress, LeaseLayerOptions, LeaseLazilyOptions } from './layer-leases.ts'

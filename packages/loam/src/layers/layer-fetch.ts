@@ -1,11 +1,13 @@
-import { existsSync, renameSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { traced, tracedStream } from '../activity/index.ts'
 import {
+  clearName,
   type IngestArea,
   type SharedIndexes,
   layerPath,
+  moveOver,
   PartialBlob,
   type RetainedBlobs,
   type StorePaths,
@@ -19,11 +21,11 @@ import {
 } from '../content/index.ts'
 import { type ErrorCode, isLoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
-import { removeTree, unlinkIfThere } from '../linux/index.ts'
+import { removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
-import { sizeOf } from './file-state.ts'
+import { sizeOf, statOf } from './file-state.ts'
 import type { LayerBlob, IngestResult } from '../transform/index.ts'
 import { isWorthOrdinaryFetch, type SpanFetch } from './span-fetch.ts'
 import { SmallBlobs } from './small-blobs.ts'
@@ -274,15 +276,15 @@ async function commit(
   { paths, metadata, bootId }: LayerFetchOptions,
 ): Promise<void> {
   const final = layerPath(paths, diffId)
-  if (existsSync(final)) {
+  if (statOf(final)?.isDirectory() === true) {
     // The tar of a known layer was lost. Its folder stays: containers may be running on the artifacts in it.
     for (const name of [META_NAME, TAR_NAME, LAZY_INDEX_NAME])
-      if (existsSync(join(directory, name))) renameSync(join(directory, name), join(final, name))
+      if (existsSync(join(directory, name))) moveOver(paths, join(directory, name), join(final, name))
       // A lazy index that was here before may be one that was never compared with the tar.
-      else if (name === LAZY_INDEX_NAME) unlinkIfThere(join(final, name))
-    unlinkIfThere(join(final, SPAN_MAP_NAME))
+      else if (name === LAZY_INDEX_NAME) clearName(paths, join(final, name))
+    clearName(paths, join(final, SPAN_MAP_NAME))
   } else {
-    renameSync(directory, final)
+    moveOver(paths, directory, final)
   }
   const createdAtMs = Date.now()
   const artifacts: ArtifactKind[] = unpack ? ['tar', 'meta', 'unpacked'] : ['tar', 'meta']

@@ -1,8 +1,15 @@
-import { copyFile, readFile, rename } from 'node:fs/promises'
+import { copyFile, readFile } from 'node:fs/promises'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { traced, tracedStream } from '../activity/index.ts'
-import { type IngestArea, layerPath, LAZY_INDEX_NAME, lockPath, type StorePaths } from '../content/index.ts'
+import {
+  type IngestArea,
+  layerPath,
+  LAZY_INDEX_NAME,
+  lockPath,
+  moveOver,
+  type StorePaths,
+} from '../content/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import { chunkedRange, parseChunkedLayer, readLazyIndex } from '../lazy-index/index.ts'
@@ -130,7 +137,7 @@ export class LayerIndexes {
     const copy = ingest().newPath('lazy-index')
     try {
       await copyFile(path, copy)
-      await rename(copy, this.#path(diffId))
+      moveOver(paths, copy, this.#path(diffId))
     } finally {
       unlinkIfThere(copy)
     }

@@ -11,7 +11,7 @@ import {
   TAR_NAME,
 } from '../content/index.ts'
 import { join } from 'node:path'
-import { LoamError } from '../errors/index.ts'
+import { faultOfFile, LoamError } from '../errors/index.ts'
 import { type DiffId, splitDigest } from '../image/index.ts'
 import { FileLock, kindOf, syncDirectory, syncFile } from '../linux/index.ts'
 import type { CompleteLayer, LayerRecord, LazySource, MetadataStore } from '../metadata/index.ts'
@@ -286,7 +286,7 @@ export class LayerStore {
     await this.sync([layer.diffId])
   }
 
-  /** Reads a layer's tar, and returns its problem if there is one. */
+  /** Reads a layer's tar, and returns its problem if there is one, also that of a disk that cannot read it. */
   async checkTar(
     diffId: DiffId,
     tarBytes: number,
@@ -294,16 +294,19 @@ export class LayerStore {
     onBytes?: OnBytes,
   ): Promise<string | undefined> {
     const path = this.tarPath(diffId)
-    const stats = statSync(path, { throwIfNoEntry: false })
-    if (stats === undefined) return 'its tar is missing'
-    if (!stats.isFile()) return `its tar is ${kindOf(stats)}`
-    if (stats.size !== tarBytes) return `its tar has ${stats.size} bytes instead of ${tarBytes}`
-    const actual = await hashFile(this.#options.workers, path, {
-      signal,
-      onBytes,
-      algorithm: splitDigest(diffId).algorithm,
-    })
-    return actual === diffId ? undefined : `its tar has the digest ${actual}`
+    const { algorithm } = splitDigest(diffId)
+    try {
+      const stats = statSync(path, { throwIfNoEntry: false })
+      if (stats === undefined) return 'its tar is missing'
+      if (!stats.isFile()) return `its tar is ${kindOf(stats)}`
+      if (stats.size !== tarBytes) return `its tar has ${stats.size} bytes instead of ${tarBytes}`
+      const actual = await hashFile(this.#options.workers, path, { signal, onBytes, algorithm })
+      return actual === diffId ? undefined : `its tar has the digest ${actual}`
+    } catch (error) {
+      const fault = faultOfFile(error)
+      if (fault === undefined) throw error
+      return `its tar cannot be read (${fault})`
+    }
   }
 
   /** Returns what is wrong with a partial layer, and how many bytes were hashed. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -16,8 +16,29 @@ import { buildTar } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
 import { CHUNK_BYTES, type DecompressOptions, decompress } from '../compression/decompress.ts'
 import { moveInto } from './file-state.ts'
+import { LayerStore, type LayerStoreOptions } from './layer-store.ts'
 import { ingestLayer } from '../transform/ingest.ts'
 import { rounds } from '../../test/support/rounds.ts'
+import { layerPath, storePaths } from '../content/store-paths.ts'
+
+test('a tar that the disk cannot read is a problem of its layer, and a lost thread is not', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-tar-'))
+  try {
+    const paths = storePaths(folder)
+    const diffId = parseDiffId(digestOf(Buffer.from('tar')))
+    mkdirSync(layerPath(paths, diffId), { recursive: true })
+    writeFileSync(join(layerPath(paths, diffId), 'layer.tar'), 'tar')
+    const check = async (code: string) => {
+      const run = async () => Promise.reject(Object.assign(new Error('hash'), { code }))
+      const store = new LayerStore({ paths, workers: { run } } as unknown as LayerStoreOptions)
+      return store.checkTar(diffId, 3)
+    }
+    assert.equal(await check('EIO'), 'its tar cannot be read (EIO)')
+    await assert.rejects(check('ERR_WORKER_OUT_OF_MEMORY'))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
 
 async function* pieces(bytes: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < bytes.length; at += size) {

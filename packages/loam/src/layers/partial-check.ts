@@ -1,7 +1,7 @@
 import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { layerPath, LAZY_INDEX_NAME, lockPath, SPAN_MAP_NAME, TAR_NAME } from '../content/index.ts'
-import { throwIfAborted, toLoamError } from '../errors/index.ts'
+import { faultOfFile, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, digestOf } from '../image/index.ts'
 import { readLazyIndex } from '../lazy-index/index.ts'
 import { FileLock, readStored } from '../linux/index.ts'
@@ -26,16 +26,42 @@ export interface PartialCheckParts extends Pick<PartialLayersOptions, 'paths' | 
   readonly partial: PartialLayers
 }
 
-/** Checks the index of a partial layer, and the spans that this boot has recorded; those of another boot are verified before they count. */
+/** What is wrong, if something is, and how many bytes were hashed. */
+export interface CheckedPartial {
+  readonly damage: PartialDamage | undefined
+  readonly hashedBytes: number
+}
+
+/**
+ * Checks the index of a partial layer, and the spans that this boot has recorded; those of another boot are verified before they count. Files that cannot be
+ * read are damaged.
+ */
 export async function checkPartial(
   parts: PartialCheckParts,
   source: LazySource,
   signal: AbortSignal | undefined,
-): Promise<{ readonly damage: PartialDamage | undefined; readonly hashedBytes: number }> {
+): Promise<CheckedPartial> {
+  try {
+    return await checkFiles(parts, source, signal)
+  } catch (error) {
+    const fault = faultOfFile(error)
+    if (fault === undefined) throw error
+    return wrong(`one of its files cannot be read (${fault})`)
+  }
+}
+
+function wrong(problem: string): CheckedPartial {
+  return { damage: { problem, repair: 'refetch' }, hashedBytes: 0 }
+}
+
+async function checkFiles(
+  parts: PartialCheckParts,
+  source: LazySource,
+  signal: AbortSignal | undefined,
+): Promise<CheckedPartial> {
   const { paths, metadata, bootId, workers, limits, partial } = parts
   const { diffId, indexDigest } = source
   const pathOf = (name: string) => join(layerPath(paths, diffId), name)
-  const wrong = (problem: string) => ({ damage: { problem, repair: 'refetch' } as const, hashedBytes: 0 })
   const denial = metadata.layers.denialOf(indexDigest)
   if (denial !== undefined) return wrong(`its lazy index was denied: ${denial}`)
   const indexPath = pathOf(LAZY_INDEX_NAME)

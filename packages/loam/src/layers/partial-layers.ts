@@ -1,20 +1,22 @@
-import { mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { traced } from '../activity/index.ts'
 import {
+  clearName,
   discard,
   type IngestArea,
   layerPath,
   LAZY_INDEX_NAME,
   lockPath,
   META_NAME,
+  moveOver,
   SPAN_MAP_NAME,
   type StorePaths,
   TAR_NAME,
 } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, digestOf } from '../image/index.ts'
-import { FileLock, readStored, removeTree, syncDirectory, syncFile, unlinkIfThere } from '../linux/index.ts'
+import { FileLock, readStored, removeTree, syncDirectory, syncFile } from '../linux/index.ts'
 import type { LazySource, MetadataStore, PartialLayer } from '../metadata/index.ts'
 import type { DescribedLayer } from '../transform/index.ts'
 import { TREE_GENERATION } from '../tree/index.ts'
@@ -157,7 +159,7 @@ export class PartialLayers {
       const described = await this.#describe(source, this.#path(diffId, LAZY_INDEX_NAME), made, signal)
       if (described.tarBytes !== record.tarBytes) return false
       this.#restoreTar(record, described.spans, directory)
-      renameSync(made, this.#path(diffId, META_NAME))
+      moveOver(this.#options.paths, made, this.#path(diffId, META_NAME))
       const { summary } = described
       await metadata.layers.putPartial(
         { ...record, summary },
@@ -184,9 +186,10 @@ export class PartialLayers {
     if (sizeOf(tarPath) === tarBytes && sizeOf(mapPath) !== undefined) return
     createSparse(join(directory, TAR_NAME), tarBytes)
     createSpanMap(join(directory, SPAN_MAP_NAME), spans, this.#options.bootId)
-    unlinkIfThere(mapPath)
-    renameSync(join(directory, TAR_NAME), tarPath)
-    renameSync(join(directory, SPAN_MAP_NAME), mapPath)
+    const { paths } = this.#options
+    clearName(paths, mapPath)
+    moveOver(paths, join(directory, TAR_NAME), tarPath)
+    moveOver(paths, join(directory, SPAN_MAP_NAME), mapPath)
   }
 
   #hasIndex({ diffId, indexDigest }: LazySource): boolean {
@@ -227,7 +230,7 @@ export class PartialLayers {
       createSpanMap(join(directory, SPAN_MAP_NAME), spans, bootId)
       // What a kill has left has no row.
       await discard(paths, layerPath(paths, diffId))
-      renameSync(directory, layerPath(paths, diffId))
+      moveOver(paths, directory, layerPath(paths, diffId))
       const layer = { data: 'partial', diffId, tarBytes, summary, createdAtMs: Date.now() } as const
       await metadata.layers.putPartial(layer, source, newArtifactRecord(diffId, 'meta', bootId))
       // It is read when the layer is served.

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import {
   type BlobStore,
   discard,
@@ -10,9 +10,9 @@ import {
   type StorePaths,
   type ArtifactKind,
 } from '../content/index.ts'
-import { throwIfAborted, toLoamError } from '../errors/index.ts'
+import { faultOfFile, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest, parseDiffId } from '../image/index.ts'
-import type { LayerStore } from '../layers/index.ts'
+import type { LayerStore, WantedArtifact } from '../layers/index.ts'
 import { FileLock } from '../linux/index.ts'
 import type {
   CompleteLayer,
@@ -21,74 +21,7 @@ import type {
   MetadataStore,
   RootfsRecord,
 } from '../metadata/index.ts'
-
-/** A problem that a check found. */
-export interface FsckProblem {
-  /** The subject: `layer sha256:…`, `image …`, `root filesystem …`. */
-  readonly what: string
-  /** The problem, as a sentence. */
-  readonly problem: string
-  /** The repair; undefined if there was none. */
-  readonly repaired: string | undefined
-  /** Why it could not be repaired, or what the user can do. */
-  readonly advice: string | undefined
-}
-
-/** The result of a check. */
-export interface FsckReport {
-  /** How many of each were checked. */
-  readonly checked: {
-    /** Layers, each by one hash of its tar. */
-    readonly layers: number
-    /** Partial layers, by their lazy indexes and the spans that are here. */
-    readonly partialLayers: number
-    /** Metadata images of layers. */
-    readonly indexes: number
-    /** Images, by their manifests and configs. */
-    readonly images: number
-    /** Metadata images of stacks of layers. */
-    readonly mergedImages: number
-    /** Root filesystems of containers. */
-    readonly rootfses: number
-    /** Bytes that were hashed. */
-    readonly tarBytes: number
-  }
-  /** The problems; empty for a sound store. */
-  readonly problems: readonly FsckProblem[]
-  /** Lazy indexes that are not used again, since their layers turned out to be wrong. No damage of the store. */
-  readonly deniedIndexes: readonly {
-    /** Digest of the index. */
-    readonly indexDigest: Digest
-    /** Why, as a sentence. */
-    readonly reason: string
-    /** When it was denied, in milliseconds since 1970. */
-    readonly deniedAtMs: number
-  }[]
-}
-
-/** How far the check of one layer is. */
-export interface FsckProgress {
-  /** The layer, as of `onCheck`. */
-  readonly what: string
-  /** Bytes that were verified. */
-  readonly doneBytes: number
-  /** Size of its tar. */
-  readonly totalBytes: number
-  /** Whether all of it was verified. */
-  readonly isDone: boolean
-}
-
-/** Options of a check. */
-export interface FsckOptions {
-  /** Refetch or rebuild what is damaged. */
-  readonly repair: boolean
-  /** Cancels the check, which then fails with CANCELED. Completed repairs stay. */
-  readonly signal?: AbortSignal | undefined
-  /** Called before each long step. */
-  readonly onCheck?: ((what: string) => void) | undefined
-  /** Called with the bytes of a layer that were verified. Several layers are verified at once. */
-  readonly onProgress?: ((progress: FsckProgress) => void) | undefined
-}
+import type { FsckOptions, FsckProblem, FsckReport } from './fsck-report.ts'
 
 /** The parts that a check needs; the last two fetch from the location of an image, and return that location. */
 export interface FsckParts {
@@ -217,19 +150,38 @@ class StoreCheck {
       if (isMended) this.#sound.add(diffId)
       return
     }
+    const wanted = { owner: diffId, kind: 'meta', layers: [diffId] } as const
     // An artifact of an earlier generation is rebuilt before it is used.
-    if (
-      layers.isOutdated(layer) ||
-      (await layers.artifacts.isCorrect({ owner: diffId, kind: 'meta', layers: [diffId] }, signal))
-    ) {
+    const mismatch = layers.isOutdated(layer)
+      ? undefined
+      : await this.#findMismatch(wanted, 'its metadata image', 'its tar')
+    if (mismatch === undefined) {
       this.#sound.add(diffId)
       return
     }
-    const isMended = await this.#report(what, 'its metadata image does not match its tar', async () => {
-      await layers.artifacts.rebuild({ owner: diffId, kind: 'meta', layers: [diffId] }, signal)
+    const isMended = await this.#report(what, mismatch, async () => {
+      await layers.artifacts.rebuild(wanted, signal)
       return 'rebuilt from the tar'
     })
     if (isMended) this.#sound.add(diffId)
+  }
+
+  /** Compares an artifact with a new one. One that cannot be read is a problem of its own, and does not end the check. */
+  async #findMismatch(wanted: WantedArtifact, it: string, of: string): Promise<string | undefined> {
+    try {
+      const isCorrect = await this.#parts.layers.artifacts.isCorrect(wanted, this.#options.signal)
+      return isCorrect ? undefined : `${it} does not match ${of}`
+    } catch (error) {
+      return `${it} cannot be read (${this.#faultOf(error)})`
+    }
+  }
+
+  /** Returns what is wrong with a file. @throws the error itself if it says something else: the check was canceled, or cannot go on */
+  #faultOf(error: unknown): string {
+    throwIfAborted(this.#options.signal, 'check the store')
+    const fault = faultOfFile(error)
+    if (fault === undefined) throw error
+    return fault
   }
 
   async #checkPartial(source: LazySource): Promise<void> {
@@ -291,7 +243,8 @@ class StoreCheck {
     if (kind === 'tar' || kind === 'meta') return
     const what = `${kind} of ${owner}`
     if (!layers.artifacts.isThere(owner, kind)) {
-      await this.#report(what, 'its file is missing', async () => {
+      const problem = existsSync(layers.artifacts.path(owner, kind)) ? 'of another kind' : 'missing'
+      await this.#report(what, `its file is ${problem}`, async () => {
         await layers.artifacts.forget(owner, kind)
         return 'record removed; it is rebuilt when needed'
       })
@@ -303,8 +256,9 @@ class StoreCheck {
     this.#options.onCheck?.(what)
     this.#mergedImages += 1
     const wanted = { owner, kind, layers: stack }
-    if (await layers.artifacts.isCorrect(wanted, this.#options.signal)) return
-    await this.#report(what, 'it does not match its layers', async () => {
+    const mismatch = await this.#findMismatch(wanted, 'it', 'its layers')
+    if (mismatch === undefined) return
+    await this.#report(what, mismatch, async () => {
       await layers.artifacts.rebuild(wanted, this.#options.signal)
       return 'rebuilt from the layers'
     })
@@ -350,8 +304,12 @@ class StoreCheck {
     for (const blob of retained.list()) {
       const what = `retained blob ${blob.digest}`
       this.#options.onCheck?.(what)
-      if (await layers.trees.hasDigest(blob.path, blob.digest, this.#options.signal)) continue
-      await this.#report(what, 'it has another digest', async () => {
+      const problem = await layers.trees
+        .hasDigest(blob.path, blob.digest, this.#options.signal)
+        .then((isSound) => (isSound ? undefined : 'it has another digest'))
+        .catch((error: unknown) => `it cannot be read (${this.#faultOf(error)})`)
+      if (problem === undefined) continue
+      await this.#report(what, problem, async () => {
         await retained.remove(blob)
         return 'removed; the layer itself does not depend on it'
       })
@@ -360,9 +318,9 @@ class StoreCheck {
 
   /** A root filesystem that a process is creating or removing is in order. */
   #checkRootfs(listed: RootfsRecord): void {
-    const { isBusy, isStanding, metadata } = this.#parts
+    const { isBusy, metadata } = this.#parts
     const { containerId, uuid } = listed
-    const isInOrder = (each: RootfsRecord) => each.state === 'ready' && isStanding(each)
+    const isInOrder = (each: RootfsRecord) => each.state === 'ready' && this.#isStanding(each)
     if (isInOrder(listed) || isBusy(containerId)) return
     // The process may have finished meanwhile.
     const rootfs = metadata.containers.rootfses(containerId).find((each) => each.uuid === uuid)
@@ -373,5 +331,15 @@ class StoreCheck {
       repaired: undefined,
       advice: 'loam recover',
     })
+  }
+
+  /** One that the system cannot say anything of is not. */
+  #isStanding(rootfs: RootfsRecord): boolean {
+    try {
+      return this.#parts.isStanding(rootfs)
+    } catch (error) {
+      this.#faultOf(error)
+      return false
+    }
   }
 }

@@ -1,11 +1,5 @@
-export {
-  checkStore,
-  type FsckOptions,
-  type FsckParts,
-  type FsckProgress,
-  type FsckProblem,
-  type FsckReport,
-} from './fsck.ts'
+export { checkStore, type FsckParts } from './fsck.ts'
+export type { FsckOptions, FsckProblem, FsckProgress, FsckReport } from './fsck-report.ts'
 export {
   type ContainerUsage,
   type ImageUsage,

@@ -8,7 +8,9 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
@@ -203,6 +205,56 @@ describe('fsck and df', async () => {
       assert.deepEqual(world.leftovers(), [])
     })
   }
+
+  test('what the disk cannot read is a problem of its own: all else is checked, and all of it is repaired', async () => {
+    using world = await open()
+    const [base = '', top = ''] = image.diffIds
+    const index = join(world.root, 'layers', top, 'layer.erofs')
+    rmSync(index)
+    // A read of it fails with EIO, as one of a bad sector does.
+    symlinkSync('/proc/self/mem', index)
+    overwrite(join(world.root, 'layers', base, 'layer.tar'), 2000)
+    const found = await fsck(world)
+    const problems = found.report.problems.map(({ problem }: { problem: string }) => problem).toSorted()
+    assert.equal(problems.length, 2, JSON.stringify(problems))
+    assert.match(problems[0], /^its metadata image cannot be read \(EIO\)$/)
+    assert.match(problems[1], /^its tar has the digest/)
+    const mended = await fsck(world, '--repair')
+    assert.equal(mended.status, 0, JSON.stringify(mended.report))
+    assert.deepEqual((await fsck(world)).report.problems, [])
+    await destroyAll(world)
+    assert.deepEqual(world.leftovers(), [])
+  })
+
+  test('a directory in the place of a file, or a file in that of a directory, is damage, which --repair replaces', async () => {
+    using world = await open()
+    const [base = '', top = ''] = image.diffIds
+    const merged = must('find', join(world.root, 'images'), '-name', 'merged.erofs').trim()
+    const places = [
+      join(world.root, 'blobs/sha256', image.manifest.digest.slice(7)),
+      join(world.root, 'blobs/sha256', image.config.digest.slice(7)),
+      join(world.root, 'layers', top, 'layer.tar'),
+      join(world.root, 'layers', base, 'layer.erofs'),
+      merged,
+    ]
+    for (const path of places) {
+      rmSync(path)
+      mkdirSync(path)
+      writeFileSync(join(path, 'file'), 'x')
+    }
+    const folder = join(world.root, 'layers', other.diffIds[1] ?? '')
+    rmSync(folder, { recursive: true })
+    writeFileSync(folder, 'x')
+    const found = await fsck(world)
+    const problems = found.report.problems.map(({ problem }: { problem: string }) => problem)
+    assert.equal(problems.length, places.length + 2, JSON.stringify(problems))
+    for (const problem of problems) assert.doesNotMatch(problem, /EISDIR|bytes instead/)
+    const mended = await fsck(world, '--repair')
+    assert.equal(mended.status, 0, JSON.stringify(mended.report))
+    assert.deepEqual((await fsck(world)).report.problems, [])
+    await destroyAll(world)
+    assert.deepEqual(world.leftovers(), [])
+  })
 
   test('fsck reports a layer that cannot be fetched again, and nothing else is lost', async () => {
     using world = await open()
