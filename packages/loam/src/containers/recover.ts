@@ -10,7 +10,10 @@ import type { RecoverOptions } from './requests.ts'
 
 /** The services that recovery uses. */
 export interface RecoverServices
-  extends Pick<ImageServices, 'layers' | 'metadata' | 'stores' | 'sources' | 'provisioner' | 'reserve'> {
+  extends Pick<
+    ImageServices,
+    'layers' | 'metadata' | 'paths' | 'stores' | 'sources' | 'provisioner' | 'reserve'
+  > {
   readonly makeSnapshotter: () => Snapshotter
   readonly additionalStores: AdditionalStores
 }
@@ -66,7 +69,7 @@ async function resumeLazily(
 
 /** Leases the layers of a root filesystem that must be remounted; a layer that was lost meanwhile is fetched again. */
 async function findStack(
-  services: Pick<ImageServices, 'layers' | 'metadata' | 'stores' | 'sources'>,
+  services: Pick<ImageServices, 'layers' | 'metadata' | 'paths' | 'stores' | 'sources'>,
   rootfs: RootfsRecord,
   options: FetchOptions,
 ): Promise<LayerStack> {

@@ -1,4 +1,4 @@
-import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
+import { type ErrorCode, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import type { FsckParts } from '../maintenance/index.ts'
 import { type ImageRecord, isOwnWord } from '../metadata/index.ts'
@@ -7,12 +7,15 @@ import type { ImageStore } from '../stores/index.ts'
 import type { ImageServices } from './services.ts'
 import type { FetchOptions } from './requests.ts'
 
+/** Errors of the own store, which no source has. */
+const STORE_CODES: readonly ErrorCode[] = ['NO_SPACE', 'READ_ONLY', 'DOCUMENT_DAMAGED', 'LAYER_DAMAGED']
+
 /**
  * Creates a function that refetches a part of an image from a location of the image, under any of its names or of those that its root
- * filesystems were requested by, and returns the location.
+ * filesystems were requested by, and returns the location. If all fail, the error has that of each. An error of the own store ends the search.
  */
 export function createRefetch(
-  { metadata, stores, sources }: Pick<ImageServices, 'metadata' | 'stores' | 'sources'>,
+  { metadata, paths, stores, sources }: Pick<ImageServices, 'metadata' | 'paths' | 'stores' | 'sources'>,
   options: FetchOptions,
 ): Pick<FsckParts, 'refetchLayer' | 'refetchDocument'> {
   const { images, containers } = metadata
@@ -27,12 +30,15 @@ export function createRefetch(
         .rootfses()
         .flatMap(({ imageDigest, reference }) => (imageDigest === digest ? reference : [])),
     ])
+  /** Another source would not help. */
+  const isOfStore = (error: LoamError) =>
+    STORE_CODES.includes(error.code) || String(error.details['path'] ?? '').startsWith(`${paths.root}/`)
   const refetch = async (
     candidates: readonly ImageRecord[],
     act: (store: ImageStore, source: ImageSource, image: ImageRecord) => Promise<void>,
     signal: AbortSignal | undefined,
   ): Promise<string> => {
-    const failures: string[] = []
+    const failures: { readonly reference: string; readonly message: string }[] = []
     for (const image of candidates) {
       for (const reference of namesOf(image.digest)) {
         try {
@@ -41,11 +47,16 @@ export function createRefetch(
           return reference
         } catch (error) {
           throwIfAborted(signal, `fetch from ${reference}`)
-          failures.push(toLoamError(error, `fetch from ${reference}`).message)
+          const failure = toLoamError(error, `fetch from ${reference}`)
+          if (isOfStore(failure)) throw failure
+          failures.push({ reference, message: failure.message })
         }
       }
     }
-    throw new LoamError('IMAGE_NOT_FOUND', failures.join('; ') || 'no named image contains it')
+    const [only, ...others] = failures
+    if (only === undefined) throw new LoamError('IMAGE_NOT_FOUND', 'no named image contains it')
+    const each = failures.map(({ reference, message }) => `${reference}: ${message}`)
+    throw new LoamError('IMAGE_NOT_FOUND', others.length === 0 ? only.message : each.join('; '))
   }
   return {
     refetchLayer: async (diffId, signal) =>
