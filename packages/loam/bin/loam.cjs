@@ -71,9 +71,12 @@ if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) writeOut
 else void begin()
 
 async function begin() {
-  const broken = findBroken()
-  if (broken !== undefined)
-    fail({ code: 'USAGE', kind: 'invalid_argument', text: `read ${broken}: it is not UTF-8`, status: 2 })
+  // Node shows bytes that are not UTF-8 as this character, which may name another file.
+  if ([...args, ...Object.values(process.env), fs.readlinkSync('/proc/self/cwd')].join().includes('\uFFFD')) {
+    const broken = require('./invalid-text.cjs').findInvalid(args)
+    if (broken !== undefined)
+      fail({ code: 'USAGE', kind: 'invalid_argument', text: `read ${broken}: it is not UTF-8`, status: 2 })
+  }
   const mode = optionOf('daemon') || process.env.LOAM_DAEMON || 'auto'
   if (!MODES.includes(mode)) {
     const text = `read --daemon: ${JSON.stringify(mode)} is not one of ${MODES.join(', ')}`
@@ -115,28 +118,6 @@ async function begin() {
     return otherwise(`tell what this process is: ${error.message}`)
   }
   return ask(path, asked, otherwise)
-}
-
-/**
- * Names what is not UTF-8 of that which this process was started with. Node shows each such byte as U+FFFD, which may name another file.
- * The kernel is asked only where that character is.
- */
-function findBroken() {
-  const hasMark = (text) => text.includes('\uFFFD')
-  const isBroken = (bytes) => !require('node:buffer').isUtf8(bytes)
-  const wordsOf = (name) => fs.readFileSync(`/proc/self/${name}`, 'latin1').split('\0').slice(0, -1)
-  const isBrokenWord = (word) => isBroken(Buffer.from(word, 'latin1'))
-  if (args.some(hasMark)) {
-    const word = args[wordsOf('cmdline').slice(-args.length).findIndex(isBrokenWord)]
-    if (word !== undefined) return `the argument ${JSON.stringify(word)}`
-  }
-  const settings = Object.keys(process.env).filter((name) => name.startsWith('LOAM_'))
-  if (settings.some((name) => hasMark(process.env[name]))) {
-    const word = wordsOf('environ').find((each) => each.startsWith('LOAM_') && isBrokenWord(each))
-    if (word !== undefined) return `the variable ${word.split('=')[0]}`
-  }
-  const directory = fs.readlinkSync('/proc/self/cwd', { encoding: 'buffer' })
-  return isBroken(directory) ? `the working directory ${JSON.stringify(directory.toString())}` : undefined
 }
 
 /** A user who is not root works in a user namespace where that is possible; this returns where it is not, and inside of it. */

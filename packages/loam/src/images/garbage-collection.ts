@@ -40,7 +40,10 @@ export async function pruneImages(
   const { image_gc_config: config } = services.configuration.values
   const said = options.excluded ?? []
   const named = options.all ?? (said.length > 0 || config !== undefined)
-  const excluded = namesOf(services, [...said, ...(config?.excludedImages ?? [])])
+  const excluded = [
+    ...said.map((image) => nameOf(services, image)),
+    ...namesOf(services, config?.excludedImages ?? []),
+  ]
   const failed = dryRun ? [] : (await services.stores.docker.recover()).failed
   const types = type === undefined ? IMAGE_TYPES : [type]
   const results: PruneResult[] = []
@@ -49,14 +52,19 @@ export async function pruneImages(
   return { ...joinResults(results), failed }
 }
 
-/** An image without a name is kept by its digest; an ID that is not in the store keeps nothing. */
+/** An image without a name is kept by its digest. @throws IMAGE_NOT_FOUND for an ID that is not that of one image of the store */
+function nameOf({ sources }: Pick<ImageServices, 'sources'>, image: string | ImageRequest): string {
+  return formatAnyName(sources.find(image).name)
+}
+
+/** As `nameOf` for each; an ID that is not in the store keeps nothing. */
 function namesOf(
-  { sources }: Pick<ImageServices, 'sources'>,
+  services: Pick<ImageServices, 'sources'>,
   images: readonly (string | ImageRequest)[],
 ): string[] {
   return images.flatMap((image) => {
     try {
-      return formatAnyName(sources.find(image).name)
+      return nameOf(services, image)
     } catch (error) {
       if (isLoamError(error, 'IMAGE_NOT_FOUND')) return []
       throw error
