@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
-const PROGRAM_FILES = ['loam.cjs', 'namespace.cjs', 'write-error.cjs', 'invalid-text.cjs']
+const PROGRAM_FILES = ['loam.cjs', 'namespace.cjs', 'write-error.cjs', 'broken-text.cjs']
 const MODULES = join(REPOSITORY, 'node_modules')
 
 /** Builds the executable for this machine's processor, from the Node that runs this. */

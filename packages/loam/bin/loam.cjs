@@ -50,18 +50,9 @@ const NO_USER = 65_534
 const FLAGS =
   'read_only pull lazy eager keep rm detach d interactive i tty t json quiet q help h version V docker_ignore_runtime size_reservation upperdir_label csi_controller switch_user enforce_container_disk_quota'
 /** Commands that read no store. */
-const WITHOUT_STORE = [
-  undefined,
-  'help',
-  'config',
-  'events',
-  'status',
-  'lazyd',
-  'login',
-  'logout',
-  'tags',
-  'completion',
-]
+const WITHOUT_STORE = [undefined].concat(
+  'help config events status lazyd login logout tags completion'.split(' '),
+)
 const { own, command, isRun } = findOwnWords()
 const isJson = own.includes('--json')
 const { read } = executable || { read: (name) => fs.readFileSync(`${__dirname}/../${name}`, 'utf8') }
@@ -71,12 +62,9 @@ if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) writeOut
 else void begin()
 
 async function begin() {
-  // Node shows bytes that are not UTF-8 as this character, which may name another file.
-  if ([...args, ...Object.values(process.env), fs.readlinkSync('/proc/self/cwd')].join().includes('\uFFFD')) {
-    const broken = require('./invalid-text.cjs').findInvalid(args)
-    if (broken !== undefined)
-      fail({ code: 'USAGE', kind: 'invalid_argument', text: `read ${broken}: it is not UTF-8`, status: 2 })
-  }
+  // Node shows bytes that are not UTF-8 as this character.
+  const given = [fs.readlinkSync('/proc/self/cwd')].concat(args, Object.values(process.env))
+  if (given.some((text) => text.includes('\uFFFD'))) require('./broken-text.cjs').check(args, fail)
   const mode = optionOf('daemon') || process.env.LOAM_DAEMON || 'auto'
   if (!MODES.includes(mode)) {
     const text = `read --daemon: ${JSON.stringify(mode)} is not one of ${MODES.join(', ')}`

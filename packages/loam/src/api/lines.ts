@@ -1,4 +1,4 @@
-import { isUtf8 } from 'node:buffer'
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** Limits of lines that are read. */
 export interface LineLimits {
@@ -20,8 +20,11 @@ export async function* readLines(
   let bytes = 0
   const takeLine = () => {
     const line = Buffer.concat(parts.splice(0))
-    if (!isUtf8(line)) throw notText()
-    return line.toString('utf8')
+    try {
+      return UTF8.decode(line)
+    } catch {
+      throw notText()
+    }
   }
   for await (const chunk of stream) {
     let rest = Buffer.from(chunk as Buffer)

@@ -45,7 +45,7 @@ test('a connection that the daemon closed while this process did something else 
       // As many connections as requests at the same time.
       await Promise.all([transport.call('daemon.version', {}), transport.call('daemon.version', {})])
       const before = Atomics.load(closed, 0)
-      daemon.postMessage('close')
+      daemon.postMessage('close', [])
       Atomics.wait(closed, 0, before)
       await ask()
     }

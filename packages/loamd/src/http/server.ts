@@ -60,20 +60,18 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
   const routes = createRoutes({ ...services, page }, events)
   const handle = getRequestListener(routes.fetch, {
     overrideGlobalObjects: false,
-    errorHandler: (error) =>
-      problemResponse(new HttpError(400, `read the request: ${error instanceof Error ? error.message : ''}`)),
+    errorHandler: refuseTarget,
   })
   const answer: RequestListener = (request, response) => {
     const context = readRequestContext((name) => request.headers[name])
     response.setHeader(REQUEST_ID, context.requestId)
     request.headers.host = HOST
     request.url = targetOf(request.url)
-    withRequest(context, () => {
-      handle(request, response).catch((error: unknown) => {
-        log.error('answer a request', { error: String(error) })
-        response.destroy()
-      })
-    })
+    const giveUp = (error: unknown) => {
+      log.error('answer a request', { error: String(error) })
+      response.destroy()
+    }
+    withRequest(context, () => void handle(request, response).catch(giveUp))
   }
   const server = createServer(
     {
@@ -94,25 +92,15 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
   )
   // What is not known is not expected to be done.
   server.on('checkExpectation', answer)
-  server.on('connect', (request: IncomingMessage, socket: Socket) => {
-    withRequest(
-      readRequestContext((name) => request.headers[name]),
-      () => {
-        refuse(socket, new HttpError(405, `CONNECT ${request.url}: this is no proxy`))
-      },
-    )
-  })
+  server.on('connect', refuseTunnel)
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
     upgrade({ request, socket, head }, onCommand)
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    withRequest(
-      readRequestContext(() => undefined),
-      () => {
-        log.debug('bad request', { error: error.message })
-        refuseBytes(error, socket)
-      },
-    )
+    withNewRequest(() => {
+      log.debug('bad request', { error: error.message })
+      refuseBytes(error, socket)
+    })
   })
   // It checks timeouts only of connections that it accepted since it began to listen.
   server.emit('listening')
@@ -120,12 +108,9 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
     accept: (socket) => {
       if (sockets.size >= MAX_CONNECTIONS) {
         const error = new LoamError('STORE_BUSY', `connect: ${MAX_CONNECTIONS} clients are connected`)
-        withRequest(
-          readRequestContext(() => undefined),
-          () => {
-            refuse(socket, error)
-          },
-        )
+        withNewRequest(() => {
+          refuse(socket, error)
+        })
         return
       }
       sockets.add(socket)
@@ -145,6 +130,31 @@ export function createHttpServer({ onCommand, ...services }: HttpServerOptions):
 function targetOf(url = '/'): string {
   const target = url.replace(/^https?:\/\/[^/?#]*/i, '')
   return target.startsWith('/') ? target : `/${target}`
+}
+
+/** Acts for a request that names no id of its own. */
+function withNewRequest(act: () => void): void {
+  withRequest(
+    readRequestContext(() => undefined),
+    act,
+  )
+}
+
+/** Answers a request whose path is none. */
+function refuseTarget(error: unknown): Response {
+  return problemResponse(
+    new HttpError(400, `read the request: ${error instanceof Error ? error.message : String(error)}`),
+  )
+}
+
+/** Answers CONNECT, which Node would not answer. */
+function refuseTunnel({ url, headers }: IncomingMessage, socket: Duplex): void {
+  withRequest(
+    readRequestContext((name) => headers[name]),
+    () => {
+      refuse(socket, new HttpError(405, `CONNECT ${url}: this is no proxy`))
+    },
+  )
 }
 
 /** Any other `Upgrade:` is ignored, as HTTP allows. */

@@ -1,0 +1,31 @@
+// Text that this process was started with, and that is not UTF-8: Node has replaced parts of it, so that it may name another file. loam.cjs loads
+// this where it finds the character that Node puts in their place.
+'use strict'
+const { isUtf8 } = require('node:buffer')
+const fs = require('node:fs')
+
+/** Calls `fail` with the error for an argument, a variable of Loam or a working directory that is not UTF-8. */
+exports.check = (args, fail) => {
+  const broken = find(args)
+  if (broken === undefined) return
+  fail({ code: 'USAGE', kind: 'invalid_argument', text: `read ${broken}: it is not UTF-8`, status: 2 })
+}
+
+function find(args) {
+  // Its last words are those of the command.
+  const index = args.length === 0 ? -1 : wordsOf('cmdline').slice(-args.length).findIndex(isBroken)
+  if (index >= 0) return `the argument ${JSON.stringify(args[index])}`
+  const variable = wordsOf('environ').find((word) => word.startsWith('LOAM_') && isBroken(word))
+  if (variable !== undefined) return `the variable ${variable.split('=')[0]}`
+  const directory = fs.readlinkSync('/proc/self/cwd', { encoding: 'latin1' })
+  return isBroken(directory) ? 'the working directory' : undefined
+}
+
+/** Returns the words of a file of /proc, one character for each byte. */
+function wordsOf(name) {
+  return fs.readFileSync(`/proc/self/${name}`, 'latin1').split('\0').slice(0, -1)
+}
+
+function isBroken(word) {
+  return !isUtf8(Buffer.from(word, 'latin1'))
+}
