@@ -85,3 +85,30 @@ test('a GET on a connection that is closed under it is sent again on a new one, 
     server.close()
   }
 })
+
+test('calls in progress are canceled when the connections are closed, and later ones are refused', async () => {
+  using folder = mkdtempDisposableSync(join(tmpdir(), 'loam-connections-'))
+  const path = join(folder.path, 's.sock')
+  const arrived = Promise.withResolvers<void>()
+  const server = createServer((request, response) => {
+    // The head of one answer comes, and no more.
+    if (request.url === '/v1/version') response.writeHead(200).write('{')
+    else arrived.resolve()
+  })
+  await once(server.listen(path), 'listening')
+  const transport = new Transport(path)
+  try {
+    const calls = Promise.allSettled([transport.call('daemon.version', {}), transport.call('ui.open', {})])
+    await arrived.promise
+    transport.close()
+    for (const call of await calls)
+      assert.equal(call.status === 'rejected' && (call.reason as { code?: string }).code, 'CANCELED')
+    await assert.rejects(transport.call('daemon.version', {}), {
+      code: 'USAGE',
+      message: /the store is closed/,
+    })
+  } finally {
+    server.closeAllConnections()
+    server.close()
+  }
+})

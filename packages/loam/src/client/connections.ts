@@ -1,7 +1,7 @@
 import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isErrno } from '../errors/index.ts'
-import { canceled, lost, unavailable } from './failure.ts'
+import { canceled, closed, lost, unavailable } from './failure.ts'
 
 /** A result may be in a trailer. */
 const MAX_HEADER_BYTES = 1 << 20
@@ -27,8 +27,14 @@ export class Connections {
     this.#socket = socket
   }
 
-  /** Sends a request, and returns the answer, of which only the head has come. @throws DAEMON_UNAVAILABLE, DAEMON_LOST, CANCELED */
+  /** Whether the connections are closed for good. */
+  get closed(): AbortSignal {
+    return this.#closed.signal
+  }
+
+  /** Sends a request, and returns the answer, of which only the head has come. @throws DAEMON_UNAVAILABLE, DAEMON_LOST, CANCELED, USAGE once they are closed */
   async send(sent: Sent): Promise<IncomingMessage> {
+    if (this.#closed.signal.aborted) throw closed(sent.name)
     await this.#dropEnded()
     return this.#ask(sent, this.#agent)
   }
@@ -54,7 +60,7 @@ export class Connections {
       // The daemon had closed the connection, or did so meanwhile. What only reads may be asked twice.
       const isStale = asked.reusedSocket && !isAnswered && isErrno(error, 'ECONNRESET', 'EPIPE')
       if (isStale && options.method === 'GET') resolve(this.#ask({ name, options, end, signal }, false))
-      else reject(signal?.aborted === true ? canceled(name, signal) : unavailable(name, this.#socket, error))
+      else reject(stop.aborted ? canceled(name, stop) : unavailable(name, this.#socket, error))
     })
     // A request whose body fails closes without an error.
     asked.on('close', () => {

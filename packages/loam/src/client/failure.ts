@@ -60,6 +60,11 @@ export function eventsEnded(socket: string, cause?: unknown): LoamError {
   })
 }
 
+/** The error for a call after the end of the connections. */
+export function closed(name: string): LoamError {
+  return new LoamError('USAGE', `call ${name}: the store is closed`)
+}
+
 /** The error for a call whose signal has fired. */
 export function canceled(name: string, signal: AbortSignal): LoamError {
   return new LoamError('CANCELED', `${name}: canceled`, { cause: signal.reason })

@@ -105,7 +105,7 @@ export class RemoteLoam implements AsyncDisposable {
     return this.#transport.events(filter, options)
   }
 
-  /** Closes the connections. Calls in progress are canceled. */
+  /** Closes the connections. Calls in progress are canceled, and later ones fail with USAGE. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#transport.close()
     return Promise.resolve()

@@ -321,7 +321,8 @@ export class Transport {
 
   #failure(name: string, error: unknown, signal: AbortSignal | undefined): unknown {
     if (error instanceof LoamError) return error
-    return signal?.aborted === true ? canceled(name, signal) : lost(name, this.#socket, error)
+    const fired = [signal, this.#connections.closed].find((each) => each?.aborted === true)
+    return fired === undefined ? lost(name, this.#socket, error) : canceled(name, fired)
   }
 }
 

@@ -48,10 +48,20 @@ export function findOutput(name: string, cwd: string): ResolvedOutput {
   const descriptor = descriptorOf(path)
   if (descriptor !== undefined) return { kind: 'descriptor', descriptor }
   const isDeviceName = isOfDevices(dirname(path))
-  const stats = (isDeviceName ? statSync : lstatSync)(path, { throwIfNoEntry: false })
+  const stats = findStats(path, isDeviceName)
   const isDevice = stats?.isBlockDevice() === true || stats?.isCharacterDevice() === true
   if (stats?.isFIFO() !== true && !(isDevice && isDeviceName)) return { kind: 'file', path }
   return { kind: 'special', path, isDisk: stats.isBlockDevice(), stats }
+}
+
+/** Returns what has a name; undefined also where a part of its path is no directory. */
+function findStats(path: string, followsLinks: boolean): Stats | undefined {
+  try {
+    return (followsLinks ? statSync : lstatSync)(path, { throwIfNoEntry: false })
+  } catch (error) {
+    if (isErrno(error, 'ENOTDIR')) return undefined
+    throw toLoamError(error, `write ${path}`)
+  }
 }
 
 /** Returns whether a directory is one of the system's devices: not /dev/shm, where everybody may write. */
