@@ -4,7 +4,7 @@
 const { isUtf8 } = require('node:buffer')
 const fs = require('node:fs')
 
-/** Calls `fail` with the error for an argument, a variable of Loam or a working directory that is not UTF-8. */
+/** Calls `fail` with the error for an argument or a variable of Loam that is not UTF-8, or a working directory that another one would be taken for. */
 exports.check = (args, fail) => {
   const broken = find(args)
   if (broken === undefined) return
@@ -17,8 +17,17 @@ function find(args) {
   if (index >= 0) return `the argument ${JSON.stringify(args[index])}`
   const variable = wordsOf('environ').find((word) => word.startsWith('LOAM_') && isBroken(word))
   if (variable !== undefined) return `the variable ${variable.split('=')[0]}`
-  const directory = fs.readlinkSync('/proc/self/cwd', { encoding: 'latin1' })
-  return isBroken(directory) ? 'the working directory' : undefined
+  return isElsewhere() ? 'the working directory' : undefined
+}
+
+/** Whether the working directory, as Node has it, is another one. Mostly there is none of that name, and relative paths fail. */
+function isElsewhere() {
+  try {
+    const [real, shown] = [fs.statSync('.'), fs.statSync(process.cwd())]
+    return real.ino !== shown.ino || real.dev !== shown.dev
+  } catch {
+    return false
+  }
 }
 
 /** Returns the words of a file of /proc, one character for each byte. */

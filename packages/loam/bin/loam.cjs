@@ -62,8 +62,8 @@ if (args.length === 1 && (args[0] === '--version' || args[0] === '-V')) writeOut
 else void begin()
 
 async function begin() {
-  // Node shows bytes that are not UTF-8 as this character.
-  const given = [fs.readlinkSync('/proc/self/cwd')].concat(args, Object.values(process.env))
+  // Node shows bytes that are not UTF-8 as this character. A shell has the working directory in its environment.
+  const given = args.concat(Object.values(process.env))
   if (given.some((text) => text.includes('\uFFFD'))) require('./broken-text.cjs').check(args, fail)
   const mode = optionOf('daemon') || process.env.LOAM_DAEMON || 'auto'
   if (!MODES.includes(mode)) {

@@ -22,11 +22,15 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-/** Checks that the bytes of the command line are those of the words: loam.cjs says why. @throws USAGE */
+/** Checks that the bytes of the command line and of the settings in the environment are those of the words: broken-text.cjs says why. @throws USAGE */
 function checkWords(args: readonly string[]): void {
-  if (!args.some((arg) => arg.includes('\uFFFD'))) return
-  const words = readFileSync('/proc/self/cmdline', 'latin1').split('\0').slice(0, -1).slice(-args.length)
-  const word = args[words.findIndex((each) => !isUtf8(Buffer.from(each, 'latin1')))]
-  if (word !== undefined)
-    throw new LoamError('USAGE', `read the argument ${JSON.stringify(word)}: it is not UTF-8`)
+  if (![...args, ...Object.values(process.env)].some((each) => each?.includes('\uFFFD') === true)) return
+  const wordsOf = (name: string) => readFileSync(`/proc/self/${name}`, 'latin1').split('\0').slice(0, -1)
+  const isBroken = (word: string) => !isUtf8(Buffer.from(word, 'latin1'))
+  const index = args.length === 0 ? -1 : wordsOf('cmdline').slice(-args.length).findIndex(isBroken)
+  const setting = wordsOf('environ').find((word) => word.startsWith('LOAM_') && isBroken(word))
+  if (index < 0 && setting === undefined) return
+  const what =
+    index < 0 ? `the variable ${setting?.split('=')[0]}` : `the argument ${JSON.stringify(args[index])}`
+  throw new LoamError('USAGE', `read ${what}: it is not UTF-8`)
 }

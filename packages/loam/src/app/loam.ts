@@ -172,7 +172,7 @@ export class Loam implements AsyncDisposable {
     const images = new Images(services)
     const containers = new Containers(services)
     this.images = this.#calls.guard(images)
-    this.containers = this.#calls.guard(containers)
+    this.containers = this.#calls.guard(containers, ['files', 'processes'])
     this.snapshots = this.#calls.guard(new Snapshots(services, images))
     this.store = this.#calls.guard(new StoreCare(services, containers.runtimePaths()))
   }

@@ -68,6 +68,28 @@ describe('the calls of an open store', () => {
     assert.deepEqual(steps, [])
   })
 
+  test('of the parts of an object are counted like its own', async () => {
+    const calls = new OpenCalls()
+    const steps: string[] = []
+    const whole = calls.guard({ part: new Door(steps), other: new Door(steps) }, ['part'])
+    const result = whole.part.call('x')
+    await calls.close()
+    assert.equal(await result, 2)
+    await assert.rejects(whole.part.call('y'), isClosed)
+    assert.equal(whole.other.now(), 2)
+  })
+
+  test('do not keep the store open for a process that may not be ended', async () => {
+    const calls = new OpenCalls()
+    const started = {
+      wait: async () => new Promise<number>(() => undefined),
+      [Symbol.asyncDispose]: async () => Promise.reject(new Error('not permitted')),
+    }
+    const door = calls.guard({ spawn: async () => Promise.resolve(started) })
+    await door.spawn()
+    await calls.close()
+  })
+
   test('that have started a process end with it', async () => {
     const calls = new OpenCalls()
     const ended = Promise.withResolvers<number>()

@@ -15,14 +15,16 @@ export class OpenCalls {
   #isClosed = false
 
   /**
-   * Returns an object with the methods of another one, whose calls are counted. A call fails with CANCELED if the `signal` of its options has fired
+   * Returns an object with the methods of another one, and of the parts of it that are named, whose calls are counted. A call fails with CANCELED if the `signal` of its options has fired
    * before, and with USAGE once the store is closed.
    */
-  guard<Door extends object>(door: Door): Door {
+  guard<Door extends object>(door: Door, parts: readonly (keyof Door)[] = []): Door {
     const methods = new Map<unknown, (...args: unknown[]) => unknown>()
     return new Proxy(door, {
       get: (target, name) => {
         const value: unknown = Reflect.get(target, name, target)
+        if (typeof value === 'object' && value !== null && parts.some((part) => part === name))
+          return this.guard(value)
         if (typeof value !== 'function' || name === 'constructor') return value
         const known = methods.get(name)
         if (known !== undefined) return known
@@ -69,7 +71,10 @@ export class OpenCalls {
     this.#isClosed = true
     // A call in progress may start one more process.
     while (this.#running.size + this.#started.size > 0) {
-      const ending = [...this.#started].map(async (started) => started[Symbol.asyncDispose]())
+      const started = [...this.#started]
+      // Each is ended once: one that may not be ended goes on without the store.
+      this.#started.clear()
+      const ending = started.map(async (each) => each[Symbol.asyncDispose]())
       await Promise.allSettled([...ending, ...this.#running])
     }
   }

@@ -29,7 +29,7 @@ describe('text that is not UTF-8', () => {
       ['"$0" cp "web:/caf$b" -', 'the argument'],
       ['"$0" export --format tar web "x-$b.tar"', 'the argument'],
       ['LOAM_ROOT="$PWD/$b" "$0" ps', 'the variable LOAM_ROOT'],
-      ['mkdir "$b"; cd "$b"; "$0" export --format tar web x.tar', 'the working directory'],
+      ['mkdir "$b" "\uFFFD"; cd "$b"; "$0" export --format tar web x.tar', 'the working directory'],
     ] as const) {
       const { status, stderr } = run(script)
       assert.equal(status, 2, script)
@@ -40,6 +40,7 @@ describe('text that is not UTF-8', () => {
 
   it('is no matter in other variables, and the character that stands for it is text', () => {
     assert.equal(run('OTHER="$b" "$0" config').status, 0)
+    assert.equal(run('mkdir "y$b"; cd "y$b"; "$0" ps').status, 0)
     assert.doesNotMatch(run('"$0" cp "web:/caf\uFFFD" -').stderr, /UTF-8/)
   })
 })

@@ -106,7 +106,8 @@ const FIELDS: readonly ListField<ContainerRow>[] = [
 /** As in docker and podman, a name is found by a regular expression that any part of it matches. @throws USAGE */
 function byName(value: string): (row: ContainerRow) => boolean {
   const matches = parseExpression(value)
-  if (matches !== undefined) return ({ container }) => matches(container.id)
+  // docker's own names begin with a slash.
+  if (matches !== undefined) return ({ container: { id } }) => matches(id) || matches(`/${id}`)
   throw new LoamError('USAGE', `read --filter name: ${JSON.stringify(value)} is not a regular expression`)
 }
 

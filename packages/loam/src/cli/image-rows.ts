@@ -141,8 +141,9 @@ function isDigestOf({ digest, configDigest }: ListedImage, text: string): boolea
 
 /** A platform without a variant has all of them, and an operating system all of its platforms. @throws USAGE, PLATFORM_INVALID */
 function byPlatform(value: string): (row: ImageRow) => boolean {
-  const wanted = value.includes('/') ? formatPlatform(parsePlatform(value)) : value
-  return ({ image: { platform } }) => platform === wanted || platform.startsWith(`${wanted}/`)
+  const parts = value.split('/').length
+  const wanted = parts > 1 ? formatPlatform(parsePlatform(value)) : value
+  return ({ image: { platform } }) => platform === wanted || (parts < 3 && platform.startsWith(`${wanted}/`))
 }
 
 /** @throws USAGE */

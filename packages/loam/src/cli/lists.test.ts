@@ -75,6 +75,7 @@ describe('a list', () => {
     assert.equal(listed({ format: '{{index (split .Name ":") 1}}', filter: none }), '')
     assert.throws(() => listed({ format: '{{.Foo}}', filter: none }), { message: /no field Foo/ })
     assert.throws(() => listed({ format: 'table {{.Foo}}', filter: none }), { message: /no field Foo/ })
+    assert.throws(() => listed({ format: '{{nofunc .ID}}', filter: none }), { message: /no function nofunc/ })
   })
 
   test('filters of one key are alternatives, and those of several keys are all required', () => {
@@ -110,6 +111,14 @@ describe('a list', () => {
           )
     }
     assert.equal(choose(imageRows(IMAGES), ['platform=linux/x86_64', 'platform=windows']), 3)
+    const of = (platform: string) => imageRows([{ ...IMAGES[0]!, platform }])
+    for (const [platform, value, isListed] of [
+      ['linux/arm/v6', 'linux/arm', true],
+      ['linux/arm/v6', 'linux/arm/v7', false],
+      ['linux/arm', 'linux/arm/v7', true],
+      ['linux/amd64/v3', 'linux/amd64/v1', false],
+    ] as const)
+      assert.equal(choose(of(platform), [`platform=${value}`]) > 0, isListed, `${platform} ${value}`)
   })
 
   test('--sort orders the rows, the largest first where the key has `desc`', () => {

@@ -203,13 +203,13 @@ function writeByTemplate<Row>(
   output.formatted(heading ? table : table.slice(1))
 }
 
-/** Functions may refuse what is not a value of a row. @throws for an unknown field */
+/** Functions may refuse what is not a value of a row. @throws for an unknown field or function */
 function tried<T>(act: () => T): T | undefined {
   try {
     return act()
   } catch (error) {
-    if (isLoamError(error, 'USAGE') && error.details['field'] === undefined) return undefined
-    throw error
+    if (!isLoamError(error, 'USAGE') || 'field' in error.details || 'function' in error.details) throw error
+    return undefined
   }
 }
 

@@ -76,6 +76,7 @@ describe('copyFrom', () => {
     symlinkSync(at('elsewhere'), at('shared/to-directory'))
     symlinkSync(at('victim'), at('shared/to-file'))
     symlinkSync(at('nothing'), at('shared/to-nothing'))
+    symlinkSync('to-itself', at('shared/to-itself'))
     const container = { id: 'c', rootfsPath: at('rootfs'), idMapping: undefined, runs: false, mounts: [] }
     /** Returns the directory that a copy goes to, and its name there. */
     const placeOf = async (path: string, target: string) => {
@@ -91,6 +92,7 @@ describe('copyFrom', () => {
     }
     assert.equal(await placeOf('/file', 'shared/to-file'), 'shared/to-file')
     assert.equal(await placeOf('/file', 'shared/to-nothing'), 'shared/to-nothing')
+    assert.equal(await placeOf('/file', 'shared/to-itself'), 'shared/to-itself')
     for (const path of ['/file', '/directory'])
       await assert.rejects(placeOf(path, 'shared/to-directory'), {
         code: 'USAGE',

@@ -158,7 +158,7 @@ function openHostTarget(hostPath: string, source: CopySource): Target & Disposab
   const parent = held.use(closing(openHost(dirname(path), OPEN_PLACE), name))
   const found = tryStatAt(parent.fd, name)
   if (found?.isDirectory === true) return closing(openDirectoryOf(parent.fd, name, path), nameIn(source))
-  if (found?.isSymlink === true && tryStat(path)?.isDirectory() === true) {
+  if (found?.isSymlink === true && leadsToDirectory(path)) {
     throw new LoamError('USAGE', `copy to ${hostPath}: it is a symlink to a directory`, {
       hint: `To copy into that directory, end the path with a slash: ${hostPath}/`,
     })
@@ -166,6 +166,15 @@ function openHostTarget(hostPath: string, source: CopySource): Target & Disposab
   checkFileTarget(hostPath, source, found === undefined ? undefined : found.isFile || found.isSymlink)
   held.move()
   return parent
+}
+
+/** Returns whether a symlink leads to a directory: one that this user cannot follow does not. */
+function leadsToDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory()
+  } catch {
+    return false
+  }
 }
 
 function openDirectoryOf(parent: number, name: string, path: string): number {

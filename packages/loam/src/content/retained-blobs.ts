@@ -3,7 +3,6 @@
  * were verified when they were received, and are verified again when they are used. Nothing depends on them, so that they are the first to be removed.
  */
 import { closeSync, fstatSync, lstatSync, mkdirSync, readdirSync } from 'node:fs'
-import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { faultOfFile, isErrno } from '../errors/index.ts'
 import { type Digest, isDigest } from '../image/index.ts'
@@ -190,8 +189,13 @@ export async function sweepRetained({ retained }: StorePaths): Promise<number> {
   let freed = 0
   for (const name of namesIn(retained)) {
     const path = join(retained, name)
-    freed += lstatSync(path, { throwIfNoEntry: false })?.size ?? 0
-    await unlink(path).catch(() => undefined)
+    const stats = lstatSync(path, { throwIfNoEntry: false })
+    try {
+      await removeTree(path)
+      freed += stats?.isFile() === true ? stats.size : 0
+    } catch {
+      // Another sweep may be at it.
+    }
   }
   return freed
 }

@@ -42,7 +42,7 @@ export function moveOver(paths: StorePaths, from: string, to: string): void {
   try {
     renameSync(from, to)
   } catch (error) {
-    if (!isErrno(error, 'EISDIR', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST')) throw error
+    if (!isErrno(error, 'EISDIR', 'ENOTDIR')) throw error
     clearName(paths, to)
     renameSync(from, to)
   }

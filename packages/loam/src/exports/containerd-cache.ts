@@ -97,6 +97,11 @@ class NewDirectories implements Disposable {
 
   constructor(path: string, mode: number) {
     this.#mode = mode
+    // A symlink at its end is followed only if a slash or a dot behind it says so.
+    if (/\/\.?$/.test(path) && existsSync(path)) {
+      this.directory = this.#held.use(HeldDirectory.open(path))
+      return
+    }
     const parent = this.#held.use(HeldDirectory.open(dirname(path)))
     this.directory = this.enter(parent, basename(path))
   }

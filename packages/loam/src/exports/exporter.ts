@@ -110,7 +110,8 @@ export async function exportTo(
   }
   const path = resolve(exporter.cwd, output)
   if (format === 'containerd-cache') {
-    await exportToCache(source, { ...options, directory: path }, exporter)
+    const slash = output.endsWith('/') ? '/' : ''
+    await exportToCache(source, { ...options, directory: `${path}${slash}` }, exporter)
     return
   }
   const mayReplace = (found: Stats, place: string) =>

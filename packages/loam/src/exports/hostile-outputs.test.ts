@@ -189,4 +189,9 @@ test('an image is copied into a layout through no symlink', async () => {
     rmSync(join(place, name))
     renameSync(join(folder, 'moved'), join(place, name))
   }
+  // Who ends its path with a slash means what the link leads to.
+  const link = join(shared, 'link-to-layout')
+  symlinkSync(place, link)
+  assert.throws(() => openLayoutSink(link, undefined), { code: 'USAGE', hint: /end the path with one/ })
+  openLayoutSink(`${link}/`, undefined)[Symbol.dispose]()
 })

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { chmodSync, rmdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
 import { type HeldDirectory, type HeldFile, removeTree, showHeld } from '../linux/index.ts'
 
@@ -77,7 +78,7 @@ function setModes(
   using file = directory.find(name)
   const isDirectory = file?.stats.isDirectory() === true
   if (file === undefined || file.stats.uid !== uid || !(isDirectory || file.stats.isFile()))
-    throw placeTaken(directory.at(name))
+    throw placeTaken(join(directory.shown, name))
   if (isDirectory) {
     using entered = directory.enter(name)
     for (const each of entered.list()) setModes(entered, each, { mode, uid })

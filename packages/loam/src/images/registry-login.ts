@@ -58,7 +58,9 @@ export async function logIn(context: LoginContext, target: LoginTarget, login: L
   keepSecret(password)
   // Fails before the password is sent if there is no place for it.
   const file = fileFor(context, target)
-  const credentials = credentialsOfUser(username, password)
+  const all = credentialsOfUser(username, password)
+  // A server on another host has logins of its own.
+  const credentials = all.for?.(target.registry) ?? all
   await using client = createRegistryClient(values, caller, { ...options, credentials })
   const isVerified = await client.checkLogin(target.registry, options.signal)
   const env = helperEnvironment(caller.env, values.credential_helper_env)

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { traced, tracedStream } from '../activity/index.ts'
@@ -25,7 +25,7 @@ import { removeTree } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
-import { sizeOf, statOf } from './file-state.ts'
+import { sizeOf } from './file-state.ts'
 import type { LayerBlob, IngestResult } from '../transform/index.ts'
 import { isWorthOrdinaryFetch, type SpanFetch } from './span-fetch.ts'
 import { SmallBlobs } from './small-blobs.ts'
@@ -276,7 +276,8 @@ async function commit(
   { paths, metadata, bootId }: LayerFetchOptions,
 ): Promise<void> {
   const final = layerPath(paths, diffId)
-  if (statOf(final)?.isDirectory() === true) {
+  // An error of the file system is not taken for a folder that is not there.
+  if (statSync(final, { throwIfNoEntry: false })?.isDirectory() === true) {
     // The tar of a known layer was lost. Its folder stays: containers may be running on the artifacts in it.
     for (const name of [META_NAME, TAR_NAME, LAZY_INDEX_NAME])
       if (existsSync(join(directory, name))) moveOver(paths, join(directory, name), join(final, name))

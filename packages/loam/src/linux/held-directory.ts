@@ -12,7 +12,8 @@ import { join } from 'node:path'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { O_PATH } from './libc.ts'
 
-const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY
+/** It may be one that this user may search and not list. */
+const OPEN_DIRECTORY = O_PATH | constants.O_DIRECTORY
 const FOLLOW_NONE = constants.O_NOFOLLOW
 
 /** A file of any kind that is held by its descriptor; of a symlink, the link itself. */
@@ -53,7 +54,7 @@ export class HeldDirectory implements Disposable {
       if (!isErrno(error, 'ENOTDIR', 'ELOOP')) throw error
       throw new LoamError('USAGE', `open directory ${shown}: it is a symlink or another kind of file`, {
         cause: error,
-        hint: 'Symlinks are not followed there: name the directory itself.',
+        hint: 'Symlinks are followed there only at the end of a path with a slash: end the path with one, or name the directory itself.',
       })
     }
   }
@@ -124,7 +125,10 @@ export function showHeld(
   directories: readonly Pick<HeldDirectory, 'path' | 'shown'>[],
 ): LoamError {
   const show = (text: string) =>
-    directories.reduce((shown, held) => shown.replaceAll(`${held.path}/`, join(held.shown, '/')), text)
+    directories.reduce(
+      (shown, held) => shown.replaceAll(new RegExp(`${held.path}(?!\\d)`, 'g'), () => held.shown),
+      text,
+    )
   const { path } = error.details
   const details = typeof path === 'string' ? { ...error.details, path: show(path) } : error.details
   if (show(error.message) === error.message && details === error.details) return error

@@ -210,7 +210,9 @@ function readHostsFile(registry: string, directory: string, insecure: readonly s
   const from = { path, directory, registry, insecure }
   const tables = Object.entries(config.host ?? {})
   const server = serverOf(config.server, tables, from)
-  const own = tables.find(([address]) => parseAddress(address, path).origin === server.origin)
+  const own = tables.find(
+    ([address, host]) => baseOf(parseAddress(address, path), host) === baseOf(server, config),
+  )
   const endpoint = ownEndpoint(own?.[0] ?? server.href, { ...config, ...definedOf(own?.[1] ?? {}) }, from)
   const mayLead =
     own !== undefined && ['pull', 'resolve'].every((each) => isAbleTo(each, own[1].capabilities))
@@ -230,7 +232,8 @@ function serverOf(
 ): URL {
   if (server !== undefined && server !== '') return parseAddress(server, path)
   const addresses = tables.map(([address]) => parseAddress(address, path))
-  return addresses.find((address) => isHostOf(address, registry)) ?? new URL(defaultServer(registry))
+  const isOwn = (address: URL) => isHostOf(address, registry) && address.pathname === '/'
+  return addresses.find(isOwn) ?? new URL(defaultServer(registry))
 }
 
 /** The fields that are there; the checker adds those that are not. */
@@ -249,8 +252,14 @@ function ownEndpoint(address: string, host: HostTable, from: HostsFile): Endpoin
   return { ...endpoint, mayBePlain: true, tls: { ...endpoint.tls, skipVerify: true } }
 }
 
+/** Returns the address of the API: below the path of a host, unless that has it. */
+function baseOf(url: URL, { override_path: isOverridden }: Pick<HostTable, 'override_path'>): string {
+  const path = url.pathname.replace(/(?<!\/)\/+$/, '')
+  return `${url.origin}${path}${isOverridden === true || path.endsWith('/v2') ? '' : '/v2'}`
+}
+
 /** Returns whether an address is that of the registry itself, as containerd decides it (docker's isProxy). */
-function isHostOf({ protocol, host }: URL, registry: string): boolean {
+export function isHostOf({ protocol, host }: URL, registry: string): boolean {
   const names = registry === 'docker.io' ? [registry, 'registry-1.docker.io'] : [registry]
   return names.some((name) => {
     const url = `${protocol}//${name}`
@@ -265,14 +274,12 @@ function isAbleTo(capability: string, listed: readonly string[] = []): boolean {
 
 function toEndpoint(address: string, host: HostTable, from: HostsFile): Endpoint {
   const url = parseAddress(address, from.path)
-  const path = url.pathname.replace(/(?<!\/)\/+$/, '')
   const isInsecure = isNamed(url.host, from.insecure)
-  const isWhole = host.override_path === true || path.endsWith('/v2')
   const resolve = (file: string) => (isAbsolute(file) ? file : join(from.directory, file))
   // Most of these are keys.
   for (const value of Object.values(host.header ?? {}).flatMap(toList)) keepSecret(value)
   return {
-    base: `${url.origin}${path}${isWhole ? '' : '/v2'}`,
+    base: baseOf(url, host),
     tls: {
       ca: toList(host.ca).map((file) => readConfigFile(resolve(file))),
       client: readClientPair(host.client, resolve),

@@ -2,7 +2,7 @@ import { LoamError } from '../errors/index.ts'
 import { Authenticator } from './authenticator.ts'
 import { streamBlob } from './blob-stream.ts'
 import { EndpointSession } from './endpoint-session.ts'
-import { type EndpointOptions, findHostRules, isNamed } from './endpoints.ts'
+import { type EndpointOptions, findEndpoints, findHostRules, isHostOf, isNamed } from './endpoints.ts'
 import { header, readBody, transportError } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
 import { Transport, type TransportOptions } from './transport.ts'
@@ -66,7 +66,9 @@ export class FileClient implements AsyncDisposable {
     const { retry } = this.#options
     const transport = this.#transport
     const rulesOf = (host: string) => findHostRules(host, this.#options)
-    const { tls } = rulesOf(url.host)
+    // A user or the configuration has named this host; others are named by servers.
+    const isOwn = ({ base }: { readonly base: string }) => isHostOf(new URL(base), url.host)
+    const tls = findEndpoints(url.host, this.#options).findLast(isOwn)?.tls ?? rulesOf(url.host).tls
     const authenticator = new Authenticator({
       registry: url.host,
       credentials: { find: async () => undefined },

@@ -102,6 +102,17 @@ describe('the registry itself in hosts.toml', () => {
       ['http://registry.example/v2', 'own', undefined],
       ['https://mirror.test/v2', 'mirror', 'registry.example'],
     ])
+    const cache = '[host."https://registry.example/v2/cache"]\noverride_path = true\n'
+    assert.deepEqual(shown('registry.example', cache), [
+      ['https://registry.example/v2/cache', 'mirror', undefined],
+      ['https://registry.example/v2', 'own', undefined],
+    ])
+    const proxy =
+      'server = "https://harbor.test"\n[host."https://harbor.test/v2/hub"]\noverride_path = true\n'
+    assert.deepEqual(shown('docker.io', proxy), [
+      ['https://harbor.test/v2/hub', 'mirror', 'docker.io'],
+      ['https://harbor.test/v2', 'own', 'docker.io'],
+    ])
     const last = '[host."https://registry.example"]\ncapabilities = ["push"]\n[host."https://mirror.test"]\n'
     assert.deepEqual(shown('registry.example', last), [
       ['https://mirror.test/v2', 'mirror', 'registry.example'],

@@ -89,7 +89,9 @@ function evaluateCall(
 function callFunction(name: string, values: readonly unknown[]): unknown {
   const known = Object.hasOwn(FUNCTIONS, name) ? FUNCTIONS[name] : undefined
   if (known !== undefined) return known(values)
-  throw invalid(`there is no function ${name}; there are ${Object.keys(FUNCTIONS).join(', ')}`)
+  throw invalid(`there is no function ${name}; there are ${Object.keys(FUNCTIONS).join(', ')}`, {
+    function: name,
+  })
 }
 
 function valueOf({ base, fields }: Operand, scope: Scope): unknown {

@@ -10,9 +10,9 @@ const MAX_DIGITS = 20
 export const FUNCTIONS: Readonly<Record<string, TemplateFunction>> = {
   json: ([value]) => JSON.stringify(value ?? null, (_key, each: unknown) => plain(each)),
   join: ([list, separator]) => {
+    if ([list, separator].some((each) => each === undefined || each === null)) return ''
     // docker takes the list first, and Go templates of other tools pipe it in last.
     const [all, between] = Array.isArray(list) ? [list, separator] : [separator, list]
-    if (all === undefined || all === null) return ''
     if (!Array.isArray(all)) throw invalid(`join ${printed(all).slice(0, 40)}: it is not a list`)
     return all.map(printed).join(textOf(between))
   },

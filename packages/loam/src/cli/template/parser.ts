@@ -51,7 +51,10 @@ export function parseTemplate(text: string): readonly Part[] {
 }
 
 /** Creates the error of a template. Details: the field that it names and that there is not. */
-export function invalid(why: string, details: { readonly field?: string } = {}): LoamError {
+export function invalid(
+  why: string,
+  details: { readonly field?: string; readonly function?: string } = {},
+): LoamError {
   return new LoamError('USAGE', `read --format: ${why}`, {
     details,
     hint: "Write a template, for example '{{.ID}} {{.Name}}' or '{{json .}}'; or json, or table.",

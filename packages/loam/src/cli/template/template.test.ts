@@ -26,6 +26,7 @@ describe('a template of --format', () => {
       ['{{json .Config.Env}}', '["PATH=/bin","A=1"]'],
       ['{{.Names | json}}', '["a:1","b:2"]'],
       ['{{join .Names ", "}}', 'a:1, b:2'],
+      ['{{join .Nothing ", "}}{{.Nothing | join ", "}}', ''],
       ['{{.ID | upper | printf "%-5s|"}}', 'ABC  |'],
       ['{{printf "%s %d %05d %q" .ID .size .size "x"}}', 'abc 7 00007 "x"'],
       ['{{index .Config.Labels "y"}}{{index .Names 1}}', '2b:2'],
