@@ -97,9 +97,9 @@ class NewDirectories implements Disposable {
 
   constructor(path: string, mode: number) {
     this.#mode = mode
-    // A symlink at its end is followed only if a slash or a dot behind it says so.
-    if (/\/\.?$/.test(path) && existsSync(path)) {
-      this.directory = this.#held.use(HeldDirectory.open(path))
+    const followed = HeldDirectory.openFollowed(path)
+    if (followed !== undefined) {
+      this.directory = this.#held.use(followed)
       return
     }
     const parent = this.#held.use(HeldDirectory.open(dirname(path)))

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import {
   createReadStream,
   createWriteStream,
-  existsSync,
   mkdirSync,
   readFileSync,
   renameSync,
@@ -45,9 +44,9 @@ export function openLayoutSink(folder: string, signal: AbortSignal | undefined):
 
 function openFolder(folder: string): HeldDirectory {
   try {
+    const followed = HeldDirectory.openFollowed(folder)
+    if (followed !== undefined) return followed
     const path = resolve(folder)
-    // A symlink at its end is followed only if a slash or a dot behind it says so.
-    if (/\/\.?$/.test(folder) && existsSync(path)) return HeldDirectory.open(path)
     mkdirSync(dirname(path), { recursive: true })
     using parent = HeldDirectory.open(dirname(path))
     const [directory] = parent.enterOrMake(basename(path), DIRECTORY_MODE)

@@ -1,6 +1,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fstatSync,
   lstatSync,
   mkdirSync,
@@ -43,6 +44,14 @@ export class HeldDirectory implements Disposable {
   /** Opens a directory by its path, in which symlinks are followed. @throws system errors */
   static open(path: string): HeldDirectory {
     return new HeldDirectory(path, openSync(path, OPEN_DIRECTORY))
+  }
+
+  /**
+   * Opens what is at a path with a slash or a dot at its end, which says that a symlink before that is to be followed; undefined for any other path, and if
+   * nothing is there. @throws system errors
+   */
+  static openFollowed(path: string): HeldDirectory | undefined {
+    return /\/\.?$/.test(path) && existsSync(path) ? HeldDirectory.open(path) : undefined
   }
 
   /** Opens a directory in this one. @throws USAGE for a symlink and another kind of file, and system errors */
