@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 export const FOLDERS = [
   'errors',
   'activity',
+  'streams',
   'image',
   'linux',
   'compression',
@@ -49,6 +50,7 @@ const TOP = ['index.ts', 'internal.ts']
 const PURE: Record<string, readonly string[]> = {
   errors: [],
   activity: ['node:async_hooks'],
+  streams: [],
   image: ['node:crypto'],
   tar: [],
   tree: [],

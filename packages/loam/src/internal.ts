@@ -22,13 +22,11 @@ export {
   DOWNLOADS,
   type Downloads,
   type EventOf,
-  type LineLimits,
   type Operation,
   type OperationName,
   OPERATIONS,
   type Operations,
   OWN_FILES,
-  readLines,
   RESULT_TRAILER,
   type ReplyOf,
   type RequestOf,
@@ -40,6 +38,7 @@ export {
   UPLOADS,
   type Uploads,
 } from './api/index.ts'
+export { type LineLimits, readLines } from './streams/index.ts'
 export {
   currentRequest,
   readTraceContext,

@@ -1,4 +1,3 @@
-export { type LineLimits, readLines } from './lines.ts'
 export { OWN_FILES } from './schema.ts'
 export { type DaemonStatus, DaemonStatusSchema } from './store.ts'
 export { type Subscription, SUBSCRIPTIONS } from './events.ts'

@@ -11,14 +11,12 @@ import {
   type Downloads,
   DOWNLOADS,
   type EventOf,
-  type LineLimits,
   type Operation,
   type OperationName,
   OPERATIONS,
   type Operations,
   type ReplyOf,
   type RequestOf,
-  readLines,
   RESULT_TRAILER,
   type ResultOf,
   SUBSCRIPTIONS,
@@ -27,6 +25,7 @@ import {
   UPLOADS,
 } from '../api/index.ts'
 import { isErrno, isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { type LineLimits, readLines } from '../streams/index.ts'
 import { Connections } from './connections.ts'
 import { canceled, eventsEnded, lost, readProblem } from './failure.ts'
 import { StreamBody } from './stream-body.ts'

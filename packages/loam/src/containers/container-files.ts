@@ -6,6 +6,7 @@ import type { IngestArea } from '../content/index.ts'
 import type { LayerStore } from '../layers/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import type { Provisioner } from '../provisioner/index.ts'
+import { startReading } from '../streams/index.ts'
 import { type CopyContainer, copyFrom, copyTo, findCopyContainer } from './copy-files.ts'
 import type { RuntimePaths } from './oci-runtime.ts'
 import type { CopyOptions, PackFilesOptions, UnpackFilesOptions } from './requests.ts'
@@ -86,11 +87,12 @@ export class ContainerFiles {
     options: UnpackFilesOptions = {},
   ): Promise<CopyReport> {
     const { activity, provisioner } = this.#services
+    using stream = startReading(tar)
     const id = parseContainerId(container)
-    return activity.observe('containers.unpack', { id }, async () => {
+    return await activity.observe('containers.unpack', { id }, async () => {
       closeSync(openUnpackTarget(await findCopyContainer(provisioner, this.#paths, id), path))
       // Before the container is leased: a slow sender keeps nobody from removing it.
-      await using received = await receiveTar(this.#streams, tar, options)
+      await using received = await receiveTar(this.#streams, stream ?? tar, options)
       return await this.#withLease(id, options, async (subject) =>
         unpackTo(this.#streams, subject, [received, path], options),
       )

@@ -2,7 +2,8 @@ import type { Attributes } from '../activity/index.ts'
 import { cancelable, LoamError } from '../errors/index.ts'
 import type { Digest } from '../image/index.ts'
 import { type ImageAddress, type ImageRequest, renamedSource } from '../sources/index.ts'
-import { imageLabel, observeFetch, type PruneResult } from '../stores/index.ts'
+import { addressLabel, imageLabel, observeFetch, type PruneResult } from '../stores/index.ts'
+import { startReading } from '../streams/index.ts'
 import { checkAllowed } from './check-allowed.ts'
 import { commitImage, type CommitSubject } from './commit-image.ts'
 import { type CopiedImage, copyImage, type CopyImageOptions } from './copy-image.ts'
@@ -96,12 +97,10 @@ export class Images {
     options: ImageOptions & NamingOptions = {},
   ): Promise<PulledImage> {
     const { activity } = this.#services
-    const attributes = {
-      address: typeof address === 'string' ? imageLabel(address) : 'a stream',
-      name: imageLabel(name),
-    }
-    return observeFetch({ activity, operation: 'images.put', attributes }, options, async (own) =>
-      this.#put(address, name, own),
+    const attributes = { address: addressLabel(address), name: imageLabel(name) }
+    using stream = startReading(address)
+    return await observeFetch({ activity, operation: 'images.put', attributes }, options, async (own) =>
+      this.#put(stream ?? address, name, own),
     )
   }
 
@@ -325,9 +324,10 @@ export class Images {
    */
   async load(address: ImageAddress, options: ImageOptions & NamingOptions = {}): Promise<LoadedImage[]> {
     const { activity } = this.#services
-    const attributes = { address: typeof address === 'string' ? imageLabel(address) : 'a stream' }
-    return observeFetch({ activity, operation: 'images.load', attributes }, options, async (own) =>
-      loadImages(this.#services, address, own),
+    const attributes = { address: addressLabel(address) }
+    using stream = startReading(address)
+    return await observeFetch({ activity, operation: 'images.load', attributes }, options, async (own) =>
+      loadImages(this.#services, stream ?? address, own),
     )
   }
 

@@ -15,4 +15,4 @@ export {
   type Store,
   StoredImage,
 } from './store.ts'
-export { imageLabel, observeFetch } from './observe-layers.ts'
+export { addressLabel, imageLabel, observeFetch } from './observe-layers.ts'

@@ -1,6 +1,7 @@
 import type { Activity, Attributes, OperationName, Span, SpanPart } from '../activity/index.ts'
 import { redact } from '../errors/index.ts'
 import type { Digest, ImageRequest } from '../image/index.ts'
+import type { ImageAddress } from '../sources/index.ts'
 import type { PullEvent } from './store.ts'
 
 type OnEvent = ((event: PullEvent) => void) | undefined
@@ -61,6 +62,11 @@ export async function observeFetch<Options extends { readonly onEvent?: OnEvent 
   return activity.observe(operation, attributes, async (span) =>
     act(span.isObserved ? { ...options, onEvent: observeLayers(span, options.onEvent) } : options),
   )
+}
+
+/** Returns the address of a file with an image for observers, without secrets. */
+export function addressLabel(address: ImageAddress): string {
+  return typeof address === 'string' ? imageLabel(address) : 'a stream'
 }
 
 /** Returns the name of an image for observers: as the user wrote it, without secrets. */

@@ -39,6 +39,11 @@ function layoutIn(folder: string): string {
   return `oci:${join(folder, 'layout')}:x`
 }
 
+/** The output of a process that packs a directory. */
+function tarOf(directory: string): Readable {
+  return spawn('tar', ['-C', directory, '-c', '.'], { stdio: ['ignore', 'pipe', 'inherit'] }).stdout
+}
+
 function checkImages(check: Check): void {
   check('an image is pulled with events, listed, inspected, and removed', async ({ loam, folder }) => {
     const kinds = new Set<string>()
@@ -96,14 +101,12 @@ function checkImages(check: Check): void {
 
   check('an archive that comes as a stream is put under a name', async ({ loam, folder }) => {
     layoutIn(folder)
-    // Nobody else reads its output: `execFile` would.
-    const { stdout: stream } = spawn('tar', ['-C', join(folder, 'layout'), '-c', '.'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
     const kinds = new Set<string>()
-    const put = await loam.images.put(stream, 'made.example/app:1', {
-      onEvent: ({ kind }) => kinds.add(kind),
-    })
+    const stream = tarOf(join(folder, 'layout'))
+    const putting = loam.images.put(stream, 'made.example/app:1', { onEvent: ({ kind }) => kinds.add(kind) })
+    // Node does so when the process ends: what nobody reads by then is lost.
+    stream.resume()
+    const put = await putting
     assert.deepEqual([put.name, put.digest], ['made.example/app:1', image.manifest.digest])
     assert.ok(kinds.has('layer'), 'no event of a layer')
     assert.deepEqual((await loam.images.list())[0]?.names, ['made.example/app:1'])

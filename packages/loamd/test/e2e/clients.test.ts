@@ -181,7 +181,8 @@ function testRelease(release: ContainerdRelease): void {
     const [config, ...layers] = fetched?.blobs ?? []
     assert.deepEqual([config?.from, layers.map(({ from }) => from)], ['exists', ['source', 'source']])
     assert.match(pods('images', 'check', `name==${image}`), /complete \(3\/3\)/)
-    pods('images', 'export', archive, image)
+    // By its service the newer ctr ends before the last bytes are written.
+    pods('images', 'export', ...(isOld ? [] : ['--local']), archive, image)
     assert.equal(must('tar', '-tf', archive).match(/blobs\/sha256\/./g)?.length, 4)
     // Its garbage collection runs when an image is removed.
     pods('images', 'tag', image, 'other.example/tiny:1')

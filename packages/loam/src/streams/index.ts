@@ -1,0 +1,2 @@
+export { type LineLimits, readLines } from './lines.ts'
+export { StartedStream, startReading } from './started-stream.ts'
