@@ -12,7 +12,20 @@ import type { ContainerInfo, RecoveryReport } from '../provisioner/index.ts'
 import { fetchFields, image, imageFields, lazyFields, PullEventSchema } from './fetch.ts'
 import { PulledImageSchema } from './images.ts'
 import { operation } from './operation.ts'
-import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
+import {
+  chainId,
+  count,
+  diffId,
+  digest,
+  failure,
+  fileMode,
+  list,
+  matching,
+  orUndefined,
+  path,
+  text,
+  timeMs,
+} from './schema.ts'
 
 const containerId: v.GenericSchema<string, ContainerId> = v.pipe(
   v.string(),
@@ -114,7 +127,7 @@ export const exportFields = {
   /** Size of an ext4 file system in bytes. */
   sizeBytes: v.optional(count),
   /** Later times of files are this one, in milliseconds since 1970. */
-  latestMs: v.optional(count),
+  latestMs: v.optional(timeMs),
 }
 
 const ProcessSchema = matching<ContainerProcess>()(
@@ -285,7 +298,7 @@ export const CONTAINERS = {
       format: v.picklist(['erofs', 'tar', 'ext4', 'oci', 'containers-storage', 'containerd-cache']),
       output: path,
       force: v.optional(v.boolean()),
-      mode: v.optional(count),
+      mode: v.optional(fileMode),
     }),
     result: v.object({}),
     event: PullEventSchema,

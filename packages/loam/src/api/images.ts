@@ -14,7 +14,19 @@ import type { ImageRecord } from '../metadata/index.ts'
 import { ContentsSchema, DiskSchema, HistorySchema, LayersSchema, TreeDiffSchema } from './image-trees.ts'
 import { image, imageFields, lazyFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { operation, upload } from './operation.ts'
-import { chainId, count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
+import {
+  chainId,
+  count,
+  diffId,
+  digest,
+  failure,
+  list,
+  matching,
+  orUndefined,
+  path,
+  text,
+  timeMs,
+} from './schema.ts'
 
 const imageType = v.picklist(['docker', 'appc'])
 
@@ -132,9 +144,6 @@ const MesosReportSchema = matching<MesosImportReport>()(
   }),
 )
 
-/** The last time that a date has (ECMA-262, 21.4.1.1). */
-const MAX_TIME_MS = 8.64e15
-
 /** Fields of a request that gives an image a name. */
 export const commitFields = {
   ...imageFields,
@@ -149,7 +158,7 @@ export const commitFields = {
   message: v.optional(v.string()),
   author: v.optional(v.string()),
   /** Time that the image says it was created at, in milliseconds since 1970. */
-  createdAtMs: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_TIME_MS))),
+  createdAtMs: v.optional(timeMs),
 }
 
 /** Operations on images. */

@@ -4,7 +4,7 @@ import { SAVE_FORMATS } from '../images/index.ts'
 import { fetchFields, imageFields, PullEventSchema, PushEventSchema } from './fetch.ts'
 import { DescriptorSchema, ImageRecordSchema } from './images.ts'
 import { download, operation, upload } from './operation.ts'
-import { count, digest, list, matching, orUndefined, path, text } from './schema.ts'
+import { count, fileMode, digest, list, matching, orUndefined, path, text } from './schema.ts'
 
 const ReferrersSchema = list(
   v.object({
@@ -69,7 +69,7 @@ export const REMOTE_IMAGES = {
       /** Also copy signatures, SBOMs and attestations beside it, between registries. */
       referrers: v.optional(v.boolean()),
       force: v.optional(v.boolean()),
-      mode: v.optional(count),
+      mode: v.optional(fileMode),
     }),
     result: CopiedSchema,
     event: v.union([PushEventSchema, PullEventSchema]),
@@ -84,7 +84,7 @@ export const REMOTE_IMAGES = {
       output: path,
       format: v.optional(v.picklist(SAVE_FORMATS)),
       force: v.optional(v.boolean()),
-      mode: v.optional(count),
+      mode: v.optional(fileMode),
     }),
     result: SavedSchema,
     event: v.union([PushEventSchema, PullEventSchema]),

@@ -10,7 +10,18 @@ import type {
 import { fetchFields, imageFields, PullEventSchema } from './fetch.ts'
 import { commitFields, PulledImageSchema } from './images.ts'
 import { download, operation } from './operation.ts'
-import { count, diffId, digest, failure, list, matching, orUndefined, path, text } from './schema.ts'
+import {
+  count,
+  fileMode,
+  diffId,
+  digest,
+  failure,
+  list,
+  matching,
+  orUndefined,
+  path,
+  text,
+} from './schema.ts'
 
 const kind = v.picklist(['view', 'active', 'committed'])
 const labels = v.record(v.string(), v.string())
@@ -149,7 +160,7 @@ export const SNAPSHOTS = {
     method: 'POST',
     path: '/v1/snapshots/diff',
     summary: 'Write the changes of a snapshot to its parent as a layer, to a new file.',
-    request: v.strictObject({ key: v.string(), output: path, mode: v.optional(count) }),
+    request: v.strictObject({ key: v.string(), output: path, mode: v.optional(fileMode) }),
     result: v.object({}),
     event: PullEventSchema,
   }),

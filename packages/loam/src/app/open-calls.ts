@@ -1,4 +1,5 @@
 import { LoamError, throwIfAborted } from '../errors/index.ts'
+import { checkOptions } from './option-values.ts'
 
 /** A process of `spawn`, as far as closing the store is concerned. */
 interface Started extends AsyncDisposable {
@@ -16,7 +17,7 @@ export class OpenCalls {
 
   /**
    * Returns an object with the methods of another one, and of the parts of it that are named, whose calls are counted. A call fails with CANCELED if the `signal` of its options has fired
-   * before, and with USAGE once the store is closed.
+   * before, and with USAGE for an option whose value is invalid and once the store is closed.
    */
   guard<Door extends object>(door: Door, parts: readonly (keyof Door)[] = []): Door {
     const methods = new Map<unknown, (...args: unknown[]) => unknown>()
@@ -44,6 +45,7 @@ export class OpenCalls {
   #check(name: string, args: readonly unknown[]): void {
     if (this.#isClosed) throw new LoamError('USAGE', `call ${name}: the store is closed`)
     for (const arg of args) throwIfAborted(signalOf(arg), `call ${name}`)
+    checkOptions(name, args.at(-1))
   }
 
   async #count(act: () => Promise<unknown>): Promise<unknown> {
