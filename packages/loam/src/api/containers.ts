@@ -137,6 +137,7 @@ const ProcessSchema = matching<ContainerProcess>()(
     pid: orUndefined(count),
     exitStatus: orUndefined(count),
     isDetached: v.boolean(),
+    command: orUndefined(list(v.string())),
   }),
 )
 const copyFields = {

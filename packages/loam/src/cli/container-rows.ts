@@ -4,7 +4,7 @@ import { type ContainerProcess, PROCESS_STATUSES } from '../containers/index.ts'
 import type { PartialLayerInfo } from '../lazy/index.ts'
 import type { ContainerInfo, RootfsInfo } from '../provisioner/index.ts'
 import { parseExpression } from '../snapshotter/index.ts'
-import { formatAge, shortDigest } from './format.ts'
+import { formatAge, shortCommand, shortDigest } from './format.ts'
 import { filterOf, type ListDefinition, type ListField } from './lists.ts'
 import { dataField } from './missing-data.ts'
 
@@ -89,6 +89,16 @@ const FIELDS: readonly ListField<ContainerRow>[] = [
     name: 'Pid',
     heading: 'PID',
     text: ({ process }) => (process?.pid === undefined ? '' : String(process.pid)),
+    isHidden: true,
+  },
+  {
+    name: 'Command',
+    heading: 'COMMAND',
+    // As in docker: quoted, and short.
+    text: ({ process }, isFull) => {
+      const words = process?.command?.join(' ')
+      return words === undefined ? '' : JSON.stringify(isFull ? words : shortCommand(words))
+    },
     isHidden: true,
   },
   // Nothing forwards ports, and formats of docker's users ask for them.

@@ -47,6 +47,12 @@ export function shortDigest(digest: string): string {
   return digest.replace(/^sha\d+:/, '').slice(0, 12)
 }
 
+/** Returns the beginning of a command, as long as docker shows it. */
+export function shortCommand(words: string): string {
+  const letters = [...words]
+  return letters.length > 20 ? `${letters.slice(0, 19).join('')}…` : words
+}
+
 /** A longer cell moves the rest of its own row, and does not widen the column. */
 const MAX_WIDTH = 100
 /** The length of two paths of Linux. */

@@ -25,7 +25,7 @@ import {
 } from '../linux/index.ts'
 import type { ContainerId } from '../metadata/index.ts'
 import { type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
-import { readMounts } from './exec.ts'
+import { readMounts } from './bundle-config.ts'
 import { bundlePath, type RuntimePaths } from './oci-runtime.ts'
 import { readProcess } from './process-state.ts'
 import type { CopyOptions } from './requests.ts'

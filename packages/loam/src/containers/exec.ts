@@ -1,9 +1,8 @@
 // A further process in a running container: the configuration of its first process, with what the user asks for.
 import { randomBytes } from 'node:crypto'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { LoamError } from '../errors/index.ts'
-import { parseStrictJson } from '../image/index.ts'
 import { type IdMapping, readFileInRoot, runForeground } from '../linux/index.ts'
 import type { ProvisionedRootfs } from '../provisioner/index.ts'
 import {
@@ -12,9 +11,9 @@ import {
   readEnv,
   type ResolvedUser,
   resolveUser,
-  type RuntimeMount,
   sizeAtStart,
 } from '../runtime/index.ts'
+import { readMounts, readProcessOf } from './bundle-config.ts'
 import { findCommand } from './find-command.ts'
 import {
   bundlePath,
@@ -40,14 +39,6 @@ export interface ExecContainer {
 }
 
 /** The parts of a bundle's process that are read; the others are passed on. */
-interface BundleProcess {
-  readonly terminal?: boolean
-  readonly env: readonly string[]
-  readonly cwd: string
-  readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids?: readonly number[] }
-  readonly capabilities: Readonly<Record<string, readonly string[]>>
-}
-
 /** Runs a process in a running container, with the standard streams of the starter. Returns its exit status. @throws as `run` */
 export async function execInContainer(
   paths: RuntimePaths,
@@ -137,26 +128,4 @@ function userOf(user: string, rootfsPath: string, idMapping: IdMapping | undefin
 function mergeVariables(base: readonly string[], more: readonly string[]): string[] {
   const merged = new Map([...base, ...more].map((entry) => [entry.slice(0, entry.indexOf('=')), entry]))
   return [...merged.values()]
-}
-
-/** Reads the first process of a bundle, which Loam has written. @throws INTERNAL for anything else */
-export function readProcessOf(bundle: string, id: string): BundleProcess {
-  const config = readConfig(bundle)
-  if ('process' in config && typeof config.process === 'object' && config.process !== null)
-    return config.process as BundleProcess
-  throw new LoamError('INTERNAL', `exec in ${id}: its bundle has no process`)
-}
-
-/** Reads the mounts of a bundle. */
-export function readMounts(bundle: string): BundleMount[] {
-  const config = readConfig(bundle)
-  return 'mounts' in config ? (config.mounts as BundleMount[]) : []
-}
-
-type BundleMount = Pick<RuntimeMount, 'destination'> & Partial<Pick<RuntimeMount, 'options'>>
-
-/** Reads the configuration of a bundle, which Loam has written. */
-export function readConfig(bundle: string): object {
-  const config = parseStrictJson(readFileSync(join(bundle, 'config.json')), 'config.json')
-  return typeof config === 'object' && config !== null ? config : {}
 }

@@ -1,7 +1,9 @@
 import { existsSync } from 'node:fs'
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { basename } from 'node:path'
+import { isErrno, isLoamError, LoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import { runProgram } from '../linux/index.ts'
+import { readProcessOf } from './bundle-config.ts'
 import { isMonitorAtWork, readMonitor } from './monitor-files.ts'
 import {
   bundlePath,
@@ -31,16 +33,24 @@ export interface ContainerProcess {
   readonly exitStatus: number | undefined
   /** Whether it runs in the background. */
   readonly isDetached: boolean
+  /** Program and arguments; undefined for a container that was created without a process, or whose process ran in the foreground and has ended. */
+  readonly command: readonly string[] | undefined
 }
 
 const STATUSES: readonly string[] = ['created', 'running', 'paused']
 
 /** Reads the state of a container's process. Asks the runtime only if it knows the container. */
 export async function readProcess(paths: RuntimePaths, id: string): Promise<ContainerProcess> {
+  return { ...(await readState(paths, id)), command: commandOf(bundlePath(paths, id)) }
+}
+
+type ProcessState = Omit<ContainerProcess, 'command'>
+
+async function readState(paths: RuntimePaths, id: string): Promise<ProcessState> {
   const bundle = bundlePath(paths, id)
   const monitor = readMonitor(bundle)
   const isDetached = monitor !== undefined
-  const ended = (exitStatus?: number): ContainerProcess => ({
+  const ended = (exitStatus?: number): ProcessState => ({
     ...{ id, pid: undefined, exitStatus, isDetached },
     status: isDetached || exitStatus !== undefined ? 'exited' : 'none',
   })
@@ -63,8 +73,20 @@ export async function readListedProcess(paths: RuntimePaths, id: string): Promis
     return await readProcess(paths, id)
   } catch (error) {
     if (!isLoamError(error, 'RUNTIME_FAILED')) throw error
-    const isDetached = readMonitor(bundlePath(paths, id)) !== undefined
-    return { id, status: 'unknown', pid: undefined, exitStatus: undefined, isDetached }
+    const bundle = bundlePath(paths, id)
+    const isDetached = readMonitor(bundle) !== undefined
+    const command = commandOf(bundle)
+    return { id, status: 'unknown', pid: undefined, exitStatus: undefined, isDetached, command }
+  }
+}
+
+/** Undefined without a bundle, which may be written or removed meanwhile. */
+function commandOf(bundle: string): readonly string[] | undefined {
+  try {
+    return readProcessOf(bundle, basename(bundle)).args
+  } catch (error) {
+    if (isErrno(error, 'ENOENT') || isLoamError(error)) return undefined
+    throw error
   }
 }
 

@@ -8,7 +8,8 @@ import { runProgram } from '../linux/index.ts'
 import { type ContainerId, parseContainerId } from '../metadata/index.ts'
 import { type ContainerInfo, type Provisioner, rootfsIdMapping } from '../provisioner/index.ts'
 import { startBundle } from './detached-run.ts'
-import { execInContainer, readConfig, readProcessOf } from './exec.ts'
+import { readConfig, readProcessOf } from './bundle-config.ts'
+import { execInContainer } from './exec.ts'
 import { isLeftByMonitor, isMonitorGone, MONITOR_FILES, readMonitor } from './monitor-files.ts'
 import {
   bundlePath,

@@ -142,7 +142,12 @@ describe('a process of loam run', () => {
     assert.match(kept, /line 1998\nline 1999\n$/)
     assert.equal(kept.length <= 8192 && kept.length >= 4096, true, `${kept.length}`)
     assert.equal(said('logs', '--tail', '2', 'much'), 'line 1998\nline 1999\n')
-    assert.equal(said('ps', '--format', '{{.Status}}'), 'exited (4)\n')
+    const command = `sh -c ${line}`
+    assert.equal(
+      said('ps', '--format', '{{.Status}} {{.Command}}'),
+      `exited (4) ${JSON.stringify(`${command.slice(0, 19)}…`)}\n`,
+    )
+    assert.equal(said('ps', '--no-trunc', '--format', '{{.Command}}'), `${JSON.stringify(command)}\n`)
     assert.equal(said('rm', 'much'), 'much\n')
   })
 
