@@ -4,7 +4,10 @@
 const { isUtf8 } = require('node:buffer')
 const fs = require('node:fs')
 
-/** Calls `fail` with the error for an argument or a variable of Loam that is not UTF-8, or a working directory that another one would be taken for. */
+/** Settings, and variables whose values become names of files. */
+const USED = /^(?:LOAM_\w+|XDG_\w+|HOME|DOCKER_CONFIG|REGISTRY_AUTH_FILE|HADOOP_HOME)=/
+
+/** Calls `fail` with the error for an argument or a variable that Loam uses which is not UTF-8, or a working directory that another one would be taken for. */
 exports.check = (args, fail) => {
   const broken = find(args)
   if (broken === undefined) return
@@ -15,7 +18,7 @@ function find(args) {
   // Its last words are those of the command.
   const index = args.length === 0 ? -1 : wordsOf('cmdline').slice(-args.length).findIndex(isBroken)
   if (index >= 0) return `the argument ${JSON.stringify(args[index])}`
-  const variable = wordsOf('environ').find((word) => word.startsWith('LOAM_') && isBroken(word))
+  const variable = wordsOf('environ').find((word) => USED.test(word) && isBroken(word))
   if (variable !== undefined) return `the variable ${variable.split('=')[0]}`
   return isElsewhere() ? 'the working directory' : undefined
 }

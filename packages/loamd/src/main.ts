@@ -22,13 +22,16 @@ export async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-/** Checks that the bytes of the command line and of the settings in the environment are those of the words: broken-text.cjs says why. @throws USAGE */
+/** Settings, and variables whose values become names of files. */
+const USED = /^(?:LOAM_\w+|XDG_\w+|HOME|DOCKER_CONFIG|REGISTRY_AUTH_FILE|HADOOP_HOME)=/
+
+/** Checks that the bytes of the command line and of these variables are those of the words: broken-text.cjs says why. @throws USAGE */
 function checkWords(args: readonly string[]): void {
   if (![...args, ...Object.values(process.env)].some((each) => each?.includes('\uFFFD') === true)) return
   const wordsOf = (name: string) => readFileSync(`/proc/self/${name}`, 'latin1').split('\0').slice(0, -1)
   const isBroken = (word: string) => !isUtf8(Buffer.from(word, 'latin1'))
   const index = args.length === 0 ? -1 : wordsOf('cmdline').slice(-args.length).findIndex(isBroken)
-  const setting = wordsOf('environ').find((word) => word.startsWith('LOAM_') && isBroken(word))
+  const setting = wordsOf('environ').find((word) => USED.test(word) && isBroken(word))
   if (index < 0 && setting === undefined) return
   const what =
     index < 0 ? `the variable ${setting?.split('=')[0]}` : `the argument ${JSON.stringify(args[index])}`

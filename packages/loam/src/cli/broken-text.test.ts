@@ -24,11 +24,14 @@ function run(script: string) {
 }
 
 describe('text that is not UTF-8', () => {
-  it('is refused in an argument, in a variable of Loam, and in the working directory', () => {
+  it('is refused in an argument, in a variable that Loam uses, and in the working directory', () => {
     for (const [script, what] of [
       ['"$0" cp "web:/caf$b" -', 'the argument'],
       ['"$0" export --format tar web "x-$b.tar"', 'the argument'],
       ['LOAM_ROOT="$PWD/$b" "$0" ps', 'the variable LOAM_ROOT'],
+      ['HOME="$PWD/$b" "$0" ps', 'the variable HOME'],
+      ['XDG_RUNTIME_DIR="$PWD/$b" "$0" ps', 'the variable XDG_RUNTIME_DIR'],
+      ['DOCKER_CONFIG="$PWD/$b" "$0" ps', 'the variable DOCKER_CONFIG'],
       ['mkdir "$b" "\uFFFD"; cd "$b"; "$0" export --format tar web x.tar', 'the working directory'],
     ] as const) {
       const { status, stderr } = run(script)
