@@ -67,6 +67,8 @@ export class GzipCheckpoints implements Inflater {
     if (bytes.length > 0) this.#lastBytes = [...this.#lastBytes.slice(-1), Buffer.from(bytes.subarray(-1))]
     this.#inflate.input(bytes)
     this.#sampler?.addInput(bytes)
+    // Not before: a library that decodes several bytes at a time wants input beyond the last one.
+    if (this.#sampler?.isFull === true) this.#endSample()
   }
 
   get isAtEnd(): boolean {
@@ -135,7 +137,7 @@ export class GzipCheckpoints implements Inflater {
     this.#tarBytes += bytes
     if (bytes > 0) {
       this.#isMemberStart = false
-      this.#sample(target.subarray(filled, filled + bytes))
+      this.#sampler?.addOutput(target.subarray(filled, filled + bytes))
     }
     if (wasDue && this.#inflate.isAtBlock && this.#isDue) this.#begin()
   }
@@ -159,13 +161,10 @@ export class GzipCheckpoints implements Inflater {
     return used > 0 ? this.#input.subarray(used - 1, used) : (this.#lastBytes[0] ?? Buffer.alloc(0))
   }
 
-  #sample(plain: Buffer): void {
-    if (this.#sampler?.addOutput(plain) === true) this.#endSample()
-  }
-
   #endSample(): void {
-    if (this.#sampler !== undefined) this.#sink.onWindow(this.#sampler.sample())
+    const sampler = this.#sampler
     this.#sampler = undefined
+    if (sampler !== undefined) this.#sink.onWindow(sampler.sample())
   }
 
   /** Reports the last window. */
@@ -198,9 +197,12 @@ class Sampler {
     else this.#input.length = 0
   }
 
-  /** Returns whether no more is needed. */
-  addOutput(bytes: Buffer): boolean {
+  addOutput(bytes: Buffer): void {
     this.#plainBytes += bytes.copy(this.#plain, this.#plainBytes)
+  }
+
+  /** Whether no more is needed. */
+  get isFull(): boolean {
     return this.#plainBytes === this.#plain.length
   }
 

@@ -147,6 +147,26 @@ test('characters that control a terminal or are invisible are escaped, in text a
   assert.equal(visible('größe 大 ✓ …'), 'größe 大 ✓ …')
 })
 
+test('an error counts, and not the one that came when what was open was closed for it', () => {
+  const failing = (closing: unknown, thrown: unknown) => {
+    using _open = {
+      [Symbol.dispose]: () => {
+        throw closing
+      },
+    }
+    throw thrown
+  }
+  for (const thrown of [new LoamError('COMPRESSION_INVALID', 'the first'), new Error('no code')]) {
+    const code = thrown instanceof LoamError ? thrown.code : 'INTERNAL'
+    assert.throws(
+      () => {
+        failing(new Error('closing'), thrown)
+      },
+      (error) => error instanceof SuppressedError && toLoamError(error, 'read').code === code,
+    )
+  }
+})
+
 test('an error of the code itself is INTERNAL and asks for a report, and an error of the system is SYSTEM', () => {
   const defects = [
     new TypeError('x is undefined'),

@@ -22,11 +22,13 @@ export const NO_SPACE_HINT =
  * Converts any thrown value to a LoamError that says what was attempted. Once the signal has fired it is CANCELED, with the signal's
  * reason as its cause: the signal decides and never the type of the error, since a canceled operation may throw any error, and other code throws
  * AbortErrors, too. Otherwise a LoamError is returned unchanged; a system error gets the code for its errno, and a hint if the
- * user can do something; and an error of the code itself (a TypeError, an error without a code) is INTERNAL.
+ * user can do something; and an error of the code itself (a TypeError, an error without a code) is INTERNAL. Of an error and another one that came when
+ * what was open was closed for it, the first one counts.
  */
 export function toLoamError(error: unknown, attempted: string, signal?: AbortSignal): LoamError {
   if (signal?.aborted === true) return canceled(error, attempted, signal)
   if (isLoamError(error)) return error
+  if (error instanceof SuppressedError) return toLoamError(error.suppressed, attempted)
   const reason = error instanceof Error ? error.message : String(error)
   const details = systemDetails(error)
   if (isErrno(error, 'ENOSPC', 'EDQUOT')) {

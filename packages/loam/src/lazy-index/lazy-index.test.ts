@@ -120,6 +120,17 @@ const tars = fc.oneof(
   randomLayer.map(({ tar }) => tar),
 )
 
+/** Text without repetitions: libraries decode several of its bytes at a time. */
+const hexData = fc
+  .uint8Array({ minLength: 32, maxLength: 32 })
+  .map((seed) =>
+    Buffer.from(
+      Array.from({ length: 2000 }, (_, index) =>
+        createHash('sha256').update(seed).update(`${index}`).digest('hex'),
+      ).join(''),
+    ),
+  )
+
 /** Where a tar is cut into members or flushed pieces. */
 const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 5 })
 
@@ -253,6 +264,30 @@ test('the skeleton of a tar is the same for pieces of any size', async () => {
       checkSkeleton(readLazyIndex(made, DEFAULT_LAYER_LIMITS), tar)
     }),
     RUNS,
+  )
+})
+
+test('a blob that comes in small pieces has windows, and one that is cut off anywhere is COMPRESSION_INVALID', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      hexData,
+      fc.integer({ min: 1, max: 24 }),
+      fc.double({ min: 0.01, max: 0.99, noNaN: true }),
+      async (data, pieceBytes, part) => {
+        const tar = buildTar([{ name: 'file', data }])
+        const blob = gzipSync(tar, { level: 1 })
+        const making = { spanBytes: 33_000, pieceBytes, isAhead: false }
+        const made = await makeIndex(blob, making)
+        assert.ok(made !== undefined)
+        const index = readLazyIndex(made, DEFAULT_LAYER_LIMITS)
+        assert.ok(index.spans.count > 2)
+        checkSpans(index, blob, tar)
+        await assert.rejects(makeIndex(blob.subarray(0, Math.ceil(part * blob.length)), making), {
+          code: 'COMPRESSION_INVALID',
+        })
+      },
+    ),
+    { ...RUNS, numRuns: 5 },
   )
 })
 

@@ -1,3 +1,4 @@
+import { isLoamError } from '../errors/index.ts'
 import { inflateSpan, type WindowSample } from '../compression/index.ts'
 
 const EMPTY = Buffer.alloc(0)
@@ -14,6 +15,16 @@ export function sparseWindow(sample: WindowSample): Buffer {
   const { window, plain, bytes } = sample
   if (window.length === 0 || plain.length === 0) return EMPTY
   if (bytes.length === 0) return window
+  try {
+    return withoutUnused(sample)
+  } catch (error) {
+    if (isLoamError(error, 'COMPRESSION_INVALID')) return window
+    throw error
+  }
+}
+
+function withoutUnused(sample: WindowSample): Buffer {
+  const { window, plain } = sample
   const sparse = Buffer.alloc(window.length)
   for (const position of usedPositions(sample)) sparse[position] = window[position] ?? 0
   return decode(sample, sparse).equals(plain) ? sparse : window
