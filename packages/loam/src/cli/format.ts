@@ -49,7 +49,7 @@ export function shortDigest(digest: string): string {
 
 /** Returns the beginning of a command, as long as docker shows it. */
 export function shortCommand(words: string): string {
-  const letters = [...words]
+  const letters = Array.from(words)
   return letters.length > 20 ? `${letters.slice(0, 19).join('')}…` : words
 }
 
