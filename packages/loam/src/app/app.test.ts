@@ -3,9 +3,11 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { type ConnectOptions, connectLoam } from '../client/index.ts'
 import { isLoamError } from '../errors/index.ts'
 import { parseOciImageConfig, parseOciManifest } from '../image/index.ts'
 import { readConfiguration, SETTING_NAMES, SETTINGS } from '../config/index.ts'
+import { type LoamOptions, openLoam } from './index.ts'
 
 test('docs/configuration.md has one item for each setting, and no other, and its default', () => {
   const text = readFileSync(new URL('../../../../docs/configuration.md', import.meta.url), 'utf8')
@@ -121,4 +123,18 @@ test('the documents of an image have their fields by name, and other fields are 
       () => parseOciManifest(bad),
       (error) => isLoamError(error, 'DOCUMENT_INVALID'),
     )
+})
+
+test('a store is not opened with options that are none: a setting among them would be ignored', async () => {
+  const wrong = { root: '/none/store' } as LoamOptions
+  await assert.rejects(openLoam(wrong), {
+    code: 'USAGE',
+    message: 'call openLoam: root is not an option',
+    hint: 'It is a setting: openLoam({ settings: { root: … } })',
+  })
+  await assert.rejects(openLoam({ setings: {} } as LoamOptions), { hint: 'Did you mean settings?' })
+  await assert.rejects(connectLoam({ root: '/none' } as ConnectOptions), {
+    code: 'USAGE',
+    message: 'call connectLoam: root is not an option',
+  })
 })

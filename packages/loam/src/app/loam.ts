@@ -1,5 +1,5 @@
 import { Activity } from '../activity/index.ts'
-import { type ConfigurationInput, readConfiguration } from '../config/index.ts'
+import { type ConfigurationInput, readConfiguration, SETTINGS } from '../config/index.ts'
 import {
   Containers,
   type DestroyOptions,
@@ -12,7 +12,7 @@ import {
   type RunImageOptions,
 } from '../containers/index.ts'
 import { lockPath, openStoreRoot } from '../content/index.ts'
-import { LoamError } from '../errors/index.ts'
+import { checkOptionNames, LoamError } from '../errors/index.ts'
 import type { ExportOptions } from '../exports/index.ts'
 import {
   type ImageOptions,
@@ -40,6 +40,17 @@ import { StoreCare } from './store-care.ts'
 import type { Threads } from './threads.ts'
 import { type Caller, type StoreServices, Wiring } from './wiring.ts'
 
+const OPEN_OPTIONS: readonly (keyof LoamOptions)[] = [
+  'settings',
+  'flags',
+  'env',
+  'file',
+  'cwd',
+  'userId',
+  'activity',
+  'signal',
+]
+
 type OpenForCaller = (caller: LoamOptions) => Promise<Loam>
 
 /** How to open a store: the settings, and the environment that Loam may read. */
@@ -57,6 +68,9 @@ export interface LoamOptions extends ConfigurationInput {
  * NO_SPACE
  */
 export async function openLoam(options: LoamOptions = {}): Promise<Loam> {
+  checkOptionNames('openLoam', options, OPEN_OPTIONS, (name) =>
+    Object.hasOwn(SETTINGS, name) ? `It is a setting: openLoam({ settings: { ${name}: … } })` : undefined,
+  )
   return openWith(options)
 }
 

@@ -12,7 +12,7 @@ const VALUES = [...TEXTS, ...NUMBERS, ...OBJECTS, true, false]
 
 /** Fields of requests that are arguments of the library, and no options. */
 const ARGUMENTS = words(
-  'address capabilities client config directory from hostPath image images indexDigest key name repository signal',
+  'address capabilities client config directory dockerConfig from hostPath image images indexDigest key name repository signal',
 )
 /** Options that the library and the API write differently: a path may be relative here, and a platform is an object. */
 const OTHERS = words(
@@ -67,7 +67,17 @@ test('options that are written differently have their kinds, too', () => {
   assert.ok(isTaken('run', { volumes: [{}], platform: {}, authFile: 'x', output: '-' }))
 })
 
+test('a name that is no option is refused, with the one that may be meant', () => {
+  assert.throws(
+    () => {
+      checkOptions('prune', { exclude: ['debian'] })
+    },
+    { code: 'USAGE', message: 'call prune: exclude is not an option', hint: 'Did you mean excluded?' },
+  )
+})
+
 test('what is not options is left alone', () => {
+  checkOptions('pull', { type: 'docker', docker: { name: 'debian' } })
   for (const value of [
     undefined,
     null,

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { checkOptionNames } from '../errors/index.ts'
 import type { ActivityEvent } from '../activity/index.ts'
 import type { OPERATIONS, RequestOf, ResultOf, SUBSCRIPTIONS } from '../api/index.ts'
 import type { HostReport, StoreCare } from '../app/index.ts'
@@ -36,7 +37,9 @@ export type EventFilter = RequestOf<(typeof SUBSCRIPTIONS)['daemon.events']>
  * Connects to a daemon, and waits for its first answer. Close it by `await using`.
  * @throws DAEMON_UNAVAILABLE if no daemon listens there; PERMISSION_DENIED, CANCELED
  */
-export async function connectLoam({ socket, state, signal }: ConnectOptions = {}): Promise<RemoteLoam> {
+export async function connectLoam(options: ConnectOptions = {}): Promise<RemoteLoam> {
+  checkOptionNames('connectLoam', options, ['socket', 'state', 'signal'] satisfies (keyof ConnectOptions)[])
+  const { socket, state, signal } = options
   const transport = new Transport(socket ?? join(state ?? DEFAULT_STATE, 'loamd.sock'))
   try {
     return new RemoteLoam(transport, await transport.call('daemon.version', {}, { signal }))
