@@ -41,6 +41,11 @@ test('a name is not read', () => {
   assert.equal(startReading('-'), undefined)
 })
 
+test('what is no stream is refused', () => {
+  for (const value of [undefined, null, 1, Buffer.of(1), ['x'], {}])
+    assert.throws(() => startReading(value as unknown as string), { code: 'USAGE' })
+})
+
 async function* failing(): AsyncGenerator<Uint8Array> {
   yield* []
   throw new RangeError('the source fails')
