@@ -100,6 +100,27 @@ test('tables of a zstd:chunked blob that are not those of its manifest, or contr
   assert.throws(() => indexOf(tar, blob, other.annotations), refused)
 })
 
+test('tables that are far apart or overlap are not used: what is between them would be held in memory, too', () => {
+  const { annotations } = packChunked(buildTar([{ name: 'a', data: 'x' }]), 1000)
+  const parse = (toc: string, tarSplit: string) =>
+    parseChunkedLayer({
+      ...annotations,
+      'io.github.containers.zstd-chunked.manifest-position': toc,
+      'io.github.containers.zstd-chunked.tarsplit-position': tarSplit,
+    })
+  for (const [toc, tarSplit, isUsed] of [
+    ['0:100:100:1', '108:100:100', true],
+    ['1000:100:100:1', '892:100:100', true],
+    ['0:100:100:1', '65636:100:100', true],
+    ['0:100:100:1', '65637:100:100', false],
+    ['0:100:100:1', '699999900:100:100', false],
+    ['699999900:100:100:1', '0:100:100', false],
+    ['0:100:100:1', '99:100:100', false],
+    ['0:100:100:1', '0:100:100', false],
+  ] as const)
+    assert.equal(parse(toc, tarSplit) !== undefined, isUsed, `${toc} ${tarSplit}`)
+})
+
 test('annotations of other kinds, and those of zstd:chunked without a tar-split, are not used', () => {
   const { annotations } = packChunked(buildTar([{ name: 'a', data: 'x' }]), 1000)
   assert.ok(parseChunkedLayer(annotations) !== undefined)

@@ -19,6 +19,8 @@ const TAR_SPLIT_POSITION = `${PREFIX}tarsplit-position`
 const TOC_TYPE = '1'
 /** Bound of each table, unpacked: as JSON it takes several times as much memory. An index of more files would have too many spans. */
 const MAX_BYTES = 64 << 20
+/** Bytes between both tables: the head of a skippable frame. What is fetched for them is held in memory, so they may not be far apart. */
+const MAX_GAP_BYTES = 64 << 10
 const SEGMENT = 2
 const FILE = 1
 const NEWLINE = 0x0a
@@ -55,7 +57,7 @@ const TarSplitEntry = v.object({
   payload: v.nullish(v.string(), ''),
 })
 
-/** Reads the annotations of a layer. Returns undefined if they are not those of zstd:chunked with a tar-split, or are invalid. */
+/** Reads the annotations of a layer. Returns undefined if they are not those of zstd:chunked with a tar-split beside the TOC, or are invalid. */
 export function parseChunkedLayer(annotations: Readonly<Record<string, string>>): ChunkedLayer | undefined {
   const [tocPosition = '', tocType] = /^(.*):(\d+)$/.exec(annotations[TOC_POSITION] ?? '')?.slice(1) ?? []
   const toc = parsePart(tocPosition)
@@ -63,7 +65,9 @@ export function parseChunkedLayer(annotations: Readonly<Record<string, string>>)
   const tocDigest = annotations[TOC_DIGEST]
   if (tocType !== TOC_TYPE || toc === undefined || tarSplit === undefined || !isDigest(tocDigest))
     return undefined
-  return { toc, tocDigest, tarSplit }
+  const layer = { toc, tocDigest, tarSplit }
+  const gapBytes = chunkedRange(layer).lengthBytes - toc.packedBytes - tarSplit.packedBytes
+  return gapBytes >= 0 && gapBytes <= MAX_GAP_BYTES ? layer : undefined
 }
 
 function parsePart(text: string): PackedPart | undefined {
