@@ -8,7 +8,7 @@ import type { LazySource } from '../metadata/index.ts'
 import { ProfileRecorder } from './profile-recorder.ts'
 import type { LazyStatus } from './protocol.ts'
 import { ReadAnswers } from './read-answers.ts'
-import { claimAll, closeServedLayer, openServedLayer, type ServedLayer } from './served-layer.ts'
+import { claimAll, closeServedLayer, dropAll, openServedLayer, type ServedLayer } from './served-layer.ts'
 import { type Completion, type ServedEntry, ServedLayers } from './served-layers.ts'
 import { SpanFiller } from './span-filler.ts'
 import { UnopenedLayers } from './unopened-layers.ts'
@@ -148,7 +148,7 @@ export class LazyHandler {
     const layer = openServedLayer(source, { paths, limits, bootId, tarFd })
     const denial = metadata.layers.denialOf(source.indexDigest)
     const wrong = denial === undefined ? undefined : wrongIndex(layer, denial)
-    if (wrong !== undefined) layer.present.fill(0)
+    if (wrong !== undefined) dropAll(layer)
     const entry: ServedEntry = {
       layer,
       completions: new Set(),
@@ -446,7 +446,7 @@ export class LazyHandler {
     const { layer } = entry
     const failure = wrongIndex(layer, why)
     entry.wrong = failure
-    for (const span of layer.present.keys()) Atomics.store(layer.present, span, 0)
+    dropAll(layer)
     await this.#filler.remove(layer)
     this.#options.onDenied(await denyIndex(layer, failure, why, this.#options.metadata))
     entry.isDenied = true

@@ -116,10 +116,13 @@ export function sumOf({ sums }: SpanTable, span: number): Uint8Array {
 
 /** Takes nothing of a layer for granted: each span counts once it has the sum that it has to have. */
 export function claimAll(layer: ServedLayer): void {
-  for (const span of layer.present.keys()) {
-    Atomics.store(layer.present, span, 0)
-    layer.claimed.add(span)
-  }
+  for (const span of layer.present.keys()) layer.claimed.add(span)
+  dropAll(layer)
+}
+
+/** Nothing of a layer is here any more. */
+export function dropAll(layer: ServedLayer): void {
+  for (const span of layer.present.keys()) Atomics.store(layer.present, span, 0)
   layer.missing = layer.present.length
   layer.presentBytes = 0
 }

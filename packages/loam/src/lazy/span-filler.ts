@@ -55,6 +55,8 @@ interface Filling {
   readonly wrong: Map<number, number>
   /** Spans whose reads fail until then. */
   readonly refusedUntilMs: Map<number, number>
+  /** Until when all reads of what is not here fail, since some have waited for too long: the kernel asks for a page again when a read of it has failed. */
+  stalledUntilMs: number
   /** Whether its blob can only be fetched in order. */
   isInOrder: boolean
   isStreaming: boolean
@@ -98,6 +100,7 @@ export class SpanFiller {
       stop: new AbortController(),
       wrong: new Map(),
       refusedUntilMs: new Map(),
+      stalledUntilMs: 0,
       isInOrder: layer.access === 'sequential',
       isStreaming: false,
       failures: 0,
@@ -172,7 +175,8 @@ export class SpanFiller {
       if (filling === undefined) return true
       for (let span = from; span < to; span += 1) {
         if (filling.layer.present[span] === 1) continue
-        if (now < this.#fullUntilMs || now < (filling.refusedUntilMs.get(span) ?? 0)) return true
+        const refusedMs = filling.refusedUntilMs.get(span) ?? 0
+        if (now < Math.max(this.#fullUntilMs, filling.stalledUntilMs, refusedMs)) return true
       }
       return false
     })
@@ -285,21 +289,25 @@ export class SpanFiller {
     const { layer } = filling
     this.#scheduler.pause(layer.diffId, true)
     if (filling.isStreaming || filling.isWaiting || layer.missing === 0 || filling.stop.signal.aborted) return
+    const [from] = this.#scheduler.takeAll(layer.diffId)
+    // What is missing is refused for now, or others fetch it.
+    if (from === undefined) return
     filling.isStreaming = true
-    const [from = 0] = this.#scheduler.takeAll(layer.diffId)
     const to = layer.spans.count
     const onSpan = (span: number, outcome: SpanOutcome) => {
       this.#onSpan(filling, span, outcome, false)
     }
     const run = async (job: SpanJob) => this.#threads.run(job, true)
-    const fetch = async (source: ImageSource) =>
+    const use = async (source: ImageSource) =>
       fetchSpans(source, layer, {
         ...{ from, to, run, onSpan },
         memory: this.#memory,
         signal: filling.stop.signal,
       })
+    const fetch = async () =>
+      layer.missing === 0 ? undefined : this.#options.withSource(layer, filling.failures, use)
     const filled = this.#checkClaims(layer, from, to, { run, onSpan })
-      .then(async () => this.#options.withSource(layer, filling.failures, fetch))
+      .then(fetch)
       .catch((error: unknown) => {
         this.#backOff(filling, error)
       })
@@ -321,7 +329,7 @@ export class SpanFiller {
         this.#wasWrong(filling, span, outcome.why)
         break
       case 'full':
-        this.#onFull()
+        this.#onFull(filling)
         break
       case 'failed':
         this.#backOff(filling, new Error(outcome.why))
@@ -349,20 +357,20 @@ export class SpanFiller {
     filling.refusedUntilMs.delete(span)
     filling.failures = 0
     filling.failure = undefined
+    filling.stalledUntilMs = 0
     filling.lastMs = performance.now()
     this.#options.waiting.filled(layer.diffId, span)
     this.#options.onProgress(layer)
     if (layer.missing === 0) this.#options.onFilled(layer)
   }
 
-  /** It is fetched twice more; then its reads fail, for longer each time. */
+  /** It is fetched twice more; then its reads fail, for longer after each further try. */
   #wasWrong(filling: Filling, span: number, why: string): void {
     const { layer } = filling
     const tries = (filling.wrong.get(span) ?? 0) + 1
     filling.wrong.set(span, tries)
-    if (tries % MAX_TRIES !== 0) return
-    const times = tries / MAX_TRIES
-    const refusalMs = Math.min(FIRST_REFUSAL_MS * 2 ** (times - 1), MAX_REFUSAL_MS)
+    if (tries < MAX_TRIES) return
+    const refusalMs = Math.min(FIRST_REFUSAL_MS * 2 ** (tries - MAX_TRIES), MAX_REFUSAL_MS)
     filling.refusedUntilMs.set(span, performance.now() + refusalMs)
     const text = `fill layer ${layer.diffId}: span ${span} is wrong, ${tries} times: ${why}`
     report(text)
@@ -373,24 +381,28 @@ export class SpanFiller {
       // The timer may be early by the clock that the time was taken from.
       filling.refusedUntilMs.delete(span)
       this.#giveBack(filling, span, span + 1)
+      if (filling.isInOrder) this.#fillInOrder(filling)
       this.#pump()
     }, refusalMs)
   }
 
-  /** Reads of what is not here fail at once for a while; nothing is fetched. */
-  #onFull(): void {
-    this.#fullUntilMs = performance.now() + FIRST_REFUSAL_MS
+  /** Reads of what is not here fail at once for a while, of all layers; nothing is fetched. */
+  #onFull(found: Filling): void {
+    const now = performance.now()
+    // The other spans of the run have found the same.
+    if (now < this.#fullUntilMs) return
+    const pauseMs = Math.min(FIRST_REFUSAL_MS * 2 ** found.failures, MAX_BACKOFF_MS)
+    this.#fullUntilMs = now + pauseMs
     for (const filling of this.#layers.values()) {
+      const failure = new LoamError('NO_SPACE', `fill layer ${filling.layer.diffId}: the disk is full`)
       this.refusedReads += this.#options.waiting.refuse(filling.layer.diffId)
-      this.#pauseFor(filling, FIRST_REFUSAL_MS)
-      this.#options.onGivenUp(
-        filling.layer,
-        new LoamError('NO_SPACE', `fill layer ${filling.layer.diffId}: the disk is full`),
-      )
+      this.#backOff(filling, failure, pauseMs)
+      this.#options.onGivenUp(filling.layer, failure)
     }
   }
 
-  #backOff(filling: Filling, error: unknown): void {
+  /** Fetches nothing for longer after each failure, and for `leastMs` at least. */
+  #backOff(filling: Filling, error: unknown, leastMs = 0): void {
     if (filling.stop.signal.aborted || filling.isWaiting) return
     const failure = toLoamError(error, `fill layer ${filling.layer.diffId}`)
     filling.failures += 1
@@ -404,7 +416,7 @@ export class SpanFiller {
     const isStalled = stallTimeoutMs > 0 && now - filling.failingSinceMs >= stallTimeoutMs
     if (isStalled || filling.failures >= GIVE_UP_FAILURES) onGivenUp(filling.layer, failure)
     const asked = isLoamError(failure) ? failure.details['retryAfterMs'] : undefined
-    const own = Math.min(FIRST_BACKOFF_MS * 2 ** (filling.failures - 1), MAX_BACKOFF_MS)
+    const own = Math.max(leastMs, Math.min(FIRST_BACKOFF_MS * 2 ** (filling.failures - 1), MAX_BACKOFF_MS))
     this.#pauseFor(filling, typeof asked === 'number' ? Math.max(asked, own) : own)
   }
 
@@ -436,8 +448,11 @@ export class SpanFiller {
     const { waiting, stallTimeoutMs } = this.#options
     const now = performance.now()
     this.refusedReads += waiting.refuseIf(({ needs }, sinceMs) => {
-      const lastMs = Math.max(sinceMs, ...needs.map(({ layer }) => this.#find(layer)?.lastMs ?? 0))
-      return now - lastMs >= stallTimeoutMs
+      const layers = needs.flatMap(({ layer }) => this.#find(layer) ?? [])
+      const lastMs = Math.max(sinceMs, ...layers.map((filling) => filling.lastMs))
+      if (now - lastMs < stallTimeoutMs) return false
+      for (const filling of layers) filling.stalledUntilMs = now + FIRST_REFUSAL_MS
+      return true
     })
   }
 }

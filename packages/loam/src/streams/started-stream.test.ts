@@ -43,7 +43,7 @@ test('a name is not read', () => {
 
 test('what is no stream is refused', () => {
   for (const value of [undefined, null, 1, Buffer.of(1), ['x'], {}])
-    assert.throws(() => startReading(value as unknown as string), { code: 'USAGE' })
+    assert.throws(() => startReading(value as string), { code: 'USAGE' })
 })
 
 async function* failing(): AsyncGenerator<Uint8Array> {

@@ -101,6 +101,34 @@ test('a registry that knows no ranges is read once, in order', async () => {
   assert.ok(store.registry.countBlob(store.image.layers[0]?.digest ?? '') <= 4)
 })
 
+test('a registry without ranges whose bytes stay wrong is not read again and again, and all is right once it is mended', async () => {
+  await using store = await LazyStore.create(SMALL)
+  let isBad = true
+  let requests = 0
+  interceptBlobs(store, (request, response) => {
+    requests += 1
+    delete request.headers.range
+    if (isBad)
+      changeBody(response, (body) => {
+        const flipped = Buffer.from(body)
+        const at = flipped.length >> 1
+        flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at)
+        return flipped
+      })
+    return false
+  })
+  await store.show()
+  const { wrong, failed } = store.compare(await store.read())
+  assert.deepEqual(wrong, [])
+  assert.ok(failed.length > 0)
+  const before = requests
+  await sleep(3000)
+  // One for each time that reads of a span may be tried again: after 1, 2, 4 s, in each layer.
+  assert.ok(requests - before <= 6 * store.diffIds.length, `${requests - before} requests`)
+  isBad = false
+  await readUntilRight(store)
+})
+
 test('a blob without checkpoints is fetched in order', async () => {
   await using store = await LazyStore.create({ ...SMALL, compression: 'zstd' })
   await store.show()
@@ -195,6 +223,8 @@ test('reads of what is not here fail on a full disk, the others are right, and a
     const { wrong, failed } = store.compare(await store.read())
     assert.deepEqual(wrong, [])
     assert.ok(failed.length > 0)
+    const { layers } = (await store.client.status()) ?? { layers: [] }
+    assert.ok(layers.some(({ failure }) => failure?.includes('the disk is full') === true))
     rmSync(filler)
     await readUntilRight(store)
   }
@@ -215,6 +245,8 @@ test('a lazy index that has lied about the bytes is denied when the layer is com
   assert.equal(store.metadata.layers.find(store.diffId)?.data, 'partial')
   const { failed } = store.compare(await store.read())
   assert.equal(failed.length, store.sums.size)
+  const denied = (await store.status()).layers.find(({ diffId: each }) => each === diffId)
+  assert.equal(denied?.presentBytes, 0)
   // Also after a restart.
   process.kill((await store.status()).pid, 'SIGKILL')
   assert.equal(store.compare(await store.read()).failed.length, store.sums.size)
