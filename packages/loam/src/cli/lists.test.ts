@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import * as fc from 'fast-check'
 import { isLoamError } from '../errors/index.ts'
 import { parseDigest } from '../image/index.ts'
 import type { ListedImage } from '../images/index.ts'
@@ -34,64 +35,72 @@ const IMAGES = [
   image('c', ['docker.io/library/debian:12'], { isLocal: true, platform: 'linux/arm64/v8', tarBytes: 5e6 }),
 ]
 
-function listed(flags: ListFlags, columns?: number): string {
+async function listed(flags: ListFlags, columns?: number): Promise<string> {
   const host = captureHost('/')
   const rows = imageRows(IMAGES)
   const definition = imageList(rows)
   const output = new Output(host, { json: false, quiet: false })
   const target = { host: { stdout: { ...host.stdout, columns } }, output, flags }
-  writeList(target, chooseRows(rows, flags, definition), IMAGES, definition)
+  writeList(target, await chooseRows(rows, flags, definition), IMAGES, definition)
   return host.said.stdout
 }
 
 describe('a list', () => {
-  test('--quiet prints each ID once', () => {
-    assert.equal(listed({ quiet: true }), `${'a'.repeat(12)}\n${'b'.repeat(12)}\n${'c'.repeat(12)}\n`)
-    assert.equal(listed({ quiet: true, trunc: false }).split('\n')[0], `sha256:${'a'.repeat(64)}`)
+  test('--quiet prints each ID once', async () => {
+    assert.equal(await listed({ quiet: true }), `${'a'.repeat(12)}\n${'b'.repeat(12)}\n${'c'.repeat(12)}\n`)
+    assert.equal((await listed({ quiet: true, trunc: false })).split('\n')[0], `sha256:${'a'.repeat(64)}`)
   })
 
-  test('a template writes a line for each row, and `table` aligns its columns', () => {
-    const lines = listed({ format: '{{.Repository}}:{{.Tag}}' }).split('\n')
+  test('a template writes a line for each row, and `table` aligns its columns', async () => {
+    const lines = (await listed({ format: '{{.Repository}}:{{.Tag}}' })).split('\n')
     assert.deepEqual(lines.slice(0, 3), [
       'docker.io/library/busybox:1.36',
       'localhost:5000/team/tools:v1',
       '<none>:<none>',
     ])
     assert.equal(
-      listed({ format: String.raw`table {{.ID}}\t{{.Size}}`, filter: ['reference=debian'] }),
+      await listed({ format: String.raw`table {{.ID}}\t{{.Size}}`, filter: ['reference=debian'] }),
       `ID             SIZE\n${'c'.repeat(12)}   5.00 MB\n`,
     )
-    assert.match(listed({ format: '{{json .}}' }), /^\{"Name":"docker.io\/library\/busybox:1.36","ID":"aaaa/)
-    assert.throws(() => listed({ format: '{{.Foo}}' }), { message: /no field Foo; there are Name, ID/ })
+    assert.match(
+      await listed({ format: '{{json .}}' }),
+      /^\{"Name":"docker.io\/library\/busybox:1.36","ID":"aaaa/,
+    )
+    await assert.rejects(listed({ format: '{{.Foo}}' }), { message: /no field Foo; there are Name, ID/ })
   })
 
-  test('functions on the values of rows do not fail for the heading, nor where there are no rows', () => {
+  test('functions on the values of rows do not fail for the heading, nor where there are no rows', async () => {
     const none = ['reference=nosuch']
     assert.equal(
-      listed({ format: String.raw`table {{printf "%02d" .Layers}}\t{{.Tag}}`, filter: ['reference=debian'] }),
+      await listed({
+        format: String.raw`table {{printf "%02d" .Layers}}\t{{.Tag}}`,
+        filter: ['reference=debian'],
+      }),
       'LAYERS   TAG\n00       12\n',
     )
-    assert.equal(listed({ format: '{{if lt .Layers 10}}few{{end}}', filter: none }), '')
-    assert.equal(listed({ format: '{{index (split .Name ":") 1}}', filter: none }), '')
-    assert.throws(() => listed({ format: '{{.Foo}}', filter: none }), { message: /no field Foo/ })
-    assert.throws(() => listed({ format: 'table {{.Foo}}', filter: none }), { message: /no field Foo/ })
-    assert.throws(() => listed({ format: '{{nofunc .ID}}', filter: none }), { message: /no function nofunc/ })
+    assert.equal(await listed({ format: '{{if lt .Layers 10}}few{{end}}', filter: none }), '')
+    assert.equal(await listed({ format: '{{index (split .Name ":") 1}}', filter: none }), '')
+    await assert.rejects(listed({ format: '{{.Foo}}', filter: none }), { message: /no field Foo/ })
+    await assert.rejects(listed({ format: 'table {{.Foo}}', filter: none }), { message: /no field Foo/ })
+    await assert.rejects(listed({ format: '{{nofunc .ID}}', filter: none }), {
+      message: /no function nofunc/,
+    })
   })
 
-  test('filters of one key are alternatives, and those of several keys are all required', () => {
-    const ids = (...filter: string[]) => listed({ filter, format: '{{.Tag}}' })
-    assert.equal(ids('dangling=true'), '<none>\n')
-    assert.equal(ids('reference=debian', 'reference=busybox'), '1.36\n12\n')
-    assert.equal(ids('origin=local', 'platform=linux/arm64'), '12\n')
-    assert.equal(ids('origin=local', 'dangling=true'), '')
-    assert.equal(ids('since=debian:12', 'dangling=false'), '1.36\nv1\n')
-    assert.throws(() => ids('colour=red'), { hint: /There are reference, dangling/ })
-    assert.throws(() => ids('dangling'), { code: 'USAGE' })
+  test('filters of one key are alternatives, and those of several keys are all required', async () => {
+    const ids = async (...filter: string[]) => listed({ filter, format: '{{.Tag}}' })
+    assert.equal(await ids('dangling=true'), '<none>\n')
+    assert.equal(await ids('reference=debian', 'reference=busybox'), '1.36\n12\n')
+    assert.equal(await ids('origin=local', 'platform=linux/arm64'), '12\n')
+    assert.equal(await ids('origin=local', 'dangling=true'), '')
+    assert.equal(await ids('since=debian:12', 'dangling=false'), '1.36\nv1\n')
+    await assert.rejects(ids('colour=red'), { hint: /There are reference, dangling/ })
+    await assert.rejects(ids('dangling'), { code: 'USAGE' })
   })
 
-  test('a value of a filter that nothing can have is refused, whatever there is and in any order', () => {
-    const choose = (rows: ReturnType<typeof imageRows>, filter: readonly string[]) =>
-      chooseRows(rows, { filter }, imageList(rows)).length
+  test('a value of a filter that nothing can have is refused, whatever there is and in any order', async () => {
+    const choose = async (rows: ReturnType<typeof imageRows>, filter: readonly string[]) =>
+      (await chooseRows(rows, { filter }, imageList(rows))).length
     for (const wrong of [
       'dangling=maybe',
       'before=nonexist',
@@ -104,13 +113,13 @@ describe('a list', () => {
     ]) {
       for (const filter of [[wrong], ['reference=zzz', wrong], [wrong, 'reference=zzz']])
         for (const rows of [imageRows(IMAGES), []])
-          assert.throws(
-            () => choose(rows, filter),
+          await assert.rejects(
+            choose(rows, filter),
             (error) => isLoamError(error, 'USAGE', 'PLATFORM_INVALID'),
             filter.join(' '),
           )
     }
-    assert.equal(choose(imageRows(IMAGES), ['platform=linux/x86_64', 'platform=windows']), 3)
+    assert.equal(await choose(imageRows(IMAGES), ['platform=linux/x86_64', 'platform=windows']), 3)
     const of = (platform: string) => imageRows([{ ...IMAGES[0]!, platform }])
     for (const [platform, value, isListed] of [
       ['linux/arm/v6', 'linux/arm', true],
@@ -118,15 +127,58 @@ describe('a list', () => {
       ['linux/arm', 'linux/arm/v7', true],
       ['linux/amd64/v3', 'linux/amd64/v1', false],
     ] as const)
-      assert.equal(choose(of(platform), [`platform=${value}`]) > 0, isListed, `${platform} ${value}`)
+      assert.equal((await choose(of(platform), [`platform=${value}`])) > 0, isListed, `${platform} ${value}`)
   })
 
-  test('--sort orders the rows, the largest first where the key has `desc`', () => {
-    const sorted = (sort: string) => listed({ sort, format: '{{.Tag}}' }).trim().split('\n').join(' ')
-    assert.equal(sorted('size'), '1.36 v1 12 <none>')
-    assert.equal(sorted('size:desc'), '<none> 12 1.36 v1')
-    assert.equal(sorted('pulled'), '1.36 v1 <none> 12')
-    assert.throws(() => sorted('weight'), { hint: /There are pulled, created, size/ })
+  test('--sort orders the rows, the largest first where the key has `desc`', async () => {
+    const sorted = async (sort: string) =>
+      (await listed({ sort, format: '{{.Tag}}' })).trim().split('\n').join(' ')
+    assert.equal(await sorted('size'), '1.36 v1 12 <none>')
+    assert.equal(await sorted('size:desc'), '<none> 12 1.36 v1')
+    assert.equal(await sorted('pulled'), '1.36 v1 <none> 12')
+    await assert.rejects(sorted('weight'), { hint: /There are pulled, created, size/ })
+  })
+
+  test('--sort makes the key of each row once, and other work runs meanwhile', async (t) => {
+    const rows = Array.from({ length: 30_000 }, (_row, index) => (index * 7919) % 30_000)
+    let [keys, turns] = [0, 0]
+    const keyOf = (row: number) => {
+      keys += 1
+      return row
+    }
+    const interval = setInterval(() => (turns += 1), 1)
+    t.after(() => clearInterval(interval))
+    const chosen = await chooseRows(
+      rows,
+      { sort: 'number' },
+      { fields: [], idOf: String, filters: {}, sorts: { number: keyOf } },
+    )
+    assert.deepEqual([chosen.at(0), chosen.at(-1), keys], [0, 29_999, 30_000])
+    assert.ok(turns > 0)
+  })
+
+  test('--sort orders any number of rows as toSorted, and leaves those with one key in their order', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 0, max: 3000 }),
+        fc.integer({ min: 1, max: 50 }),
+        async (count, keys) => {
+          const rows = Array.from({ length: count }, (_row, index) => ({ index, key: (index * 31) % keys }))
+          const definition = {
+            fields: [],
+            idOf: String,
+            filters: {},
+            sorts: { key: (row: { key: number }) => row.key },
+          }
+          for (const sign of [1, -1])
+            assert.deepEqual(
+              await chooseRows(rows, { sort: sign > 0 ? 'key' : 'key:desc' }, definition),
+              rows.toSorted((a, b) => sign * (a.key - b.key)),
+            )
+        },
+      ),
+      { numRuns: 30 },
+    )
   })
 
   test('an image is named by its repository in any spelling, with its tag or without', () => {
@@ -147,17 +199,17 @@ describe('a list', () => {
 })
 
 describe('a table', () => {
-  test('fits a terminal of 80 columns: it leaves out columns, and then cuts the widest', () => {
+  test('fits a terminal of 80 columns: it leaves out columns, and then cuts the widest', async () => {
     for (const columns of [40, 60, 80, 120]) {
-      const lines = listed({}, columns).trimEnd().split('\n')
+      const lines = (await listed({}, columns)).trimEnd().split('\n')
       assert.ok(
         lines.every((line) => line.length <= columns),
         lines.join('\n'),
       )
       assert.match(lines[0] ?? '', /IMAGE +ID/)
     }
-    assert.match(listed({}, 200), /ORIGIN/)
-    assert.match(listed({ trunc: false }, 40), /ORIGIN/)
+    assert.match(await listed({}, 200), /ORIGIN/)
+    assert.match(await listed({ trunc: false }, 40), /ORIGIN/)
   })
 
   test('a table of narrow columns is left as it is', () => {

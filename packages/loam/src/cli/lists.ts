@@ -1,11 +1,13 @@
 import { type Command, Option } from 'commander'
 import { isLoamError, LoamError, visible } from '../errors/index.ts'
+import { TimeSlice } from '../linux/index.ts'
 import { formatTable } from './format.ts'
 import { fitTable } from './fit-table.ts'
 import type { Host } from './host.ts'
 import { repeated } from './image-options.ts'
 import type { Output } from './output.ts'
 import { OTHER_FILTERS } from './other-options.ts'
+import { sortedInSlices } from './sorted-in-slices.ts'
 import { createTemplate, withKnownFields } from './template/index.ts'
 
 /** The options of every command that lists something. */
@@ -79,12 +81,15 @@ export function addListOptions<Row>(command: Command, definition: ListDefinition
     .addOption(new Option('--no-heading', 'leave out the heading of the table'))
 }
 
-/** Chooses the rows that the filters allow, in the order that is asked for. @throws USAGE for unknown filters, values and keys */
-export function chooseRows<Row>(
+/**
+ * Chooses the rows that the filters allow, in the order that is asked for. Other work runs meanwhile: rows may be many, and come from outside.
+ * @throws USAGE for unknown filters, values and keys
+ */
+export async function chooseRows<Row>(
   rows: readonly Row[],
   { filter = [], sort }: ListFlags,
   definition: ListDefinition<Row>,
-): Row[] {
+): Promise<Row[]> {
   const wanted = Map.groupBy(filter.map(parseFilter), ({ key }) => key)
   const filters = [...wanted].map(([key, values]) => {
     const filterBy = Object.hasOwn(definition.filters, key) ? definition.filters[key] : undefined
@@ -92,7 +97,12 @@ export function chooseRows<Row>(
     return values.map(({ value }) => filterBy(value))
   })
   // As in docker: several values of one key are alternatives, several keys are all required.
-  const chosen = rows.filter((row) => filters.every((alternatives) => alternatives.some((has) => has(row))))
+  const chosen: Row[] = []
+  const slice = new TimeSlice()
+  for (const row of rows) {
+    if (filters.every((alternatives) => alternatives.some((has) => has(row)))) chosen.push(row)
+    await slice.rest()
+  }
   return sort === undefined ? chosen : sorted(chosen, sort, definition.sorts)
 }
 
@@ -110,16 +120,24 @@ function unknownKey(option: string, key: string, known: Readonly<Record<string, 
   })
 }
 
-function sorted<Row>(rows: readonly Row[], sort: string, sorts: ListDefinition<Row>['sorts']): Row[] {
+async function sorted<Row>(
+  rows: readonly Row[],
+  sort: string,
+  sorts: ListDefinition<Row>['sorts'],
+): Promise<Row[]> {
   const [, key = sort, order] = /^(.*):(asc|desc)$/.exec(sort) ?? []
   const isDescending = Object.hasOwn(sorts, `-${key}`)
   const keyOf = isDescending ? sorts[`-${key}`] : Object.hasOwn(sorts, key) ? sorts[key] : undefined
   if (keyOf === undefined) throw unknownKey('--sort', key, sorts)
   const sign = (order === undefined ? isDescending : order === 'desc') ? -1 : 1
-  return rows.toSorted((a, b) => {
-    const [first, second] = [keyOf(a), keyOf(b)]
-    return first === second ? 0 : first < second ? -sign : sign
-  })
+  const slice = new TimeSlice()
+  const keyed: { readonly row: Row; readonly key: string | number }[] = []
+  for (const row of rows) {
+    keyed.push({ row, key: keyOf(row) })
+    await slice.rest()
+  }
+  const compare = (a: string | number, b: string | number) => (a === b ? 0 : a < b ? -sign : sign)
+  return (await sortedInSlices(keyed, (a, b) => compare(a.key, b.key), slice)).map(({ row }) => row)
 }
 
 /** Where and how a list is written. */

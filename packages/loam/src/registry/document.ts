@@ -14,13 +14,14 @@ export async function getDocument<T>(
   session: EndpointSession,
   request: SessionRequest & { readonly retry: RetryOptions },
   maxBytes: number,
-  accept: (bytes: Buffer, response: DocumentResponse) => T,
+  accept: (bytes: Buffer, response: DocumentResponse) => T | Promise<T>,
 ): Promise<T> {
   const patience = new Patience(request.retry, request)
   for (let tried = 1; ; tried += 1) {
     const response = await session.get({ ...request, patience })
     try {
-      return accept(await readBody(response, maxBytes, request.attempted.replace(/^get /, '')), response)
+      const bytes = await readBody(response, maxBytes, request.attempted.replace(/^get /, ''))
+      return await accept(bytes, response)
     } catch (error) {
       const failure = transportError(error, request, session.registry)
       const isWorthAnother = isLoamError(

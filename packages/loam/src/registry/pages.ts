@@ -26,7 +26,7 @@ export interface PagesRequest extends SessionRequest {
 export async function readPages(
   session: EndpointSession,
   { pageBytes, allBytes, maxPages = Infinity, ...request }: PagesRequest,
-  onPage: (bytes: Buffer, response: DocumentResponse) => void,
+  onPage: (bytes: Buffer, response: DocumentResponse) => void | Promise<void>,
 ): Promise<void> {
   let url: URL | undefined
   let readBytes = 0
@@ -34,11 +34,11 @@ export async function readPages(
   for (let page = 0; page < maxPages; page += 1) {
     if (page === MAX_PAGES)
       throw new LoamError('REGISTRY_RESPONSE', `${request.attempted}: there are more than ${MAX_PAGES} pages`)
-    const next = await getDocument(session, { ...request, url }, pageBytes, (bytes, response) => {
+    const next = await getDocument(session, { ...request, url }, pageBytes, async (bytes, response) => {
       readBytes += bytes.length
       if (readBytes > allBytes)
         throw new LoamError('DOCUMENT_TOO_LARGE', `${request.attempted}: it has more than ${allBytes} bytes`)
-      onPage(bytes, response)
+      await onPage(bytes, response)
       return nextPage(header(response, 'link'))
     })
     if (next === undefined) return

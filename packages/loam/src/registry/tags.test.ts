@@ -87,6 +87,23 @@ describe('the tags of a repository', () => {
     assert.equal((await list({ maxBytes: pageBytes, maxPages: 1 })).length, 100)
   })
 
+  test('come also from a registry that has one page for all', async () => {
+    const tags = Array.from({ length: 100_000 }, (_tag, index) => `build-${index}`)
+    pages['/v2/app/tags/list?n=1000'] = { tags }
+    assert.deepEqual(await list(), tags)
+  })
+
+  test('of one page are bounded as a manifest, and all are bounded by their number', async () => {
+    pages['/v2/app/tags/list?n=1000'] = { tags: ['a'.repeat(4 << 20)] }
+    await assert.rejects(list(), { code: 'DOCUMENT_TOO_LARGE' })
+    const tags = (page: number) => Array.from({ length: 125_001 }, (_tag, index) => `${page}-${index}`)
+    pages = {
+      '/v2/app/tags/list?n=1000': { tags: tags(1), link: '</v2/app/tags/list?last=a>; rel="next"' },
+      '/v2/app/tags/list?last=a': { tags: tags(2) },
+    }
+    await assert.rejects(list(), { code: 'REGISTRY_RESPONSE', message: /more than 250000 tags/ })
+  })
+
   test('are only texts that an image can be named by', async () => {
     pages['/v2/app/tags/list?n=1000'] = {
       tags: ['a', '', 'b\n', 'é', '-c', 'x'.repeat(128), 'x'.repeat(129), 'a b', '_1.0-rc'],

@@ -2,17 +2,18 @@
 import * as v from 'valibot'
 import { LoamError } from '../errors/index.ts'
 import { check, isTag, parseStrictJson } from '../image/index.ts'
+import { TimeSlice } from '../linux/index.ts'
 import type { EndpointSession } from './endpoint-session.ts'
 import { readPages } from './pages.ts'
 import type { RetryOptions } from './retry.ts'
 
 /** Tags of one page. Some registries have a limit of their own, and some ignore this one. */
 const PAGE_TAGS = 1000
-const MAX_TAGS = 1_000_000
-/** Some 300,000 tags. It is parsed at once. */
-const MAX_PAGE_BYTES = 16 << 20
-/** Of all pages. */
-const MAX_BYTES = 64 << 20
+const MAX_TAGS = 250_000
+/** As of a manifest, since it is parsed at once; some 200,000 tags of a registry that has one page. */
+const MAX_PAGE_BYTES = 4 << 20
+/** Of all pages: as many tags of the largest length. */
+const MAX_BYTES = 32 << 20
 
 /** A registry without tags writes null, or leaves the list out. */
 const TagsSchema = v.object({ tags: v.nullish(v.array(v.string())) })
@@ -45,11 +46,14 @@ export async function listTags(session: EndpointSession, request: TagsRequest): 
     pageBytes: Math.min(MAX_PAGE_BYTES, maxBytes),
     allBytes: maxBytes,
   }
-  await readPages(session, pages, (bytes) => {
-    for (const tag of check(TagsSchema, parseStrictJson(bytes, attempted), attempted).tags ?? [])
+  const slice = new TimeSlice()
+  await readPages(session, pages, async (bytes) => {
+    for (const tag of check(TagsSchema, parseStrictJson(bytes, attempted), attempted).tags ?? []) {
       if (isTag(tag)) tags.add(tag)
-    if (tags.size > MAX_TAGS)
-      throw new LoamError('REGISTRY_RESPONSE', `${attempted}: there are more than ${MAX_TAGS} tags`)
+      if (tags.size > MAX_TAGS)
+        throw new LoamError('REGISTRY_RESPONSE', `${attempted}: there are more than ${MAX_TAGS} tags`)
+      await slice.rest()
+    }
   })
   return [...tags]
 }

@@ -36,7 +36,7 @@ Keys of --filter: reference, dangling, platform, origin (local, registry), befor
         const all = imageRows(await loam.images.list(), await loam.store.partialLayers())
         const definition = imageList(all)
         const named = name === undefined ? all : all.filter((row) => isNamed(row, name))
-        const rows = chooseRows(named, flags, definition)
+        const rows = await chooseRows(named, flags, definition)
         const images = [...new Set(rows.map(({ image }) => image))]
         const shown =
           given.digests === true

@@ -42,7 +42,7 @@ Words of templates: ${containerList([])
         const definition = containerList(all)
         const last = given.latest === true ? 1 : given.last
         const sort = last === undefined ? flags.sort : 'created:desc'
-        const chosen = chooseRows(all, sort === undefined ? flags : { ...flags, sort }, definition)
+        const chosen = await chooseRows(all, sort === undefined ? flags : { ...flags, sort }, definition)
         const listed = [...new Set(chosen.map(({ container }) => container))].slice(0, last)
         const rows = chosen.filter(({ container }) => listed.includes(container))
         const shown = listed.map((each) => ({

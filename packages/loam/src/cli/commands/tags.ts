@@ -47,7 +47,7 @@ Words of templates: ${TAGS.fields.map(({ name }) => name).join(', ')}`,
       await withSession(host, given, async ({ loam, output, signal }) => {
         const { repository, tags } = await loam.images.tags(name, { ...toFetchOptions(given), signal })
         const all = tags.map((tag) => ({ repository, tag }))
-        const rows = chooseRows(all, given, TAGS)
+        const rows = await chooseRows(all, given, TAGS)
         const found: RepositoryTags = { repository, tags: rows.map(({ tag }) => tag) }
         // A list of bare tags is what scripts read.
         writeList({ host, output, flags: { ...given, quiet: true } }, rows, found, TAGS)
@@ -67,5 +67,10 @@ export function versionKey(tag: string): string {
   const isVersion = VERSION.test(tag)
   // The end of a text is greater than the beginning of a pre-release, and less than any other letter.
   const parts = `${isVersion ? version.replaceAll(BEFORE, (_, word: string) => `\0${word.toLowerCase()}`) : tag}\u0001`
-  return `${Number(isVersion)}${parts.replaceAll(/\d+/g, (digits) => digits.padStart(20, '0'))}`
+  return `${Number(isVersion)}${parts.replaceAll(/0*(\d+)/g, numberKey)}`
+}
+
+/** Numbers with more digits are greater; a tag has at most 128 characters. */
+function numberKey(_: string, digits: string): string {
+  return `${String(digits.length).padStart(3, '0')}${digits}`
 }
