@@ -41,7 +41,7 @@ async function listed(flags: ListFlags, columns?: number): Promise<string> {
   const definition = imageList(rows)
   const output = new Output(host, { json: false, quiet: false })
   const target = { host: { stdout: { ...host.stdout, columns } }, output, flags }
-  writeList(target, await chooseRows(rows, flags, definition), IMAGES, definition)
+  await writeList(target, await chooseRows(rows, flags, definition), IMAGES, definition)
   return host.said.stdout
 }
 

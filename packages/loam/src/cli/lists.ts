@@ -152,13 +152,16 @@ export function isJsonList({ output, flags }: ListTarget): boolean {
   return output.json || flags.format === 'json'
 }
 
-/** Writes rows as IDs, by a template, or as a table that fits the terminal. `value` is the result as JSON. @throws USAGE for an invalid template */
-export function writeList<Row>(
+/**
+ * Writes rows as IDs, by a template, or as a table that fits the terminal. `value` is the result as JSON. Other work runs between rows of a template.
+ * @throws USAGE for an invalid template
+ */
+export async function writeList<Row>(
   target: ListTarget,
   rows: readonly Row[],
   value: unknown,
   definition: ListDefinition<Row>,
-): void {
+): Promise<void> {
   const { output, flags } = target
   const { format, quiet = false, trunc = true } = flags
   if (isJsonList(target)) {
@@ -168,7 +171,7 @@ export function writeList<Row>(
   } else if (format === undefined || format === 'table') {
     writeTable(target, rows, definition)
   } else {
-    writeByTemplate(target, format, rows, definition)
+    await writeByTemplate(target, format, rows, definition)
   }
 }
 
@@ -193,18 +196,23 @@ function writeTable<Row>(
   output.formatted(heading ? lines : lines.slice(1))
 }
 
-function writeByTemplate<Row>(
+async function writeByTemplate<Row>(
   { output, flags: { trunc = true, heading = true } }: ListTarget,
   format: string,
   rows: readonly Row[],
   { fields }: ListDefinition<Row>,
-): void {
+): Promise<void> {
   const isTable = /^table\s/.test(format)
   const body = format.replace(/^table\s+/, '').replaceAll(String.raw`\t`, '\t')
   const template = createTemplate(body.replaceAll(String.raw`\n`, '\n'))
   const viewOf = (textOf: (field: ListField<Row>) => string) =>
     withKnownFields(Object.fromEntries(fields.map((field) => [field.name, textOf(field)])))
-  const lines = rows.map((row) => template(viewOf(({ text }) => visible(text(row, !trunc)))))
+  const lines: string[] = []
+  const slice = new TimeSlice()
+  for (const row of rows) {
+    lines.push(template(viewOf(({ text }) => visible(text(row, !trunc)))))
+    await slice.rest()
+  }
   if (!isTable) {
     // An unknown field is an error also where there are no rows.
     if (rows.length === 0) tried(() => template(viewOf(() => '')))

@@ -59,7 +59,8 @@ Words of templates: ${SUMMARY.fields.map(({ name }) => name).join(', ')}`,
         noteMissing(output, await loam.store.partialLayers())
         const { format } = flags
         const target = { host, output, flags: format === undefined ? {} : { format } }
-        if (isJsonList(target) || format !== undefined) writeList(target, summarize(usage), usage, SUMMARY)
+        if (isJsonList(target) || format !== undefined)
+          await writeList(target, summarize(usage), usage, SUMMARY)
         else output.result(usage, () => tables(usage, flags))
       })
     })

@@ -60,7 +60,7 @@ Words of templates: ${HISTORY.fields.map(({ name }) => name).join(', ')}
       await withSession(host, given, async ({ loam, output, signal }) => {
         const flags = { ...given, quiet: command.getOptionValueSource('quiet') === 'cli' }
         const history = await loam.images.history(image, { ...toImageOptions(flags), signal })
-        writeList({ host, output, flags }, history.steps.toReversed(), history, HISTORY)
+        await writeList({ host, output, flags }, history.steps.toReversed(), history, HISTORY)
       })
     })
 }

@@ -57,7 +57,7 @@ Keys of --filter: reference, dangling, platform, origin (local, registry), befor
           ...each,
           ...inJson(rows.filter(({ image }) => image === each)),
         }))
-        writeList({ host, output, flags }, rows, values, shown)
+        await writeList({ host, output, flags }, rows, values, shown)
         noteMissing(
           output,
           rows.flatMap(({ partials }) => partials),

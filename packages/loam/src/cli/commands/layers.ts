@@ -71,7 +71,7 @@ Words of templates: ${[...LAYERS.fields.map(({ name }) => name), 'Data'].join(',
           partials: partialLayers.filter(({ diffId }) => diffId === layer.diffId),
         }))
         const definition = { ...LAYERS, fields: [...LAYERS.fields, dataField(rows)] }
-        writeList({ host, output, flags }, rows, report, definition)
+        await writeList({ host, output, flags }, rows, report, definition)
         noteMissing(
           output,
           rows.flatMap(({ partials }) => partials),

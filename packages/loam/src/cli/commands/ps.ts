@@ -50,7 +50,7 @@ Words of templates: ${containerList([])
           process: processes.find(({ id }) => id === each.id),
           ...inJson(rows.filter(({ container }) => container === each)),
         }))
-        writeList({ host, output, flags }, rows, shown, definition)
+        await writeList({ host, output, flags }, rows, shown, definition)
         noteMissing(
           output,
           rows.flatMap(({ partials }) => partials),

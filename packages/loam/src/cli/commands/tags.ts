@@ -50,7 +50,7 @@ Words of templates: ${TAGS.fields.map(({ name }) => name).join(', ')}`,
         const rows = await chooseRows(all, given, TAGS)
         const found: RepositoryTags = { repository, tags: rows.map(({ tag }) => tag) }
         // A list of bare tags is what scripts read.
-        writeList({ host, output, flags: { ...given, quiet: true } }, rows, found, TAGS)
+        await writeList({ host, output, flags: { ...given, quiet: true } }, rows, found, TAGS)
       })
     })
 }

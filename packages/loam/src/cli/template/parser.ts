@@ -210,18 +210,19 @@ function parsePipe(tokens: readonly Token[]): Pipe {
   const variables = tokens
     .slice(0, Math.max(assigned, 0))
     .flatMap((token) => (token.kind === 'variable' ? [token.text] : []))
-  const rest = [...tokens.slice(assigned + 1)]
+  // Taken from its end.
+  const rest = tokens.slice(assigned + 1).toReversed()
   const calls = parseCalls(rest, 0)
   if (rest.length > 0) throw invalid('a parenthesis is closed that is not open')
   return { variables, calls }
 }
 
-/** Takes the tokens of a pipe, up to a closing parenthesis. */
+/** Takes the tokens of a pipe, the last one first, up to a closing parenthesis. */
 function parseCalls(tokens: Token[], depth: number): Operand[][] {
   if (depth > MAX_DEPTH) throw invalid(`more than ${MAX_DEPTH} nested parentheses`)
   const calls: Operand[][] = [[]]
-  for (let token = tokens[0]; token !== undefined && token.kind !== ')'; token = tokens[0]) {
-    tokens.shift()
+  for (let token = tokens.at(-1); token !== undefined && token.kind !== ')'; token = tokens.at(-1)) {
+    tokens.pop()
     if (token.kind === '|') calls.push([])
     else calls.at(-1)?.push(parseOperand(token, tokens, depth))
   }
@@ -248,10 +249,10 @@ function parseOperand(token: Token, rest: Token[], depth: number): Operand {
         : { base: { kind: 'function', name: token.text }, fields: [] }
     case '(': {
       const calls = parseCalls(rest, depth + 1)
-      if (rest.shift()?.kind !== ')') throw invalid('a parenthesis is not closed')
-      const [next] = rest
+      if (rest.pop()?.kind !== ')') throw invalid('a parenthesis is not closed')
+      const next = rest.at(-1)
       const isField = next?.kind === 'fields' && next.text !== '.'
-      if (isField) rest.shift()
+      if (isField) rest.pop()
       return {
         base: { kind: 'pipe', pipe: { variables: [], calls } },
         fields: isField ? fieldsOf(next.text) : [],

@@ -118,4 +118,61 @@ describe('a template of --format', () => {
     const known = withKnownFields({ ID: 1 })
     assert.throws(() => made('{{.Nosuch}}', known), { message: /there is no field Nosuch; there are ID/ })
   })
+
+  test('one that does too much work is refused', () => {
+    const list = '{{$x := split (pad "" 3000 0) ""}}'
+    const long = (times: number) => `{{$x := "a "}}${'{{$x = print $x $x}}'.repeat(times)}`
+    const labels = Object.fromEntries(Array.from({ length: 20_000 }, (_label, index) => [`k${index}`, '']))
+    for (const template of [
+      `${list}{{range $x}}{{range $x}}{{range $x}}{{end}}{{end}}{{end}}`,
+      `${list}{{range $x}}{{range $x}}{{.}}{{end}}{{end}}`,
+      long(31),
+      `${long(20)}{{len (split $x "")}}`,
+      `${long(20)}{{title $x}}`,
+      `${long(14)}{{join (split $x "") $x}}`,
+      `{{printf "${'%9999d'.repeat(5000)}" ${'1 '.repeat(5000)}}}`,
+      ...[
+        '$.labels.none',
+        'index $.labels "none"',
+        'len $.labels',
+        'not $.labels',
+        'eq $.labels 1',
+        'slice $.labels 0 1',
+        'json $.labels | len',
+        '$y := $.labels | printf "%.1s"',
+        'range $.labels}}{{end',
+        'if $.labels}}{{end',
+        'with $.labels}}{{end',
+      ].map((action) => `${list}{{range $x}}{{${action}}}{{end}}`),
+    ])
+      assert.throws(() => made(template, { labels }), { code: 'USAGE', message: /too long/ }, template)
+    // Many tokens are no work for long.
+    assert.equal(made(`{{print ${'(1)'.repeat(20_000)}}}`).length, 20_000)
+  })
+
+  test('one for a large value is within the work that it may do, each time', () => {
+    const value = {
+      text: 'x'.repeat(4 << 20),
+      layers: Array.from({ length: 1000 }, (_layer, index) => ({
+        digest: `sha256:${'0'.repeat(64)}`,
+        index,
+      })),
+      labels: Object.fromEntries(
+        Array.from({ length: 1000 }, (_label, index) => [`k${index}`, 'x'.repeat(100)]),
+      ),
+    }
+    const template = createTemplate(
+      '{{json .text}}{{range $i, $l := .layers}}{{$i}} {{$l.digest | upper}} {{(index $.layers $i).index}}{{end}}' +
+        '{{range $k, $v := .labels}}{{printf "%-20s=%q" $k (index $.labels $k)}}{{end}}{{len .layers}}',
+    )
+    for (let times = 0; times < 3; times += 1) assert.ok(template(value).length > 4 << 20)
+    assert.equal(JSON.parse(made('{{json .}}', value)).text, value.text)
+  })
+
+  test('all results of one are bounded', () => {
+    const template = createTemplate('{{.}}')
+    const text = 'x'.repeat(8 << 20)
+    for (let times = 0; times < 8; times += 1) template(text)
+    assert.throws(() => template(text), { code: 'USAGE', message: /longer than/ })
+  })
 })

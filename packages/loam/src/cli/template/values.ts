@@ -1,3 +1,4 @@
+import { type Budget, countOf } from './budget.ts'
 import { invalid } from './parser.ts'
 
 /** An object whose fields are known: a template that names another one is an error. */
@@ -9,13 +10,16 @@ export function withKnownFields<T extends object>(value: T): T {
 }
 
 /** Returns a field of a value; its case matters only where two fields differ in it. @throws USAGE for an unknown one of an object with known fields */
-export function fieldOf(value: unknown, name: string): unknown {
+export function fieldOf(value: unknown, name: string, budget: Budget): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     if (value === undefined || value === null) return undefined
     throw invalid(`there is no field ${name} in ${printed(value).slice(0, 40)}`)
   }
+  // A map is copied.
+  if (value instanceof Map) budget.spendEntries(value)
   const all = value instanceof Map ? Object.fromEntries(value) : (value as Record<string, unknown>)
   if (Object.hasOwn(all, name)) return all[name]
+  budget.spendEntries(all)
   const key = Object.keys(all).find((each) => each.toLowerCase() === name.toLowerCase())
   if (key !== undefined) return all[key]
   if (KNOWN_FIELDS in value)
@@ -24,11 +28,9 @@ export function fieldOf(value: unknown, name: string): unknown {
 }
 
 /** Returns whether a value counts as true in `if`: it is not empty. */
-export function isTrue(value: unknown): boolean {
-  if (Array.isArray(value)) return value.length > 0
-  if (value instanceof Map) return value.size > 0
-  if (typeof value === 'object' && value !== null) return Object.keys(value).length > 0
-  return Boolean(value)
+export function isTrue(value: unknown, budget: Budget): boolean {
+  budget.spendPart(value)
+  return (countOf(value) ?? Number(Boolean(value))) > 0
 }
 
 /** Returns what `range` goes through: elements by index, or values by key in the order of the keys. @throws USAGE for a text or a number */
