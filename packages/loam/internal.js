@@ -6,6 +6,7 @@ requireNode()
 const source = new URL('./src/internal.ts', import.meta.url)
 const {
   applyLayer,
+  archiveAddress,
   cancelable,
   capabilitiesOf,
   configuredCredentials,
@@ -58,6 +59,7 @@ const {
   RESULT_TRAILER,
   SCHEMAS,
   sendDatagram,
+  splitTransport,
   snapshotCountsOf,
   SNAPSHOTTER_SOCKET,
   SUBSCRIPTIONS,
@@ -79,6 +81,7 @@ const {
 
 export {
   applyLayer,
+  archiveAddress,
   cancelable,
   capabilitiesOf,
   configuredCredentials,
@@ -131,6 +134,7 @@ export {
   RESULT_TRAILER,
   SCHEMAS,
   sendDatagram,
+  splitTransport,
   snapshotCountsOf,
   SNAPSHOTTER_SOCKET,
   SUBSCRIPTIONS,

@@ -1,5 +1,5 @@
 import { isLoamError, LoamError, visible } from '../errors/index.ts'
-import { formatPlatform, parsePlatform, parseReference } from '../image/index.ts'
+import { formatPlatform, parsePlatform, parseReference, splitTransport } from '../image/index.ts'
 import type { ListedImage } from '../images/index.ts'
 import type { PartialLayerInfo } from '../lazy/index.ts'
 import { formatAge, formatBytes, shortDigest } from './format.ts'
@@ -38,7 +38,7 @@ export function imageRows(
 
 /** Splits a name of a registry into its repository and its tag; another name is a repository as a whole. */
 function splitName(name: string): { readonly repository: string; readonly tag: string } {
-  const isFile = /^(?:oci|docker-archive|aci):|^appc:\/\//.test(name)
+  const isFile = splitTransport(name, 'file') !== undefined || name.startsWith('appc://')
   const [, repository, tag] = isFile ? [] : (/^(.+?)(?::([^:/@]+))?(?:@.*)?$/s.exec(name) ?? [])
   return { repository: repository ?? name, tag: tag ?? NONE }
 }

@@ -4,7 +4,7 @@ import { Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { isErrno, LoamError } from '../errors/index.ts'
-import { formatPlatform, type ImageRequest } from '../image/index.ts'
+import { formatPlatform, type ImageRequest, splitTransport } from '../image/index.ts'
 import type { FetchOptions, ImageOptions } from '../images/index.ts'
 import type { ImageAddress } from '../sources/index.ts'
 
@@ -61,15 +61,13 @@ export function absolute(path: string | undefined): string | undefined {
   return path === undefined ? undefined : resolve(path)
 }
 
-const WITH_PATH = /^(oci|oci-archive|docker-archive|aci):(?!\/)(?<path>.+)$/
-
 /** Returns the name of an image with an absolute path. */
 export function absoluteImage<Image extends string | ImageRequest>(image: Image): Image
 export function absoluteImage(image: string | ImageRequest): string | ImageRequest {
   if (typeof image === 'string' && image.startsWith('{')) return absoluteRequest(image)
   if (typeof image === 'string') {
-    const { path } = WITH_PATH.exec(image)?.groups ?? {}
-    return path === undefined ? image : `${image.slice(0, -path.length)}${resolve(path)}`
+    const { transport, rest = '' } = splitTransport(image, 'file') ?? {}
+    return rest === '' || rest.startsWith('/') ? image : `${transport}:${resolve(rest)}`
   }
   return 'oci' in image ? { ...image, oci: { name: resolve(image.oci.name) } } : image
 }
@@ -136,9 +134,7 @@ class DescriptorStream extends Writable {
 /** Returns the absolute address of an image: a URL, or a path. */
 function absoluteAddress(address: string): string {
   if (/^[a-z][a-z0-9+.-]*:\/\//.test(address)) return address
-  return WITH_PATH.test(address) || /^(oci|oci-archive|docker-archive|aci):/.test(address)
-    ? absoluteImage(address)
-    : resolve(address)
+  return splitTransport(address, 'file') === undefined ? resolve(address) : absoluteImage(address)
 }
 
 /** Returns the bytes of a tar: a stream, a descriptor or a file of this process. */

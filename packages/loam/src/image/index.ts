@@ -78,6 +78,13 @@ export {
 } from './lazy-profile.ts'
 export { pinOf } from './name-pin.ts'
 export { type StoredReference, storedReference } from './stored-reference.ts'
+export {
+  archiveAddress,
+  FILE_TRANSPORTS,
+  type FileTransport,
+  locationTransport,
+  splitTransport,
+} from './transports.ts'
 export { goStruct, goTexts } from './go-json.ts'
 export { parseStrictJson } from './json.ts'
 export {

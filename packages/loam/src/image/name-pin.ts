@@ -1,3 +1,5 @@
+import { splitTransport } from './transports.ts'
+
 /**
  * Returns the identity that a name in the store states: the digest of a reference or of an entry of a layout, or the id of an Appc
  * image. Undefined for a name that may refer to another image later.
@@ -5,7 +7,7 @@
 export function pinOf(name: string): string | undefined {
   // At any position: older stores have names with a label of this name.
   if (name.startsWith('appc://')) return /,id=([^,]*)/.exec(name)?.[1]
-  // Only a path follows these.
-  if (/^(?:docker-archive|aci):/.test(name)) return undefined
+  const file = splitTransport(name, 'file')
+  if (file !== undefined && file.selector !== 'tag or digest') return undefined
   return /@((?:sha256|sha512):[0-9a-f]+)$/.exec(name)?.[1]
 }

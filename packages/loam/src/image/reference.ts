@@ -8,6 +8,7 @@
 import { LoamError } from '../errors/index.ts'
 import { type Digest, isDigest } from './digest.ts'
 import { type StoredReference, storedReference } from './stored-reference.ts'
+import { splitTransport } from './transports.ts'
 
 const ALPHANUMERIC = '[a-z0-9]+'
 const SEPARATOR = '(?:[._]|__|-+)'
@@ -31,9 +32,6 @@ const DEFAULT_TAG = 'latest'
 export function isTag(text: string): boolean {
   return TAG.test(text)
 }
-/** A registry whose name is that of a transport needs `docker://` before its name. */
-const LIKE_TRANSPORT =
-  /^(?:oci|oci-archive|docker-archive|aci|containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
 
 /** A normalised image reference: `busybox` is `docker.io/library/busybox:latest`. */
 export interface ImageReference {
@@ -150,7 +148,9 @@ function isDigestAlone(typed: string): boolean {
 export function formatReference(reference: ImageReference): StoredReference {
   const { registry, repository, tag, digest } = reference
   const text = `${registry}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`
-  return storedReference(LIKE_TRANSPORT.test(text) ? `docker://${text}` : text)
+  // A registry may have the name of a transport.
+  const isAmbiguous = splitTransport(text, 'file', 'foreign') !== undefined
+  return storedReference(isAmbiguous ? `docker://${text}` : text)
 }
 
 /** Returns the digest, or without one the tag, for requests to the registry. */

@@ -8,6 +8,7 @@ import {
   parseReference,
   type Platform,
   platformDistance,
+  splitTransport,
   storedReference,
 } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
@@ -164,7 +165,8 @@ function nameOf(text: string, registry: string): string | undefined {
 
 /** Returns the name of an image for others: the name of a file of this machine, or a digest, is of no use to them. */
 export function nameForOthers({ name, isRemote }: ImageSource): string | undefined {
-  return isRemote && !/^(?:oci|docker-archive|aci|sha256|sha512):/.test(name) ? name : undefined
+  const isOurs = splitTransport(name, 'file') !== undefined || /^sha(?:256|512):/.test(name)
+  return isRemote && !isOurs ? name : undefined
 }
 
 /**

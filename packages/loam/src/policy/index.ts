@@ -3,7 +3,6 @@ export { parsePolicy } from './parse-policy.ts'
 export {
   distinctLocations,
   fileLocation,
-  type FileTransport,
   formatLocation,
   parseLocation,
   type ImageLocation,

@@ -1,8 +1,4 @@
-import { type ImageReference, isDockerHub } from '../image/index.ts'
-
-/** Kinds of local sources: `mesos` is a store of an agent, `commit` a container or snapshot that an image was created from. */
-export const FILE_TRANSPORTS = ['oci', 'docker-archive', 'aci', 'mesos', 'commit'] as const
-export type FileTransport = (typeof FILE_TRANSPORTS)[number]
+import { FILE_TRANSPORTS, type FileTransport, type ImageReference, isDockerHub } from '../image/index.ts'
 
 /**
  * The location of an image for rules: the same for all spellings, and distinct for each kind, so that a name of one kind never

@@ -11,7 +11,8 @@ import {
   type ImageLocation,
   registryLocation,
 } from './index.ts'
-import { FILE_TRANSPORTS, fileLocation } from './location.ts'
+import { FILE_TRANSPORTS } from '../image/index.ts'
+import { fileLocation } from './location.ts'
 import { compareScopes, fits, parseScope, type Scope } from './scope.ts'
 
 /** The rule for a name of a registry, if one scope is rejected and all others are accepted. */

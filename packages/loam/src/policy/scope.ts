@@ -1,11 +1,11 @@
-import { isLikeHost, isRegistryHost, isRepositoryPath } from '../image/index.ts'
 import {
-  FILE_TRANSPORTS,
   type FileTransport,
-  fileLocation,
-  type ImageLocation,
-  splitHost,
-} from './location.ts'
+  isLikeHost,
+  isRegistryHost,
+  isRepositoryPath,
+  locationTransport,
+} from '../image/index.ts'
+import { fileLocation, type ImageLocation, splitHost } from './location.ts'
 
 /** The locations that a rule is for. */
 export type Scope =
@@ -42,11 +42,11 @@ const APPC_NAME = /^[a-z0-9]+(?:[-._~/]+[a-z0-9]+)*$/
 export function parseScope(text: string, defaultRegistry: string): Scope | { readonly invalid: string } {
   if (/[\s\p{C}]/u.test(text)) return { invalid: 'it has spaces or control characters' }
   if (text.startsWith('docker://')) return parseRegistryScope(text.slice('docker://'.length), defaultRegistry)
-  const [, transport, rest = ''] = /^([a-z-]+):(.*)$/s.exec(text) ?? []
+  const [, transport = '', rest = ''] = /^([a-z-]+):(.*)$/s.exec(text) ?? []
   if (transport === 'appc') return parseAppcScope(rest)
-  const own = FILE_TRANSPORTS.find((name) => name === (transport === 'oci-archive' ? 'oci' : transport))
+  const own = locationTransport(transport)
   if (own !== undefined) return parseFileScope(own, rest)
-  if ([...FILE_TRANSPORTS, 'oci-archive', 'appc'].some((name) => name === text))
+  if (locationTransport(text) !== undefined || text === 'appc')
     return { invalid: `a transport is written with a colon: "${text}:"` }
   return parseRegistryScope(text, defaultRegistry)
 }

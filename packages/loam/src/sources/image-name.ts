@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import {
   type AppcName,
+  type FileTransport,
   formatAppcName,
   formatReference,
   type ImageReference,
@@ -10,16 +11,11 @@ import {
   parseAppcName,
   parseReference,
   type Platform,
+  splitTransport,
   storedReference,
   type StoredReference,
 } from '../image/index.ts'
-import {
-  distinctLocations,
-  fileLocation,
-  type FileTransport,
-  type ImageLocation,
-  registryLocation,
-} from '../policy/index.ts'
+import { distinctLocations, fileLocation, type ImageLocation, registryLocation } from '../policy/index.ts'
 import { MAX_PATH_BYTES } from '../tree/index.ts'
 import type { AskedFor } from './image-source.ts'
 import { holdsPassword, isAddress, withoutQuery } from './remote-file.ts'
@@ -53,9 +49,6 @@ export interface NameDefaults {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
-const KNOWN_TRANSPORTS = /^(docker|oci|oci-archive|docker-archive|aci|appc):/
-const FILE_TRANSPORTS = /^(oci|oci-archive|docker-archive|aci):/
-const OTHER_TRANSPORTS = /^(containers-storage|docker-daemon|dir|ostree|tarball|sif|atomic):/
 const MAX_LENGTH = 8192
 const HINT =
   'Write REF, docker://REF, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], aci:FILE or appc://NAME[,LABEL=VALUE…].'
@@ -71,19 +64,16 @@ function invalidName(text: string): (why: string) => LoamError {
 export function parseImageName(text: string, defaults: NameDefaults): ImageName {
   const invalid = invalidName(text)
   if (text.length > MAX_LENGTH) throw invalid(`it is longer than ${MAX_LENGTH} characters`)
-  const other = OTHER_TRANSPORTS.exec(text)
-  if (other !== null) throw invalid(`the transport ${other[1]} is not supported`)
-  const transport = KNOWN_TRANSPORTS.exec(text)?.[1]
+  const { kind, transport, rest = '' } = splitTransport(text, 'name', 'file', 'foreign') ?? {}
+  if (kind === 'foreign') throw invalid(`the transport ${transport} is not supported`)
   // `docker:20`, `appc:2` and `oci:1.0` are references; a transport of names is recognized by its slashes.
-  const isBare =
-    transport === undefined ||
-    ((transport === 'docker' || transport === 'appc') && !text.startsWith(`${transport}://`))
-  if (isBare) return parseBareName(text, defaults)
+  if (transport === undefined || (kind === 'name' && !rest.startsWith('//')))
+    return parseBareName(text, defaults)
   if (transport === 'docker') {
     return { transport, reference: parseReference(text.slice('docker://'.length), defaults.registry) }
   }
   if (transport === 'appc') return { transport, appc: parseAppcName(text, defaults.platform) }
-  return parseFile({ transport, rest: text.slice(transport.length + 1), cwd: defaults.cwd ?? '' }, invalid)
+  return parseFile({ transport, rest, cwd: defaults.cwd ?? '' }, invalid)
 }
 
 /** A name without a transport is one of a registry. @throws REFERENCE_INVALID, with a hint for a path of this machine */
@@ -122,9 +112,9 @@ function lookAt(path: string): Stats | undefined {
  * whole text as its name exists. @throws SOURCE_INVALID
  */
 export function parseFileName(text: string, cwd: string): ImageName | undefined {
-  const transport = FILE_TRANSPORTS.exec(text)?.[1]
-  if (transport === undefined || text.length > MAX_LENGTH || existsSync(resolve(cwd, text))) return undefined
-  return parseFile({ transport, rest: text.slice(transport.length + 1), cwd }, invalidName(text))
+  const file = splitTransport(text, 'file')
+  if (file === undefined || text.length > MAX_LENGTH || existsSync(resolve(cwd, text))) return undefined
+  return parseFile({ ...file, cwd }, invalidName(text))
 }
 
 interface FileName {

@@ -2,7 +2,7 @@ import { closeSync, existsSync, readSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { detectPacking, HEAD_BYTES } from '../compression/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
-import { type Digest, formatReference, type ImageReference } from '../image/index.ts'
+import { archiveAddress, type Digest, formatReference, type ImageReference } from '../image/index.ts'
 import { openInput } from '../linux/index.ts'
 import { SequentialWriter } from '../content/index.ts'
 import { distinctLocations, fileLocation, type ImageLocation, registryLocation } from '../policy/index.ts'
@@ -111,7 +111,7 @@ export async function openAllSources(
 ): Promise<ArchivedSource[]> {
   const { location, path } =
     typeof address === 'string'
-      ? await findFile(address.replace(/^(?:oci|oci-archive|docker-archive):/, ''), options)
+      ? await findFile(archiveAddress(address), options)
       : { location: STREAM_LOCATION, path: await copyStream(address, options) }
   const members = await openMembers(path, options)
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined)

@@ -1,6 +1,6 @@
 import { collectDefaultMetrics, Counter, type Gauge, Histogram, Registry } from 'prom-client'
 import type { ActivityEvent } from 'loamfs'
-import { DENY_OPERATION, LEFT_OPERATION } from 'loamfs/internal'
+import { DENY_OPERATION, LEFT_OPERATION, splitTransport } from 'loamfs/internal'
 import { createGauge } from './gauge.ts'
 import { readVersion } from '../version.ts'
 
@@ -166,10 +166,8 @@ function numberOf(value: unknown): number {
   return typeof value === 'number' ? value : 0
 }
 
-const SOURCES = ['oci-archive', 'docker-archive', 'oci', 'aci', 'appc', 'docker'] as const
-
 /** Returns the kind of source that the name of an image refers to. */
 function sourceOf(image: string): string {
-  const kind = SOURCES.find((prefix) => image.startsWith(`${prefix}:`))
-  return kind === undefined || kind === 'docker' ? 'registry' : kind
+  const { transport = 'docker' } = splitTransport(image, 'name', 'file') ?? {}
+  return transport === 'docker' ? 'registry' : transport
 }

@@ -1,5 +1,12 @@
 import { credentialsFromConfig, type FetchOptions, type ImageOptions, LoamError, parsePlatform } from 'loamfs'
-import type { EventOf, OperationName, Operations, RequestOf, ResultOf } from 'loamfs/internal'
+import {
+  type EventOf,
+  type OperationName,
+  type Operations,
+  type RequestOf,
+  type ResultOf,
+  splitTransport,
+} from 'loamfs/internal'
 import type { Loam } from 'loamfs'
 import { findOwnFile } from '../own-files.ts'
 
@@ -78,22 +85,20 @@ export function toImageOptions(context: FetchContext, request: ImageFields): Ima
   }
 }
 
-const WITH_PATH = /^(?:oci|oci-archive|docker-archive|aci):/
-const RELATIVE = /^(?:oci|oci-archive|docker-archive|aci):(?!\/)/
-
 /**
  * Refuses an image whose path is relative, or is a stream of a process: the daemon has another working directory and other streams than its client.
  * @throws USAGE
  */
 export async function checkPlace<Image>(image: Image): Promise<Image> {
   const name = nameOf(image)
-  if (name === undefined) return image
-  if (RELATIVE.test(name)) {
+  const file = name === undefined ? undefined : splitTransport(name, 'file')
+  if (name === undefined || file === undefined) return image
+  if (!file.rest.startsWith('/')) {
     throw new LoamError('USAGE', `read ${JSON.stringify(name)}: the path is not absolute`, {
       hint: 'Name the file or directory by its path from the root: oci:/srv/images/app.',
     })
   }
-  if (WITH_PATH.test(name)) await checkFile(name)
+  await checkFile(name)
   return image
 }
 

@@ -1,5 +1,12 @@
 import { LoamError } from 'loamfs'
-import type { Downloads, EventOf, RequestOf, ResultOf, Uploads } from 'loamfs/internal'
+import {
+  archiveAddress,
+  type Downloads,
+  type EventOf,
+  type RequestOf,
+  type ResultOf,
+  type Uploads,
+} from 'loamfs/internal'
 import {
   type Actions,
   checkFile,
@@ -36,7 +43,7 @@ export const IMAGE_ACTIONS: Actions<'images'> = {
     })
   },
   'images.load': async (context, { address, replace, ...request }) => {
-    const path = address.replace(/^(?:oci|oci-archive|docker-archive):/, '')
+    const path = archiveAddress(address)
     if (!PLACE.test(path))
       throw new LoamError('USAGE', `load ${address}: it is neither an absolute path nor a URL`)
     await checkFile(path)
