@@ -18,12 +18,14 @@ import { newArtifactRecord } from './artifact-record.ts'
 import { createSparse, sizeOf } from './file-state.ts'
 import type { LazyParts } from './partial-layers.ts'
 import type { PrunedLayer } from './prune.ts'
+import { hashFile, type LayerWorkers } from './worker-pool.ts'
 
 export interface DataEvictionOptions {
   readonly paths: StorePaths
   readonly metadata: MetadataStore
   readonly ingest: () => IngestArea
   readonly bootId: string
+  readonly workers: LayerWorkers
   /** Undefined: no layer is pulled lazily, and no data is evicted. */
   readonly lazy?: LazyParts | undefined
 }
@@ -67,11 +69,13 @@ export class DataEviction {
    * @throws LAZY_* if the handler cannot be asked, system errors; then the layer is as before, or partial
    */
   async evict(diffId: DiffId): Promise<boolean> {
-    const { paths, metadata, ingest, bootId } = this.#options
+    const { paths, metadata, ingest, bootId, workers } = this.#options
     using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
     const found = lock === undefined ? undefined : this.#find(diffId)
     if (found === undefined) return false
     const { layer, source } = found
+    // Another image with this layer has an index of its own blob, which may have taken its place; or the file is damaged.
+    if ((await hashFile(workers, this.#path(diffId, LAZY_INDEX_NAME))) !== source.indexDigest) return false
     // A handler that has just completed the layer may still know its old tar, and would take the new one for it.
     await this.#options.lazy?.filler.forget([diffId])
     const directory = ingest().newPath('layer')

@@ -129,11 +129,15 @@ export class LayerIndexes {
     }
   }
 
-  /** Keeps an index beside its layer, if the layer is in the store. @throws system errors */
-  async keep(diffId: DiffId, { path }: LayerIndex, signal?: AbortSignal): Promise<void> {
+  /**
+   * Keeps an index beside its layer, if the layer is in the store and was not pulled lazily by another one, which is needed when its data is evicted.
+   * @throws system errors
+   */
+  async keep(diffId: DiffId, { digest, path }: LayerIndex, signal?: AbortSignal): Promise<void> {
     const { paths, metadata, ingest } = this.#options
     using _lease = await FileLock.acquire(lockPath(paths, 'layer', diffId), { shared: true, signal })
     if (metadata.layers.find(diffId)?.data !== 'complete' || path === this.#path(diffId)) return
+    if ((metadata.layers.partialSource(diffId)?.indexDigest ?? digest) !== digest) return
     const copy = ingest().newPath('lazy-index')
     try {
       await copyFile(path, copy)

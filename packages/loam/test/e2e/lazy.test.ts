@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { execFile, execFileSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
@@ -232,11 +232,21 @@ describe('partial layers', { timeout: 600_000 }, () => {
     ok(await world.loamAsync('rmi', 'own:1'))
     assert.equal((await collect('--dry-run')).evicted.length, 2)
     assert.deepEqual(await world.partialLater(), [])
+    const indexPath = join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.lazy-index')
+    const index = readFileSync(indexPath)
+    writeFileSync(indexPath, Buffer.concat([index, Buffer.alloc(1)]))
+    const other = await collect()
+    assert.equal(
+      other.evicted.length,
+      1,
+      'the index beside the first layer is not the one that it was pulled by',
+    )
+    writeFileSync(indexPath, index)
     const { evicted, images, freedBytes } = await collect()
-    assert.deepEqual([evicted.length, images], [2, []])
+    assert.deepEqual([evicted.length, images], [1, []])
     const tars = image.diffIds.map((diffId) => statSync(join(world.root, 'layers', diffId, 'layer.tar')))
     assert.equal(
-      freedBytes,
+      other.freedBytes + freedBytes,
       tars.reduce((sum, { size }) => sum + size, 0),
     )
     assert.deepEqual(
