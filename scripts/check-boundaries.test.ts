@@ -37,3 +37,10 @@ test('a pure room that touches the world, and foreign calls outside of linux, ar
   assert.equal(violations('layers/x.ts', "import { spawn } from 'node:child_process'\n"), 1)
   assert.equal(violations('layers/x.ts', "export * from 'koffi'\n"), 1)
 })
+
+test("a lock's file that is removed past its lock is found", () => {
+  assert.equal(violations('layers/x.ts', "unlinkIfThere(lockPath(paths, 'layer', diffId))\n"), 1)
+  assert.equal(violations('layers/x.ts', 'unlinkIfThere(this.#lock.path)\n'), 1)
+  assert.equal(violations('layers/x.ts', 'unlinkSync(containerLock(paths, id))\n'), 1)
+  assert.equal(violations('layers/x.ts', 'lock.remove()\nunlinkIfThere(layer.mapPath)\n'), 0)
+})

@@ -1,6 +1,7 @@
 // Holds the folders of packages/loam/src to the one direction of DESIGN §4. Fails for an import against
 // the order, for an import past a folder's index.ts, for siblings that know each other, for a folder
-// that the table does not name, and for a pure folder that reaches files, processes or the network.
+// that the table does not name, for a pure folder that reaches files, processes or the network, and for
+// a lock's file that is removed past its lock.
 import { globSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -82,6 +83,9 @@ const VALUE_IMPORT =
 const IMPORT =
   /(?:^|\n)\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g
 
+/** The file of a lock is removed by its exclusive holder alone: `FileLock.remove` knows whether that is so. */
+const LOCK_REMOVAL = /\b(?:unlinkIfThere|unlinkSync|unlink|rmSync|rm)\(\s*[\w.#]*lock(?:\.path|\w*\()/gi
+
 /** Returns the problems of one file; `file` is relative to src. */
 export function findViolations(file: string, text: string): string[] {
   if (!file.includes('/')) {
@@ -96,7 +100,12 @@ export function findViolations(file: string, text: string): string[] {
       : checkModule(folder, specifier),
   )
   const values = specifiersOf(text, VALUE_IMPORT).map((specifier) => checkValues(file, folder, specifier))
-  return [...problems, ...values].flatMap((problem) => (problem === undefined ? [] : [`${file}: ${problem}`]))
+  const locks = [...text.matchAll(LOCK_REMOVAL)].map(
+    ([call]) => `removes a lock past FileLock.remove: ${call}`,
+  )
+  return [...problems, ...values, ...locks].flatMap((problem) =>
+    problem === undefined ? [] : [`${file}: ${problem}`],
+  )
 }
 
 function specifiersOf(text: string, pattern: RegExp): string[] {

@@ -25,7 +25,7 @@ import {
   type PushImageOptions,
 } from '../images/index.ts'
 import { HandlerClient, type LazyStatus } from '../lazy/index.ts'
-import { FileLock, unlinkIfThere } from '../linux/index.ts'
+import { FileLock } from '../linux/index.ts'
 import type { SnapshotKind } from '../metadata/index.ts'
 import type { RecoveryReport } from '../provisioner/index.ts'
 import type { ImageReference } from '../image/index.ts'
@@ -233,7 +233,7 @@ export class Loam implements AsyncDisposable {
     const path = lockPath(paths, kind, name)
     const lock = stack.use(await reserve.freeQuickly(async () => FileLock.acquire(path, { signal })))
     stack.defer(() => {
-      unlinkIfThere(lock.path)
+      lock.remove()
     })
     return stack.move()
   }

@@ -10,7 +10,6 @@ import {
   type IdMapping,
   mountAt,
   toHostId,
-  unlinkIfThere,
   unmountAll,
   withUserNamespace,
 } from '../linux/index.ts'
@@ -93,7 +92,7 @@ export class MappedMounts {
 
   #remove(name: string, lock: FileLock): void {
     removeMountPoint(join(this.#folder, name))
-    unlinkIfThere(lock.path)
+    lock.remove()
   }
 
   /** Unmounts and removes all mounts that are not used, and returns their paths. */

@@ -12,7 +12,6 @@ import {
   runForeground,
   runProgram,
   searchPath,
-  unlinkIfThere,
 } from '../linux/index.ts'
 
 import { waitForMonitor } from './monitor-files.ts'
@@ -161,7 +160,7 @@ export async function removeRuntimeContainer(
   await killRuntimeContainer(paths, id)
   await waitForMonitor(bundlePath(paths, id))
   await removeTree(bundlePath(paths, id))
-  unlinkIfThere(lock.path)
+  lock.remove()
 }
 
 /** Kills a container of the runtime, and removes what the runtime knows of it. A container that does not exist is not an error. */

@@ -45,7 +45,7 @@ export class IngestArea implements AsyncDisposable {
 
   #releaseLock(): void {
     try {
-      unlinkIfThere(this.#lock.path)
+      this.#lock.remove()
     } catch {
       // The next sweep removes it.
     } finally {
@@ -103,6 +103,6 @@ async function removeUnfinished(paths: StorePaths, name: string): Promise<boolea
   using lock = FileLock.tryAcquire(lockPath(paths, 'ingest', name))
   if (lock === undefined) return false
   await removeTree(join(paths.ingest, name))
-  unlinkIfThere(lock.path)
+  lock.remove()
   return true
 }

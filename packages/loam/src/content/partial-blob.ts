@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, renameSync, statSync, truncateSync, unlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, statSync, truncateSync } from 'node:fs'
 import { type FileHandle, open, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
@@ -80,7 +80,7 @@ export class PartialBlob implements Disposable {
   [Symbol.dispose](): void {
     try {
       // After a drop the name may belong to another process.
-      if (!this.#isDropped && statSync(this.#lock.path).size === 0) unlinkSync(this.#lock.path)
+      if (!this.#isDropped && statSync(this.#lock.path).size === 0) this.#lock.remove()
     } catch {
       // It is removed already, or left to the next sweep.
     }
@@ -193,10 +193,10 @@ function listPartials({ partial }: StorePaths): string[] {
   }
 }
 
-async function removeHeld({ path }: FileLock): Promise<number> {
-  const { size } = statSync(path)
+async function removeHeld(lock: FileLock): Promise<number> {
+  const { size } = statSync(lock.path)
   // The lock keeps the blocks until it is closed, which this thread does.
-  await truncate(path).catch(() => undefined)
-  unlinkSync(path)
+  await truncate(lock.path).catch(() => undefined)
+  lock.remove()
   return size
 }

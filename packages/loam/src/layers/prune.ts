@@ -11,7 +11,7 @@ import {
   type ArtifactKind,
 } from '../content/index.ts'
 import { type DiffId, type Digest, isDigest } from '../image/index.ts'
-import { FileLock, TimeSlice, unlinkIfThere } from '../linux/index.ts'
+import { FileLock, TimeSlice } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import { removeIfEmpty } from './file-state.ts'
 import type { PartialLayers } from './partial-layers.ts'
@@ -64,8 +64,11 @@ async function removeLayer(place: Place, diffId: DiffId): Promise<boolean> {
   if (!(await partial.forget(diffId))) return false
   await metadata.layers.remove(diffId)
   removals.discard(paths, layerPath(paths, diffId))
-  unlinkIfThere(lock.path)
-  for (const kind of ['unpacked', 'meta']) unlinkIfThere(lockPath(paths, kind, diffId))
+  lock.remove()
+  for (const kind of ['unpacked', 'meta']) {
+    using artifactLock = FileLock.tryAcquire(lockPath(paths, kind, diffId))
+    artifactLock?.remove()
+  }
   return true
 }
 
@@ -88,11 +91,11 @@ async function removeArtifact(
 ): Promise<void> {
   if (isUsed()) return
   using lock = FileLock.tryAcquire(lockPath(paths, kind, owner))
-  if (lock === undefined || isUsed()) return
-  await metadata.layers.removeArtifact(owner, kind)
+  if (lock === undefined) return
+  if (!(await metadata.layers.removeArtifactUnless(owner, kind, isUsed))) return
   removals.discard(paths, artifactPath(paths, owner, kind))
   if (kind !== 'unpacked') removeIfEmpty(stackPath(paths, owner))
-  unlinkIfThere(lock.path)
+  lock.remove()
 }
 
 async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
@@ -112,7 +115,7 @@ async function sweepUnrecorded(place: Place, slice: TimeSlice): Promise<void> {
     // A process that fetches a layer holds the layer's lock until it has written the row.
     if (lock === undefined || metadata.layers.find(diffId) !== undefined) continue
     removals.discard(paths, layerPath(paths, diffId))
-    unlinkIfThere(lock.path)
+    lock.remove()
   }
   for (const chainId of digestsIn(paths.images)) {
     await slice.rest()

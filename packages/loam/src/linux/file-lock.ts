@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isErrno, throwIfAborted, LoamError } from '../errors/index.ts'
 import { libc } from './libc.ts'
 import { findLockHolder } from './lock-holder.ts'
+import { unlinkIfThere } from './unlink.ts'
 
 const LOCK_SH = 1
 const LOCK_EX = 2
@@ -20,15 +21,17 @@ export interface LockOptions {
 
 /**
  * A lock on a file, held by a descriptor (flock(2)): between processes, and between holders in one process.
- * The kernel releases it when the process ends, however it ends. The exclusive holder may remove the file;
+ * The kernel releases it when the process ends, however it ends. Only the exclusive holder removes the file, by `remove`;
  * others then take the lock on the new file.
  */
 export class FileLock implements Disposable {
   readonly path: string
+  readonly #isShared: boolean
   #fd: number | undefined
 
-  private constructor(path: string, fd: number) {
+  private constructor(path: string, fd: number, isShared: boolean) {
     this.path = path
+    this.#isShared = isShared
     this.#fd = fd
   }
 
@@ -62,19 +65,27 @@ export class FileLock implements Disposable {
 
   /** Takes the lock if it is free. */
   static tryAcquire(path: string, options: Pick<LockOptions, 'shared'> = {}): FileLock | undefined {
+    const isShared = options.shared === true
     for (;;) {
       const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
       try {
-        libc().flock(fd, (options.shared === true ? LOCK_SH : LOCK_EX) | LOCK_NB)
+        libc().flock(fd, (isShared ? LOCK_SH : LOCK_EX) | LOCK_NB)
       } catch (error) {
         closeSync(fd)
         if (isErrno(error, 'EAGAIN', 'EWOULDBLOCK')) return undefined
         throw error
       }
-      if (isStillAt(fd, path)) return new FileLock(path, fd)
+      if (isStillAt(fd, path)) return new FileLock(path, fd, isShared)
       // It was removed between open and flock: this lock is on a file that no other process can find.
       closeSync(fd)
     }
+  }
+
+  /** Removes the file of the lock, if it still has its name, and keeps the lock. @throws INTERNAL unless it is held exclusively, system errors */
+  remove(): void {
+    if (this.#isShared || this.#fd === undefined)
+      throw new LoamError('INTERNAL', `remove the lock ${this.path}: it is not held exclusively`)
+    if (isStillAt(this.#fd, this.path)) unlinkIfThere(this.path)
   }
 
   /** Releases the lock. Safe to call twice. */

@@ -270,8 +270,15 @@ export class LayerTable {
   }
 
   async removeArtifact(owner: Digest, kind: ArtifactKind): Promise<void> {
-    await this.#database.durableTransaction(() => {
+    await this.removeArtifactUnless(owner, kind, () => false)
+  }
+
+  /** Removes the row of an artifact unless it is used, in one transaction: no user can come in between. Returns whether it was unused. */
+  async removeArtifactUnless(owner: Digest, kind: ArtifactKind, isUsed: () => boolean): Promise<boolean> {
+    return this.#database.durableTransaction(() => {
+      if (isUsed()) return false
       this.#database.run('DELETE FROM artifacts WHERE owner = ? AND kind = ?', owner, kind)
+      return true
     })
   }
 

@@ -1,5 +1,5 @@
 import { lockPath, type StorePaths } from '../content/index.ts'
-import { FileLock, unlinkIfThere } from '../linux/index.ts'
+import { FileLock } from '../linux/index.ts'
 import type { ContainerId, MetadataStore } from '../metadata/index.ts'
 
 /** Returns the path of the lock of a container. */
@@ -9,7 +9,7 @@ export function containerLock(paths: StorePaths, id: ContainerId): string {
 
 /** Removes the lock's file if its container does not exist. The caller holds the lock exclusively. */
 export function removeLockOfGone(lock: FileLock, id: ContainerId, { containers }: MetadataStore): void {
-  if (containers.find(id) === undefined) unlinkIfThere(lock.path)
+  if (containers.find(id) === undefined) lock.remove()
 }
 
 /** Takes the locks of containers, shared, in the order given: outer containers before those nested in them. */
