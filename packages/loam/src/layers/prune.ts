@@ -66,7 +66,9 @@ async function removeLayer(place: Place, diffId: DiffId): Promise<boolean> {
   removals.discard(paths, layerPath(paths, diffId))
   lock.remove()
   for (const kind of ['unpacked', 'meta']) {
-    using artifactLock = FileLock.tryAcquire(lockPath(paths, kind, diffId))
+    const path = lockPath(paths, kind, diffId)
+    // Taking the lock would make the file, for which a full disk has no room.
+    using artifactLock = existsSync(path) ? FileLock.tryAcquire(path) : undefined
     artifactLock?.remove()
   }
   return true
