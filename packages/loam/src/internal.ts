@@ -125,6 +125,11 @@ export async function lazyStatusOf(loam: Loam): Promise<LazyStatus | undefined> 
   return loam.lazyStatus()
 }
 
+/** Counts the images of an open store; their documents are not read. */
+export function imageCountOf(loam: Loam): number {
+  return loam.imageCount()
+}
+
 /** Counts the snapshots of an open store by kind. */
 export function snapshotCountsOf(loam: Loam): Readonly<Record<SnapshotKind, number>> {
   return loam.snapshotCounts()

@@ -244,6 +244,11 @@ export class Loam implements AsyncDisposable {
     return new HandlerClient(state, async () => undefined).status()
   }
 
+  /** @internal Counts the images, without a look at their documents. */
+  imageCount(): number {
+    return this.#services.metadata.images.count()
+  }
+
   /** @internal Counts the snapshots of each kind. */
   snapshotCounts(): Readonly<Record<SnapshotKind, number>> {
     return this.#services.metadata.snapshots.counts()

@@ -228,6 +228,10 @@ export class ImageTable {
     return row === undefined ? undefined : this.#toImage(row)
   }
 
+  count(): number {
+    return integer(this.#database.get('SELECT count(*) AS images FROM images') ?? {}, 'images')
+  }
+
   list(): ImageRecord[] {
     return this.#database
       .all('SELECT * FROM images ORDER BY pulled_at, digest')

@@ -1,7 +1,7 @@
 import { statfs } from 'node:fs/promises'
 import type { Gauge, Registry } from 'prom-client'
 import type { Loam } from 'loamfs'
-import { snapshotCountsOf, threadLoadOf } from 'loamfs/internal'
+import { imageCountOf, snapshotCountsOf, threadLoadOf } from 'loamfs/internal'
 import type { Log } from '../log.ts'
 import { createGauge } from './gauge.ts'
 import { LazyFigures } from './lazy-figures.ts'
@@ -74,12 +74,12 @@ export class StoreFigures {
 
   async #count(): Promise<void> {
     const loam = this.#loam
-    const [containers, images] = await Promise.all([loam.containers.list(), loam.images.list()])
+    const containers = await loam.containers.list()
     const { blocks, bavail, bsize } = await statfs(loam.store.configuration.values.root)
     this.#size.set(blocks * bsize)
     this.#free.set(bavail * bsize)
     this.#containers.set(containers.length)
-    this.#images.set(images.length)
+    this.#images.set(imageCountOf(loam))
     for (const [kind, count] of Object.entries(snapshotCountsOf(loam))) this.#snapshots.set({ kind }, count)
     this.#rootfses.reset()
     for (const { backend, state, isStanding } of containers.flatMap(({ rootfses }) => rootfses)) {
