@@ -41,17 +41,18 @@ function changeBody(response: ServerResponse, change: (body: Buffer) => Buffer):
   response.end = ((body: Buffer) => end(change(body))) as typeof response.end
 }
 
+function flipMiddle(body: Buffer): Buffer {
+  const flipped = Buffer.from(body)
+  const at = flipped.length >> 1
+  flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at)
+  return flipped
+}
+
 test('a registry that flips bits gives errors and no wrong byte, and all is right once it is mended', async () => {
   await using store = await LazyStore.create(SMALL)
   let isBad = true
   interceptBlobs(store, (_request, response) => {
-    if (isBad)
-      changeBody(response, (body) => {
-        const flipped = Buffer.from(body)
-        const at = flipped.length >> 1
-        flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at)
-        return flipped
-      })
+    if (isBad) changeBody(response, flipMiddle)
     return false
   })
   await store.show()
@@ -108,13 +109,7 @@ test('a registry without ranges whose bytes stay wrong is not read again and aga
   interceptBlobs(store, (request, response) => {
     requests += 1
     delete request.headers.range
-    if (isBad)
-      changeBody(response, (body) => {
-        const flipped = Buffer.from(body)
-        const at = flipped.length >> 1
-        flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at)
-        return flipped
-      })
+    if (isBad) changeBody(response, flipMiddle)
     return false
   })
   await store.show()
