@@ -389,8 +389,11 @@ export class SpanFiller {
   /** Reads of what is not here fail at once for a while, of all layers; nothing is fetched. */
   #onFull(found: Filling): void {
     const now = performance.now()
-    // The other spans of the run have found the same.
-    if (now < this.#fullUntilMs) return
+    // Other spans have found the same; a layer that waited for something else is not paused yet.
+    if (now < this.#fullUntilMs) {
+      this.#pauseFor(found, this.#fullUntilMs - now)
+      return
+    }
     const pauseMs = Math.min(FIRST_REFUSAL_MS * 2 ** found.failures, MAX_BACKOFF_MS)
     this.#fullUntilMs = now + pauseMs
     for (const filling of this.#layers.values()) {
