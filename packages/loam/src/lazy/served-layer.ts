@@ -114,6 +114,18 @@ export function sumOf({ sums }: SpanTable, span: number): Uint8Array {
   return Uint8Array.from(sums.subarray(span * 32, span * 32 + 32))
 }
 
+/** Returns the spans of a range that are not here, as ranges. */
+export function missingParts(layer: ServedLayer, from: number, to: number): { from: number; to: number }[] {
+  const parts: { from: number; to: number }[] = []
+  for (let span = from; span < to; span += 1) {
+    if (layer.present[span] === 1) continue
+    const last = parts.at(-1)
+    if (last?.to === span) last.to = span + 1
+    else parts.push({ from: span, to: span + 1 })
+  }
+  return parts
+}
+
 /** Takes nothing of a layer for granted: each span counts once it has the sum that it has to have. */
 export function claimAll(layer: ServedLayer): void {
   for (const span of layer.present.keys()) layer.claimed.add(span)

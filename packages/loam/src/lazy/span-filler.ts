@@ -8,7 +8,7 @@ import { FillThreads } from './fill-threads.ts'
 import { NearHosts } from './near-hosts.ts'
 import { type Run, Scheduler } from './scheduler.ts'
 import { SharedMemory } from './shared-memory.ts'
-import { lengthOf, type ServedLayer } from './served-layer.ts'
+import { lengthOf, missingParts, type ServedLayer } from './served-layer.ts'
 import type { SpanJob, SpanOutcome } from './span-jobs.ts'
 import type { WaitingRead, WaitingReads } from './waiting-reads.ts'
 import { runPeriodically } from './periodic.ts'
@@ -458,16 +458,4 @@ export class SpanFiller {
       return true
     })
   }
-}
-
-/** The spans of a range that are not here, as ranges. */
-function missingParts(layer: ServedLayer, from: number, to: number): { from: number; to: number }[] {
-  const parts: { from: number; to: number }[] = []
-  for (let span = from; span < to; span += 1) {
-    if (layer.present[span] === 1) continue
-    const last = parts.at(-1)
-    if (last?.to === span) last.to = span + 1
-    else parts.push({ from: span, to: span + 1 })
-  }
-  return parts
 }
