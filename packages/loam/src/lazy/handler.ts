@@ -5,6 +5,7 @@ import { type DiffId, splitDigest } from '../image/index.ts'
 import { newArtifactRecord } from '../layers/index.ts'
 import { listMarkedInodes, markReads, openRegular, unlinkIfThere, unmarkReads } from '../linux/index.ts'
 import type { LazySource } from '../metadata/index.ts'
+import { FillThreads } from './fill-threads.ts'
 import { ProfileRecorder } from './profile-recorder.ts'
 import type { LazyStatus } from './protocol.ts'
 import { ReadAnswers } from './read-answers.ts'
@@ -61,6 +62,7 @@ export class LazyHandler {
     })
     this.#filler = new SpanFiller({
       waiting: this.#answers.waiting,
+      threads: new FillThreads(),
       withSource: async (layer, tries, act) => options.withSource(layer.source, tries, act),
       stallTimeoutMs,
       onFilled: (layer) => this.#onFilled(layer),

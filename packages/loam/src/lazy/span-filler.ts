@@ -1,14 +1,15 @@
-import { isLoamError, LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import type { DiffId } from '../image/index.ts'
 import { FAIL_READ } from '../linux/index.ts'
 import { recordSpan, SPAN_HERE } from '../layers/index.ts'
 import type { ImageSource } from '../sources/index.ts'
-import { type FetchOptions, fetchSpans, placeOf } from './fetch-spans.ts'
-import { FillThreads } from './fill-threads.ts'
+import { FillHealth, FIRST_REFUSAL_MS } from './fill-health.ts'
+import { fillRun, type FillRunOptions, type FillRunResult, fullDisk } from './fill-run.ts'
+import type { FillThreads } from './fill-threads.ts'
 import { NearHosts } from './near-hosts.ts'
 import { type Run, Scheduler } from './scheduler.ts'
 import { SharedMemory } from './shared-memory.ts'
-import { lengthOf, missingParts, type ServedLayer } from './served-layer.ts'
+import { lengthOf, type ServedLayer } from './served-layer.ts'
 import type { SpanJob, SpanOutcome } from './span-jobs.ts'
 import type { WaitingRead, WaitingReads } from './waiting-reads.ts'
 import { runPeriodically } from './periodic.ts'
@@ -20,18 +21,13 @@ const SLOTS = { demand: 4, ahead: 2 }
 const DURING_JUMP_MS = 200
 /** And how long afterwards: the reader is likely to jump again. */
 const AFTER_JUMP_MS = 30
-const MAX_TRIES = 3
-const FIRST_BACKOFF_MS = 100
-const MAX_BACKOFF_MS = 5_000
-/** How long reads fail at once after a disk was full, or after a span was wrong again and again. */
-const FIRST_REFUSAL_MS = 1_000
-const MAX_REFUSAL_MS = 60_000
 const LOOK_FOR_STALLS_MS = 500
 /** Failures in a row after which who needs all of a layer looks for another way. */
 const GIVE_UP_FAILURES = 6
 
 export interface SpanFillerOptions {
   readonly waiting: WaitingReads
+  readonly threads: Pick<FillThreads, 'run'>
   /** Uses the source of a layer's blob: a name of its image, or another one after `tries` failures. */
   readonly withSource: <T>(
     layer: ServedLayer,
@@ -47,42 +43,35 @@ export interface SpanFillerOptions {
   readonly onGivenUp: (layer: ServedLayer, failure: LoamError) => void
 }
 
-/** A layer that is being filled, and what has gone wrong. */
+/** A layer that is being filled. */
 interface Filling {
   readonly layer: ServedLayer
+  readonly health: FillHealth
   readonly stop: AbortController
-  /** How often a span was wrong since it was right. */
-  readonly wrong: Map<number, number>
-  /** Spans whose reads fail until then. */
-  readonly refusedUntilMs: Map<number, number>
-  /** Until when all reads of what is not here fail, since some have waited for too long: the kernel asks for a page again when a read of it has failed. */
-  stalledUntilMs: number
   /** Whether its blob can only be fetched in order. */
   isInOrder: boolean
+  /** Whether a run that fetches all in order is under way. */
   isStreaming: boolean
-  /** Failures since the last span that arrived. */
-  failures: number
-  /** When the first of them was. */
-  failingSinceMs: number
-  failure: LoamError | undefined
-  isWaiting: boolean
-  /** When the last span arrived. */
-  lastMs: number
+  /** Fires when a pause of the layer ends, or one of a span. */
+  timer: NodeJS.Timeout | undefined
   /** What uses its descriptors. */
   readonly runs: Set<Promise<void>>
+}
+
+type HowToFill = Pick<FillRunOptions, 'from' | 'to' | 'isInOrder' | 'onFirst'> & {
+  /** Whether a reader waits. */
+  readonly isDemand: boolean
 }
 
 /** Fetches the spans of layers, in the order of the scheduler, and answers the reads that wait for them. Retries as long as somebody waits. */
 export class SpanFiller {
   readonly #options: SpanFillerOptions
   readonly #scheduler = new Scheduler(SLOTS)
-  readonly #threads = new FillThreads()
   readonly #memory = new SharedMemory()
   readonly #near = new NearHosts()
   readonly #layers = new Map<DiffId, Filling>()
-  #fullUntilMs = 0
   #aheadFromMs = 0
-  #goOn: NodeJS.Timeout | undefined
+  #aheadTimer: NodeJS.Timeout | undefined
   bytesOnDemand = 0
   bytesAhead = 0
   refusedReads = 0
@@ -97,24 +86,17 @@ export class SpanFiller {
   add(layer: ServedLayer, expected: readonly number[]): void {
     const filling: Filling = {
       layer,
+      health: new FillHealth(performance.now()),
       stop: new AbortController(),
-      wrong: new Map(),
-      refusedUntilMs: new Map(),
-      stalledUntilMs: 0,
       isInOrder: layer.access === 'sequential',
       isStreaming: false,
-      failures: 0,
-      failingSinceMs: 0,
-      failure: undefined,
-      isWaiting: false,
-      lastMs: performance.now(),
+      timer: undefined,
       runs: new Set(),
     }
     this.#layers.set(layer.diffId, filling)
     this.#scheduler.addLayer(layer.diffId, layer.host, layer.present)
     this.#scheduler.expect(layer.diffId, expected)
-    if (filling.isInOrder) this.#fillInOrder(filling)
-    else this.#pump()
+    this.#goOn(filling)
     if (layer.missing === 0) this.#options.onFilled(layer)
   }
 
@@ -124,13 +106,14 @@ export class SpanFiller {
     this.#layers.delete(diffId)
     this.#scheduler.removeLayer(diffId)
     filling?.stop.abort()
+    clearTimeout(filling?.timer)
     this.refusedReads += this.#options.waiting.refuse(diffId)
     await Promise.allSettled([...(filling?.runs ?? [])])
   }
 
   /** Does a job in a thread, for the layer as a whole. */
   async run(job: SpanJob): Promise<SpanOutcome> {
-    return this.#threads.run(job, false)
+    return this.#options.threads.run(job, false)
   }
 
   /** Spans are likely to be read, in this order. */
@@ -147,7 +130,7 @@ export class SpanFiller {
 
   /** Returns why a layer's data does not arrive; undefined while it does. */
   failureOf({ diffId }: ServedLayer): LoamError | undefined {
-    return this.#layers.get(diffId)?.failure
+    return this.#layers.get(diffId)?.health.failure
   }
 
   /** Lets a read wait for its spans, or answers it. */
@@ -174,9 +157,7 @@ export class SpanFiller {
       const filling = this.#find(layer)
       if (filling === undefined) return true
       for (let span = from; span < to; span += 1) {
-        if (filling.layer.present[span] === 1) continue
-        const refusedMs = filling.refusedUntilMs.get(span) ?? 0
-        if (now < Math.max(this.#fullUntilMs, filling.stalledUntilMs, refusedMs)) return true
+        if (filling.layer.present[span] !== 1 && filling.health.isRefused(span, now)) return true
       }
       return false
     })
@@ -198,8 +179,8 @@ export class SpanFiller {
     if (mustHoldBack) this.#holdBack(DURING_JUMP_MS)
     const start = performance.now()
     const onFirst = isJump ? () => this.#near.note(host, performance.now() - start) : undefined
-    const filled = this.#fill(filling, { from, to, isDemand: reason === 'demand', onFirst })
-    this.#track(filling, filled, () => {
+    const isDemand = reason === 'demand'
+    this.#run(filling, { from, to, isDemand, isInOrder: false, onFirst }, () => {
       this.#scheduler.end(run)
       if (mustHoldBack) this.#holdBack(this.#near.has(host) ? 0 : AFTER_JUMP_MS)
       this.#pump()
@@ -213,135 +194,83 @@ export class SpanFiller {
   /** Fetches nothing ahead for a while. */
   #holdBack(ms: number): void {
     this.#aheadFromMs = performance.now() + ms
-    clearTimeout(this.#goOn)
+    clearTimeout(this.#aheadTimer)
     // One more, since a timer may be early by the clock that the time was taken from.
-    this.#goOn = setTimeout(() => this.#pump(), ms + 1)
+    this.#aheadTimer = setTimeout(() => this.#pump(), ms + 1)
   }
 
-  #track({ runs }: Filling, run: Promise<void>, onEnd: () => void): void {
-    runs.add(run)
-    void run.finally(() => {
-      runs.delete(run)
+  #run(filling: Filling, how: HowToFill, onEnd: () => void): void {
+    const { runs } = filling
+    const filled = this.#fill(filling, how).finally(() => {
+      runs.delete(filled)
       onEnd()
     })
+    runs.add(filled)
   }
 
-  /** Fills adjacent spans. Never throws: what has not arrived is given back. */
-  async #fill(
+  /** Fills adjacent spans: those that have not arrived are given back, or held back. */
+  async #fill(filling: Filling, { isDemand, ...how }: HowToFill): Promise<void> {
+    const { layer, health, stop } = filling
+    const result = await fillRun(layer, {
+      ...how,
+      run: async (job) => this.#options.threads.run(job, isDemand || how.isInOrder),
+      memory: this.#memory,
+      withSource: async (act) => this.#options.withSource(layer, health.failures, act),
+      onHere: (span) => this.#arrived(filling, span, isDemand),
+      signal: stop.signal,
+    })
+    if (how.isInOrder) filling.isStreaming = false
+    if (this.#isFilled(filling)) this.#endRun(filling, how, result)
+  }
+
+  /** Whether a layer is still the one that is filled. */
+  #isFilled(filling: Filling): boolean {
+    return this.#layers.get(filling.layer.diffId) === filling
+  }
+
+  #endRun(
     filling: Filling,
-    {
-      from,
-      to,
-      isDemand,
-      onFirst,
-    }: { from: number; to: number; isDemand: boolean; onFirst: FetchOptions['onFirst'] },
-  ): Promise<void> {
-    const { layer } = filling
-    const onSpan = (span: number, outcome: SpanOutcome) => {
-      this.#onSpan(filling, span, outcome, isDemand)
-    }
-    const run = async (job: SpanJob) => this.#threads.run(job, isDemand)
-    try {
-      await this.#checkClaims(layer, from, to, { run, onSpan })
-      for (const part of missingParts(layer, from, to)) {
-        const inOrder = new AbortController()
-        const signal = AbortSignal.any([filling.stop.signal, inOrder.signal])
-        const onWhole = () => {
-          filling.isInOrder = true
-          inOrder.abort()
-        }
-        await this.#options.withSource(layer, filling.failures, async (source) =>
-          fetchSpans(source, layer, { ...part, run, memory: this.#memory, onSpan, onFirst, signal, onWhole }),
-        )
-      }
-    } catch (error) {
-      if (!filling.isInOrder) this.#backOff(filling, error)
-    } finally {
-      this.#giveBack(filling, from, to)
-      if (filling.isInOrder) this.#fillInOrder(filling)
-    }
+    { from, to }: { readonly from: number; readonly to: number },
+    { wrong, hasArrived, failure, mustBeInOrder }: FillRunResult,
+  ): void {
+    if (mustBeInOrder) filling.isInOrder = true
+    if (wrong.size > 0) this.#onWrong(filling, wrong, hasArrived)
+    if (failure?.code === 'NO_SPACE') this.#onFull()
+    else if (failure !== undefined) this.#fail(filling, failure)
+    this.#giveBack(filling, from, to)
+    this.#goOn(filling)
   }
 
-  /** What an earlier boot has claimed is here if it has its sum. */
-  async #checkClaims(
-    layer: ServedLayer,
-    from: number,
-    to: number,
-    {
-      run,
-      onSpan,
-    }: { run: (job: SpanJob) => Promise<SpanOutcome>; onSpan: (span: number, outcome: SpanOutcome) => void },
-  ): Promise<void> {
-    const claimed = Array.from({ length: to - from }, (_, index) => from + index).filter((span) =>
-      layer.claimed.has(span),
-    )
-    await Promise.all(
-      claimed.map(async (span) => {
-        const outcome = await run({ kind: 'check', ...placeOf(layer, span) })
-        layer.claimed.delete(span)
-        if (outcome.kind === 'here') onSpan(span, outcome)
-      }),
-    )
+  /** Fetches what may be fetched now, and goes on when a pause ends. */
+  #goOn(filling: Filling): void {
+    const { layer, health, isInOrder } = filling
+    const now = performance.now()
+    for (const span of health.takeReleased(now)) this.#giveBack(filling, span, span + 1)
+    const isPaused = health.isPaused(now)
+    this.#scheduler.pause(layer.diffId, isPaused || isInOrder)
+    if (isInOrder && !isPaused) this.#fillInOrder(filling)
+    const nextMs = health.nextMs(now)
+    clearTimeout(filling.timer)
+    // One more, since a timer may be early by the clock that the time was taken from.
+    if (nextMs !== undefined) filling.timer = setTimeout(() => this.#goOn(filling), nextMs - now + 1)
+    this.#pump()
   }
 
   /** Fills all that is missing by one request, for registries without ranges and blobs without checkpoints. */
   #fillInOrder(filling: Filling): void {
     const { layer } = filling
-    this.#scheduler.pause(layer.diffId, true)
-    if (filling.isStreaming || filling.isWaiting || layer.missing === 0 || filling.stop.signal.aborted) return
+    if (filling.isStreaming || layer.missing === 0) return
     const [from] = this.#scheduler.takeAll(layer.diffId)
-    // What is missing is refused for now, or others fetch it.
+    // What is missing is held back for now, or others fetch it.
     if (from === undefined) return
     filling.isStreaming = true
-    const to = layer.spans.count
-    const onSpan = (span: number, outcome: SpanOutcome) => {
-      this.#onSpan(filling, span, outcome, false)
-    }
-    const run = async (job: SpanJob) => this.#threads.run(job, true)
-    const use = async (source: ImageSource) =>
-      fetchSpans(source, layer, {
-        ...{ from, to, run, onSpan },
-        memory: this.#memory,
-        signal: filling.stop.signal,
-      })
-    const fetch = async () =>
-      layer.missing === 0 ? undefined : this.#options.withSource(layer, filling.failures, use)
-    const filled = this.#checkClaims(layer, from, to, { run, onSpan })
-      .then(fetch)
-      .catch((error: unknown) => {
-        this.#backOff(filling, error)
-      })
-    this.#track(filling, filled, () => {
-      filling.isStreaming = false
-      this.#giveBack(filling, from, to)
-      this.#fillInOrder(filling)
-    })
-  }
-
-  #onSpan(filling: Filling, span: number, outcome: SpanOutcome, isDemand: boolean): void {
-    const { layer } = filling
-    if (this.#layers.get(layer.diffId) !== filling) return
-    switch (outcome.kind) {
-      case 'here':
-        this.#arrived(filling, span, isDemand)
-        break
-      case 'wrong':
-        this.#wasWrong(filling, span, outcome.why)
-        break
-      case 'full':
-        this.#onFull(filling)
-        break
-      case 'failed':
-        this.#backOff(filling, new Error(outcome.why))
-        break
-      case 'verified':
-        break
-    }
+    const all = { from, to: layer.spans.count, isInOrder: true, onFirst: undefined }
+    this.#run(filling, { ...all, isDemand: false }, () => this.#pump())
   }
 
   #arrived(filling: Filling, span: number, isDemand: boolean): void {
     const { layer } = filling
-    if (Atomics.exchange(layer.present, span, 1) === 1) return
+    if (!this.#isFilled(filling) || Atomics.exchange(layer.present, span, 1) === 1) return
     const bytes = lengthOf(layer.spans, span)
     if (isDemand) this.bytesOnDemand += bytes
     else this.bytesAhead += bytes
@@ -353,95 +282,59 @@ export class SpanFiller {
     }
     layer.missing -= 1
     layer.presentBytes += bytes
-    filling.wrong.delete(span)
-    filling.refusedUntilMs.delete(span)
-    filling.failures = 0
-    filling.failure = undefined
-    filling.stalledUntilMs = 0
-    filling.lastMs = performance.now()
+    filling.health.arrived(span, performance.now())
     this.#options.waiting.filled(layer.diffId, span)
     this.#options.onProgress(layer)
     if (layer.missing === 0) this.#options.onFilled(layer)
   }
 
-  /** It is fetched twice more; then its reads fail, for longer after each further try. */
-  #wasWrong(filling: Filling, span: number, why: string): void {
-    const { layer } = filling
-    const tries = (filling.wrong.get(span) ?? 0) + 1
-    filling.wrong.set(span, tries)
-    if (tries < MAX_TRIES) return
-    const refusalMs = Math.min(FIRST_REFUSAL_MS * 2 ** (tries - MAX_TRIES), MAX_REFUSAL_MS)
-    filling.refusedUntilMs.set(span, performance.now() + refusalMs)
-    const text = `fill layer ${layer.diffId}: span ${span} is wrong, ${tries} times: ${why}`
-    report(text)
-    this.#options.onGivenUp(layer, new LoamError('DIGEST_MISMATCH', text))
-    this.refusedReads += this.#options.waiting.refuse(layer.diffId, span)
-    setTimeout(() => {
-      if (this.#layers.get(layer.diffId) !== filling) return
-      // The timer may be early by the clock that the time was taken from.
-      filling.refusedUntilMs.delete(span)
-      this.#giveBack(filling, span, span + 1)
-      if (filling.isInOrder) this.#fillInOrder(filling)
-      this.#pump()
-    }, refusalMs)
+  /** Spans that are wrong again and again are held back, and their reads refused. A run that brought nothing else is a failure of its source. */
+  #onWrong(filling: Filling, wrong: ReadonlyMap<number, string>, hasArrived: boolean): void {
+    const { layer, health } = filling
+    const now = performance.now()
+    const refused = [...wrong.keys()].filter((span) => health.wasWrong(span, now))
+    for (const span of refused) this.refusedReads += this.#options.waiting.refuse(layer.diffId, span)
+    const [[first, why] = []] = wrong
+    const more = wrong.size > 1 ? `, and ${wrong.size - 1} more` : ''
+    const text = `fill layer ${layer.diffId}: span ${first} is wrong${more}: ${why}`
+    const failure = new LoamError('DIGEST_MISMATCH', text)
+    if (!hasArrived) this.#fail(filling, failure)
+    else if (refused.length > 0) this.#report(filling, failure)
+    if (refused.length > 0) this.#options.onGivenUp(layer, failure)
   }
 
   /** Reads of what is not here fail at once for a while, of all layers; nothing is fetched. */
-  #onFull(found: Filling): void {
-    const now = performance.now()
-    // Other spans have found the same; a layer that waited for something else is not paused yet.
-    if (now < this.#fullUntilMs) {
-      this.#pauseFor(found, this.#fullUntilMs - now)
-      return
-    }
-    const pauseMs = Math.min(FIRST_REFUSAL_MS * 2 ** found.failures, MAX_BACKOFF_MS)
-    this.#fullUntilMs = now + pauseMs
+  #onFull(): void {
     for (const filling of this.#layers.values()) {
-      const failure = new LoamError('NO_SPACE', `fill layer ${filling.layer.diffId}: the disk is full`)
-      this.refusedReads += this.#options.waiting.refuse(filling.layer.diffId)
-      this.#backOff(filling, failure, pauseMs)
-      this.#options.onGivenUp(filling.layer, failure)
+      const { layer } = filling
+      const failure = fullDisk(layer)
+      this.#fail(filling, failure)
+      this.refusedReads += this.#options.waiting.refuse(layer.diffId)
+      this.#options.onGivenUp(layer, failure)
+      this.#goOn(filling)
     }
   }
 
-  /** Fetches nothing for longer after each failure, and for `leastMs` at least. */
-  #backOff(filling: Filling, error: unknown, leastMs = 0): void {
-    if (filling.stop.signal.aborted || filling.isWaiting) return
-    const failure = toLoamError(error, `fill layer ${filling.layer.diffId}`)
-    filling.failures += 1
-    filling.failure = failure
-    const now = performance.now()
-    if (filling.failures === 1) {
-      report(failure.message)
-      filling.failingSinceMs = now
-    }
+  /** Fetches nothing of a layer for longer after each failure. */
+  #fail(filling: Filling, failure: LoamError): void {
+    const { layer, health } = filling
     const { stallTimeoutMs, onGivenUp } = this.#options
-    const isStalled = stallTimeoutMs > 0 && now - filling.failingSinceMs >= stallTimeoutMs
-    if (isStalled || filling.failures >= GIVE_UP_FAILURES) onGivenUp(filling.layer, failure)
-    const asked = isLoamError(failure) ? failure.details['retryAfterMs'] : undefined
-    const own = Math.max(leastMs, Math.min(FIRST_BACKOFF_MS * 2 ** (filling.failures - 1), MAX_BACKOFF_MS))
-    this.#pauseFor(filling, typeof asked === 'number' ? Math.max(asked, own) : own)
+    const now = performance.now()
+    if (!health.failed(failure, now)) return
+    this.#report(filling, failure)
+    const isStalled = stallTimeoutMs > 0 && health.isFailingFor(stallTimeoutMs, now)
+    if (isStalled || health.failures >= GIVE_UP_FAILURES) onGivenUp(layer, failure)
   }
 
-  #pauseFor(filling: Filling, ms: number): void {
-    if (filling.isWaiting) return
-    const { diffId } = filling.layer
-    filling.isWaiting = true
-    this.#scheduler.pause(diffId, true)
-    setTimeout(() => {
-      filling.isWaiting = false
-      if (this.#layers.get(diffId) !== filling) return
-      if (filling.isInOrder) this.#fillInOrder(filling)
-      else this.#scheduler.pause(diffId, false)
-      this.#pump()
-    }, ms)
+  #report({ health }: Filling, failure: LoamError): void {
+    if (health.isNews(failure, performance.now())) report(failure.message)
   }
 
-  /** Gives back the spans of a run that have not arrived, and are not refused. Those that reads wait for are wanted at once. */
-  #giveBack({ layer, refusedUntilMs }: Filling, from: number, to: number): void {
+  /** Gives back the spans of a run that have not arrived, and are not held back. Those that reads wait for are wanted at once. */
+  #giveBack({ layer, health }: Filling, from: number, to: number): void {
     const now = performance.now()
     for (let span = from; span < to; span += 1) {
-      if (layer.present[span] === 1 || now < (refusedUntilMs.get(span) ?? 0)) continue
+      if (layer.present[span] === 1 || health.isHeldBack(span, now)) continue
       this.#scheduler.lose(layer.diffId, span)
       if (this.#options.waiting.isWaitedFor(layer.diffId, span)) this.#scheduler.want(layer.diffId, span)
     }
@@ -452,9 +345,9 @@ export class SpanFiller {
     const now = performance.now()
     this.refusedReads += waiting.refuseIf(({ needs }, sinceMs) => {
       const layers = needs.flatMap(({ layer }) => this.#find(layer) ?? [])
-      const lastMs = Math.max(sinceMs, ...layers.map((filling) => filling.lastMs))
+      const lastMs = Math.max(sinceMs, ...layers.map(({ health }) => health.lastMs))
       if (now - lastMs < stallTimeoutMs) return false
-      for (const filling of layers) filling.stalledUntilMs = now + FIRST_REFUSAL_MS
+      for (const { health } of layers) health.refuse(now + FIRST_REFUSAL_MS)
       return true
     })
   }

@@ -24,6 +24,11 @@ export async function denyIndex(
   const containers = metadata.containers.usersOfLayer(diffId)
   const snapshots = metadata.lazy.snapshotsOf(diffId)
   const users = [...containers, ...snapshots.map((key) => `snapshot ${key}`)]
-  report(`${failure.message}; shown by: ${users.length === 0 ? 'nothing' : users.join(', ')}`)
+  // What is in the page cache is read on without this process.
+  const advice =
+    users.length === 0
+      ? 'nothing shows it'
+      : `stop what shows it, since what was read stays in memory: ${users.join(', ')}`
+  report(`${failure.message}; ${advice}`)
   return { diffId, indexDigest, reason, containers, snapshots }
 }
