@@ -1,11 +1,11 @@
 import { closeSync, fstatSync } from 'node:fs'
 import { artifactPath } from '../content/index.ts'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { type DiffId, splitDigest } from '../image/index.ts'
-import { newArtifactRecord } from '../layers/index.ts'
+import type { DiffId } from '../image/index.ts'
 import { listMarkedInodes, markReads, openRegular, unlinkIfThere, unmarkReads } from '../linux/index.ts'
 import type { LazySource } from '../metadata/index.ts'
 import { FillThreads } from './fill-threads.ts'
+import { LayerVerifier } from './layer-verifier.ts'
 import { ProfileRecorder } from './profile-recorder.ts'
 import type { LazyStatus } from './protocol.ts'
 import { ReadAnswers } from './read-answers.ts'
@@ -17,7 +17,7 @@ import type { HandlerOptions } from './handler-options.ts'
 import { Turns } from './turns.ts'
 import { unmountAndReport } from './poisoned-mounts.ts'
 import { cannotWait, openGroup } from './read-group.ts'
-import { denyIndex, wrongIndex } from './wrong-index.ts'
+import { wrongIndex } from './wrong-index.ts'
 import type { WaitingRead } from './waiting-reads.ts'
 import { runPeriodically } from './periodic.ts'
 import { report } from './report.ts'
@@ -39,6 +39,7 @@ export class LazyHandler {
   readonly #group: number
   readonly #answers: ReadAnswers
   readonly #filler: SpanFiller
+  readonly #verifier: LayerVerifier
   readonly #profiles: ProfileRecorder
   readonly #layers: ServedLayers
   readonly #unopened = new UnopenedLayers()
@@ -65,9 +66,17 @@ export class LazyHandler {
       threads: new FillThreads(),
       withSource: async (layer, tries, act) => options.withSource(layer.source, tries, act),
       stallTimeoutMs,
-      onFilled: (layer) => this.#onFilled(layer),
+      onFilled: (layer) => this.#verifier.begin(layer),
       onGivenUp: ({ diffId }, failure) => this.#layers.giveUp(diffId, failure),
       onProgress: (layer) => this.#layers.tellProgress(layer),
+    })
+    this.#verifier = new LayerVerifier({
+      ...options,
+      layers: this.#layers,
+      filler: this.#filler,
+      profiles: this.#profiles,
+      fillAgain: (layer) => this.#fill(layer),
+      onComplete: (entry) => this.#onComplete(entry),
     })
   }
 
@@ -378,59 +387,12 @@ export class LazyHandler {
     this.#filler.read(read)
   }
 
-  #onFilled(layer: ServedLayer): void {
-    const entry = this.#layers.find(layer.diffId)
-    if (entry?.layer !== layer || entry.verifying !== undefined) return
-    entry.verifying = this.#verify(entry).catch((error: unknown) => {
-      const failure = toLoamError(error, `verify layer ${layer.diffId}`)
-      report(failure.message)
-      this.#layers.giveUp(layer.diffId, failure)
-      setTimeout(() => {
-        entry.verifying = undefined
-        this.#onFilled(layer)
-      }, AGAIN_MS)
-    })
-  }
-
-  /** All spans had the sums of the index. Whether the index itself is right shows now. */
-  async #verify(entry: ServedEntry): Promise<void> {
-    const { layer } = entry
-    const { tarFd: fd, tarBytes, index, diffId } = layer
-    const { algorithm } = splitDigest(diffId)
-    const outcome = await this.#filler.run({ kind: 'verify', fd, tarBytes, algorithm, index })
-    if (outcome.kind !== 'verified') throw new Error('why' in outcome ? outcome.why : outcome.kind)
-    if (outcome.digest !== diffId && !entry.isCheckedAgain) {
-      // The disk may have lost what was written: an index is denied for ever.
-      entry.isCheckedAgain = true
-      await this.#checkAgain(entry)
-      return
-    }
-    if (outcome.digest !== diffId || !outcome.isSkeletonRight) {
-      await this.#deny(
-        entry,
-        outcome.digest === diffId
-          ? 'its skeleton is not that of the tar'
-          : `the tar has the digest ${outcome.digest}`,
-      )
-      return
-    }
-    await this.#profiles.end(layer)
-    const { metadata, bootId } = this.#options
-    await metadata.layers.complete(diffId, newArtifactRecord(diffId, 'tar', bootId))
-    void this.#turns
+  #onComplete(entry: ServedEntry): void {
+    this.#turns
       .run(async () => this.#leaveComplete(entry))
       .catch((error: unknown) => {
-        report(toLoamError(error, `end serving layer ${diffId}`).message)
+        report(toLoamError(error, `end serving layer ${entry.layer.diffId}`).message)
       })
-  }
-
-  /** Compares all spans with their sums once more; those that differ are fetched again. */
-  async #checkAgain(entry: ServedEntry): Promise<void> {
-    await this.#filler.remove(entry.layer)
-    if (this.#layers.find(entry.layer.diffId) !== entry) return
-    claimAll(entry.layer)
-    entry.verifying = undefined
-    this.#fill(entry.layer)
   }
 
   async #leaveComplete({ layer, completions }: ServedEntry): Promise<void> {
@@ -441,18 +403,6 @@ export class LazyHandler {
     for (const { done } of completions) done.resolve()
     await this.#keep()
     this.#options.onIdle()
-  }
-
-  /** Nobody can say any more what of it is right: from now on all its reads fail. */
-  async #deny(entry: ServedEntry, why: string): Promise<void> {
-    const { layer } = entry
-    const failure = wrongIndex(layer, why)
-    entry.wrong = failure
-    dropAll(layer)
-    await this.#filler.remove(layer)
-    this.#options.onDenied(await denyIndex(layer, failure, why, this.#options.metadata))
-    entry.isDenied = true
-    for (const { done } of entry.completions) done.reject(failure)
   }
 
   async #retire(layer: ServedLayer): Promise<void> {

@@ -73,16 +73,17 @@ class FillerWorld {
   }
 
   #sourceOf(name: string): ImageSource {
-    const world = this
+    const spanMs = () => this.spanMs
+    const isSilent = () => this.isSilent
     const openBlob = async function* openBlob(_blob: unknown, { signal }: { signal: AbortSignal }) {
       const aborted = new Promise((_resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason as Error))
       })
       aborted.catch(() => undefined)
       for (let span = 0; span < SPANS; span += 1) {
-        if (world.isSilent) await aborted
-        if (world.spanMs > 0)
-          await Promise.race([aborted, new Promise((resolve) => setTimeout(resolve, world.spanMs))])
+        if (isSilent()) await aborted
+        if (spanMs() > 0)
+          await Promise.race([aborted, new Promise((resolve) => setTimeout(resolve, spanMs()))])
         const bytes = Buffer.allocUnsafeSlow(SPAN_BYTES)
         yield bytes.fill(name)
       }
