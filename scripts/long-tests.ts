@@ -1,5 +1,18 @@
 // Tests that take longer than most others: `npm test` and `npm run test:system` leave them to `npm run verify`.
 
+/** The longest of them: a tier that begins one of these at its end waits for it alone. */
+const LONGEST = [
+  'images',
+  'docker',
+  'containerd',
+  'grpc',
+  'user-ids',
+  'command',
+  'single-file',
+  'clients',
+  'site',
+]
+
 const LONG: Readonly<Record<string, readonly string[]>> = {
   'packages/loam/test/e2e': [
     'appc',
@@ -73,3 +86,13 @@ const LONG: Readonly<Record<string, readonly string[]>> = {
 export const LONG_TESTS: readonly string[] = Object.entries(LONG).flatMap(([directory, names]) =>
   names.map((name) => `${directory}/${name}.test.ts`),
 )
+
+/** Returns the files in the order in which they are to begin: the longest ones first, and the short ones last. */
+export function longestFirst(files: readonly string[]): string[] {
+  const rank = (file: string) => {
+    const name = /([^/]+)\.test\.ts$/.exec(file)?.[1] ?? ''
+    if (!LONG_TESTS.includes(file)) return 2
+    return LONGEST.includes(name) ? 0 : 1
+  }
+  return files.toSorted((one, other) => rank(one) - rank(other))
+}

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { InstalledPrograms, KEPT_CODE } from './installed-programs.ts'
 import { TierRun } from './leftovers.ts'
-import { LONG_TESTS } from './long-tests.ts'
+import { LONG_TESTS, longestFirst } from './long-tests.ts'
 import { sharedCalls, type TestCall } from './test-processes.ts'
 import { describeProcessorTimes, TEST_PROCESS_OPTIONS, ProcessorTimes } from './processor-times.ts'
 
@@ -37,6 +37,7 @@ const TIERS: Readonly<Record<string, Tier>> = {
 /** A file of tests uses a third of a core: the rest of its time it waits for disks and for other processes. So there are three times as many files as cores. */
 const CONCURRENCY = 6
 const KEPT_THREADS = new URL('../packages/loam/test/support/kept-threads.ts', import.meta.url).href
+const RUN_FILES = fileURLToPath(new URL('run-files.ts', import.meta.url))
 /** Time limit of a test, and of a file of tests: many times the usual time, for busy machines. */
 const TEST_LIMIT_MS = 1_500_000
 /** A tier without output for this time hangs, and is ended with all its processes, so that its output is shown. */
@@ -104,16 +105,18 @@ async function runTier(name: string, globs: readonly string[], needsRoot: boolea
 }
 
 function commandOf({ files, isShared }: TestCall, needsRoot: boolean): string[] {
-  return [
-    process.execPath,
-    ...(isShared ? ['--test-isolation=none'] : TEST_PROCESS_OPTIONS),
-    ...(needsRoot ? ['--import', KEPT_THREADS] : []),
-    '--test',
-    '--test-reporter=spec',
-    ...(isShared ? [] : [`--test-concurrency=${CONCURRENCY}`]),
-    `--test-timeout=${TEST_LIMIT_MS}`,
-    ...files,
-  ]
+  if (isShared)
+    return [
+      process.execPath,
+      '--test-isolation=none',
+      '--test',
+      '--test-reporter=spec',
+      `--test-timeout=${TEST_LIMIT_MS}`,
+      ...files,
+    ]
+  const options = ['--concurrency', String(CONCURRENCY), '--limit', String(TEST_LIMIT_MS)]
+  const imports = [...TEST_PROCESS_OPTIONS, ...(needsRoot ? ['--import', KEPT_THREADS] : [])]
+  return [process.execPath, ...imports, RUN_FILES, ...options, ...longestFirst(files)]
 }
 
 function fail(name: string, why: string): boolean {
