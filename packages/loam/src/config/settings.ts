@@ -207,8 +207,12 @@ export const SETTINGS = {
   mount_options: setting<readonly string[]>(
     [],
     'Options that loamd adds to every overlay mount it returns to containerd, for example volatile.',
-    listOf('options of overlayfs as in mount(8), except lowerdir, upperdir and workdir', (option) =>
-      /^(?!(?:lowerdir\+?|upperdir|workdir|datadir\+?)=)[a-z_]+(?:=[^,\0\s]+)?$/.test(option),
+    listOf(
+      'options of overlayfs as in mount(8), except lowerdir, upperdir and workdir, and index=on, nfs_export=on and userxattr, whose changes Loam cannot commit',
+      (option) =>
+        /^(?!(?:lowerdir\+?|upperdir|workdir|datadir\+?)=|(?:index|nfs_export)=on$|userxattr$)[a-z_]+(?:=[^,\0\s]+)?$/.test(
+          option,
+        ),
     ),
   ),
   socket_group: optional(

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import type { StackMounts } from '../backends/index.ts'
 import type { StorePaths } from '../content/index.ts'
 import { type Failure, toLoamError } from '../errors/index.ts'
@@ -38,14 +38,11 @@ export const FIRST_MOUNT = '{{ mount 0 }}'
 /** The mounts of snapshots: the layers below them as one EROFS mount, and the directories above it as an overlay that the client mounts. */
 export class SnapshotMounts {
   readonly #options: SnapshotMountsOptions
-  /** Overlays have an index of hard links if the kernel supports it, unless an option says otherwise. */
-  readonly #turnsIndexOff: boolean
+  readonly #turnedOff: readonly string[]
 
   constructor(options: SnapshotMountsOptions) {
     this.#options = options
-    this.#turnsIndexOff =
-      existsSync('/sys/module/overlay/parameters/index') &&
-      !options.mountOptions.some((option) => option.startsWith('index='))
+    this.#turnedOff = turnedOff(options.mountOptions)
   }
 
   /**
@@ -165,7 +162,7 @@ export class SnapshotMounts {
   #overlayOptions(snapshot: SnapshotRecord, lowers: readonly string[]): string[] {
     const { directories } = this.#options
     return [
-      ...(this.#turnsIndexOff ? ['index=off'] : []),
+      ...this.#turnedOff,
       ...(snapshot.kind === 'active'
         ? [`workdir=${directories.work(snapshot)}`, `upperdir=${directories.files(snapshot)}`]
         : []),
@@ -251,4 +248,20 @@ function overlayOn(below: SnapshotMount | undefined, options: readonly string[])
 
 function bind(source: string, mode: 'ro' | 'rw'): SnapshotMount {
   return { type: 'bind', source, options: [mode, 'rbind'] }
+}
+
+/**
+ * Returns options against what layers cannot represent, unless those of the settings are about it: an index of hard links, as containerd does if the
+ * kernel knows it, and data of files and directories that are elsewhere, if this kernel does that by default.
+ */
+function turnedOff(mountOptions: readonly string[]): string[] {
+  const defaultOf = (name: string) => {
+    const path = `/sys/module/overlay/parameters/${name}`
+    return existsSync(path) ? readFileSync(path, 'latin1').trim() : undefined
+  }
+  const isNamed = (name: string) => mountOptions.some((option) => option.startsWith(`${name}=`))
+  return ['index', 'redirect_dir', 'metacopy']
+    .filter((name) => (name === 'index' ? defaultOf(name) !== undefined : defaultOf(name) === 'Y'))
+    .filter((name) => !isNamed(name))
+    .map((name) => `${name}=off`)
 }

@@ -4,7 +4,7 @@ import { type FileStat, type IdMapping, isMachineRoot, isRoot, readXattrsOf } fr
 import type { TarXattr } from '../tar/index.ts'
 import { checkXattrs, isOwnerRecord, type Owner, recordedOwner } from '../tree/index.ts'
 import { ContainerIds } from './container-ids.ts'
-import { findMovedMark, shownXattrs } from './upper-marks.ts'
+import { findForeignMark, shownXattrs } from './upper-marks.ts'
 
 /**
  * The meaning of a folder's files:
@@ -86,10 +86,10 @@ export class FileDescriber {
     if (this.#as === 'plain') return [...found]
     let xattrs = found
     if (this.#as === 'overlay') {
-      const moved = findMovedMark(found)
-      if (moved !== undefined) {
-        throw this.#notes.refuse(`${moved} says that its data is elsewhere`, {
-          hint: 'The overlay was mounted with redirect_dir or metacopy, which layers cannot represent.',
+      const mark = findForeignMark(found)
+      if (mark !== undefined) {
+        throw this.#notes.refuse(mark, {
+          hint: 'The overlay was mounted with redirect_dir, metacopy or index, which layers cannot represent.',
         })
       }
       xattrs = shownXattrs(found)

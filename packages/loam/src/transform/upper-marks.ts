@@ -4,6 +4,7 @@
  *   device 0:0, or an empty file with trusted.overlay.whiteout   .wh.NAME
  *   trusted.overlay.opaque=y on a directory                      .wh..wh..opq in it
  *   trusted.overlay.redirect, .metacopy                          nothing says that data are elsewhere
+ *   trusted.overlay.nlink                                        nothing: other names, of layers below, show this file (index=on)
  *   trusted.overlay.overlay.NAME                                 trusted.overlay.NAME, set inside of the mount
  *   other trusted.overlay.*                                      nothing: the kernel's own notes
  * In a user namespace all of them begin with user.overlay.
@@ -11,7 +12,12 @@
 import { type FileStat, overlayXattr } from '../linux/index.ts'
 import type { TarXattr } from '../tar/index.ts'
 
-const MOVED: readonly string[] = ['redirect', 'metacopy']
+/** What layers cannot represent, and why. */
+const BEYOND_LAYERS: Readonly<Record<string, string>> = {
+  redirect: 'says that its data is elsewhere',
+  metacopy: 'says that its data is elsewhere',
+  nlink: 'says that names of layers below show it, too',
+}
 
 /** Returns whether an entry of an upper folder marks a removed name. All of them may be one inode. */
 export function isUpperWhiteout(stat: FileStat, readXattrs: () => readonly TarXattr[]): boolean {
@@ -24,9 +30,13 @@ export function isUpperOpaque(xattrs: readonly TarXattr[]): boolean {
   return valueOf(xattrs, overlayXattr('opaque')) === 'y'
 }
 
-/** Returns the xattr that says that the data, or the children, of a file are in another place below; undefined if the file has none. */
-export function findMovedMark(xattrs: readonly TarXattr[]): string | undefined {
-  return MOVED.map(overlayXattr).find((name) => valueOf(xattrs, name) !== undefined)
+/** Returns the mark of a file that layers cannot represent, and what it says; undefined if the file has none. */
+export function findForeignMark(xattrs: readonly TarXattr[]): string | undefined {
+  for (const [mark, says] of Object.entries(BEYOND_LAYERS)) {
+    const name = overlayXattr(mark)
+    if (valueOf(xattrs, name) !== undefined) return `${name} ${says}`
+  }
+  return undefined
 }
 
 /** Returns the xattrs that the file shows in the mount. */

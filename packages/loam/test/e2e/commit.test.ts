@@ -204,9 +204,9 @@ describe('a commit', () => {
     }
   })
 
-  test('a commit refuses data that overlayfs keeps elsewhere: directories with a redirect, files without their data', async () => {
+  test('a commit refuses data that overlayfs keeps elsewhere: directories with a redirect, files without their data, files with names below', async () => {
     await using containers = await Containers.open()
-    for (const name of ['redirect', 'metacopy']) {
+    for (const name of ['redirect', 'metacopy', 'nlink']) {
       writeFileSync(join(await containers.provision(name, 'overlay'), 'd/new'), '')
       const scratch = join(containers.world.root, 'containers', name, 'scratch')
       setXattr(join(scratch, readdirSync(scratch)[0] ?? '', 'upper/d'), `trusted.overlay.${name}`, '/e')
