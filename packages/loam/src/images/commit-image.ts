@@ -269,11 +269,19 @@ function createConfig(
   return formatConfig(fields, diffIds, [...alignHistory(history, layers.length - 1), { ...own, ...words }])
 }
 
-/** Steps belong to layers in their order. A history that has fewer steps than layers would give the next step to a layer below its own. */
+/**
+ * Steps belong to layers in their order: one that is missing would give the next step to a layer below its own, and one too many would take the layer
+ * of the next step. Those that have none are said to have none.
+ */
 function alignHistory(history: readonly object[], layers: number): readonly object[] {
-  const steps = history.filter((step) => Reflect.get(step, 'empty_layer') !== true).length
-  const missing = Array.from({ length: Math.max(0, layers - steps) }, () => ({ comment: 'not recorded' }))
-  return [...history, ...missing]
+  let left = layers
+  const aligned = history.map((step) => {
+    if (Reflect.get(step, 'empty_layer') === true) return step
+    left -= 1
+    return left >= 0 ? step : { ...step, empty_layer: true }
+  })
+  const missing = Array.from({ length: Math.max(0, left) }, () => ({ comment: 'not recorded' }))
+  return [...aligned, ...missing]
 }
 
 /** The object is JSON of an image: all fields that are not changed stay. */

@@ -168,6 +168,26 @@ describe('a commit', () => {
     )
   })
 
+  test('the step of a commit belongs to its own layer, also if the base image has steps without a layer', async () => {
+    await using containers = await Containers.open()
+    const layout = join(containers.world.folder, 'steps')
+    const withHistory = [{ created_by: 'one' }, { created_by: 'two' }, { created_by: 'e', empty_layer: true }]
+    writeOciLayout(layout, { x: buildImage({ tars: [buildTar(ENTRIES)], withHistory }) })
+    const rootfs = await containers.provision('c', 'erofs', `oci:${layout}:x`)
+    writeFileSync(join(rootfs, 'new'), 'new')
+    await containers.commit('c')
+    const { steps } = await containers.loam.images.history('new:1')
+    assert.deepEqual(
+      steps.map(({ layer, createdBy }) => [layer?.index, createdBy]),
+      [
+        [0, 'one'],
+        [undefined, 'two'],
+        [undefined, 'e'],
+        [1, 'loam commit c'],
+      ],
+    )
+  })
+
   test('a commit hides a file that a socket has replaced, and reports that the socket is left out', async () => {
     await using containers = await Containers.open()
     const rootfsPath = await containers.provision('c', 'erofs')
