@@ -5,7 +5,8 @@ const { isUtf8 } = require('node:buffer')
 const fs = require('node:fs')
 
 /** Settings, and variables whose values become names of files. */
-const USED = /^(?:LOAM_\w+|XDG_\w+|HOME|DOCKER_CONFIG|REGISTRY_AUTH_FILE|HADOOP_HOME)=/
+const USED =
+  /^(?:LOAM_\w+|XDG_(?:DATA|CONFIG)_HOME|XDG_RUNTIME_DIR|HOME|DOCKER_CONFIG|REGISTRY_AUTH_FILE|HADOOP_HOME)=/
 
 /** Calls `fail` with the error for an argument or a variable that Loam uses which is not UTF-8, or a working directory that another one would be taken for. */
 exports.check = (args, fail) => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 
@@ -10,4 +11,12 @@ test('a word of the command line of loamd that is not UTF-8 is refused', () => {
   const { status, stderr } = spawnSync('sh', ['-c', script, PROGRAM], { encoding: 'utf8' })
   assert.equal(status, 1)
   assert.match(stderr, /^loamd: read the argument .*: it is not UTF-8$/m)
+})
+
+test('loam and loamd refuse the same variables that are not UTF-8', () => {
+  const usedBy = (path: string) =>
+    /^const USED =\s*(.*)$/m.exec(readFileSync(new URL(path, import.meta.url), 'utf8'))?.[1]
+  const used = usedBy('./main.ts')
+  assert.ok(used !== undefined)
+  assert.equal(used, usedBy('../../loam/bin/broken-text.cjs'))
 })

@@ -23,7 +23,8 @@ export async function main(args: readonly string[]): Promise<void> {
 }
 
 /** Settings, and variables whose values become names of files. */
-const USED = /^(?:LOAM_\w+|XDG_\w+|HOME|DOCKER_CONFIG|REGISTRY_AUTH_FILE|HADOOP_HOME)=/
+const USED =
+  /^(?:LOAM_\w+|XDG_(?:DATA|CONFIG)_HOME|XDG_RUNTIME_DIR|HOME|DOCKER_CONFIG|REGISTRY_AUTH_FILE|HADOOP_HOME)=/
 
 /** Checks that the bytes of the command line and of these variables are those of the words: broken-text.cjs says why. @throws USAGE */
 function checkWords(args: readonly string[]): void {

@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { MAX_MODE, MAX_TIME_MS } from '../options/index.ts'
 import type { ChainId, DiffId, Digest } from '../image/index.ts'
 
 type Same<One, Other> = [One] extends [Other] ? ([Other] extends [One] ? unknown : never) : never
@@ -46,9 +47,9 @@ export const chainId: v.GenericSchema<string, ChainId> = v.pipe(
 /** Bytes, files, or milliseconds. */
 export const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 /** A time that a date has, in milliseconds since 1970 (ECMA-262, 21.4.1.1). */
-export const timeMs = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(8.64e15))
+export const timeMs = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(MAX_TIME_MS))
 /** Permissions of a file. */
-export const fileMode = v.pipe(count, v.maxValue(0o7777))
+export const fileMode = v.pipe(count, v.maxValue(MAX_MODE))
 /** Text that is not empty. */
 export const text = v.pipe(v.string(), v.nonEmpty('is empty'))
 /** Regular expression of paths, after their first slash, that are streams, descriptors or the terminal of the process that uses them. */

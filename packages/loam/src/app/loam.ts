@@ -12,7 +12,8 @@ import {
   type RunImageOptions,
 } from '../containers/index.ts'
 import { lockPath, openStoreRoot } from '../content/index.ts'
-import { checkOptionNames, LoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
+import { checkOptionNames } from '../options/index.ts'
 import type { ExportOptions } from '../exports/index.ts'
 import {
   type ImageOptions,

@@ -1,5 +1,6 @@
 import { LoamError, throwIfAborted } from '../errors/index.ts'
-import { checkOptions } from './option-values.ts'
+import { guardCalls } from '../options/index.ts'
+import { checkCallOptions } from './call-options.ts'
 
 /** A process of `spawn`, as far as closing the store is concerned. */
 interface Started extends AsyncDisposable {
@@ -20,32 +21,16 @@ export class OpenCalls {
    * before, and with USAGE for an option whose value is invalid and once the store is closed.
    */
   guard<Door extends object>(door: Door, parts: readonly (keyof Door)[] = []): Door {
-    const methods = new Map<unknown, (...args: unknown[]) => unknown>()
-    return new Proxy(door, {
-      get: (target, name) => {
-        const value: unknown = Reflect.get(target, name, target)
-        if (typeof value === 'object' && value !== null && parts.some((part) => part === name))
-          return this.guard(value)
-        if (typeof value !== 'function' || name === 'constructor') return value
-        const known = methods.get(name)
-        if (known !== undefined) return known
-        const act = (args: readonly unknown[]) => {
-          this.#check(String(name), args)
-          return value.apply(target, args) as unknown
-        }
-        const call = isAsync(value)
-          ? async (...args: unknown[]) => this.#count(async () => act(args))
-          : (...args: unknown[]) => act(args)
-        methods.set(name, call)
-        return call
-      },
+    return guardCalls(door, parts, {
+      check: (call, args) => this.#check(call, args),
+      run: async (act) => this.#count(act),
     })
   }
 
   #check(name: string, args: readonly unknown[]): void {
     if (this.#isClosed) throw new LoamError('USAGE', `call ${name}: the store is closed`)
     for (const arg of args) throwIfAborted(signalOf(arg), `call ${name}`)
-    checkOptions(name, args.at(-1))
+    checkCallOptions(name, args.at(-1))
   }
 
   async #count(act: () => Promise<unknown>): Promise<unknown> {
@@ -80,10 +65,6 @@ export class OpenCalls {
       await Promise.allSettled([...ending, ...this.#running])
     }
   }
-}
-
-function isAsync(method: object): boolean {
-  return Object.prototype.toString.call(method) === '[object AsyncFunction]'
 }
 
 function signalOf(options: unknown): AbortSignal | undefined {

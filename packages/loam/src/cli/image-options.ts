@@ -67,10 +67,12 @@ export function addFetchOptions(command: Command): Command {
         'registry to access without TLS or without verifying its certificate; repeatable',
       ),
     )
-    .option('--authfile <file>', "credentials file in the format of Docker's config.json")
-    .option(
-      '--certs-dir <dir>',
-      'directory of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
+    .addOption(unlessEmpty('--authfile <file>', "credentials file in the format of Docker's config.json"))
+    .addOption(
+      unlessEmpty(
+        '--certs-dir <dir>',
+        'directory of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
+      ),
     )
 }
 
@@ -86,6 +88,11 @@ export function replaceOption(): Option {
 /** Returns the option for the type of image that a bare name refers to. */
 export function imageTypeOption(): Option {
   return new Option('--image-type <type>', 'image type of a name without a prefix').choices(NAMED_TYPES)
+}
+
+/** Creates an option for which an empty text is none, as for an unset variable in a script. */
+function unlessEmpty(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((value: string) => (value === '' ? undefined : value))
 }
 
 /** Creates an option that collects its values if it is given several times. */

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { checkOptionNames } from '../errors/index.ts'
+import { checkOptionNames, checkOptions, type CallGuard, guardCalls, text } from '../options/index.ts'
 import type { ActivityEvent } from '../activity/index.ts'
 import type { OPERATIONS, RequestOf, ResultOf, SUBSCRIPTIONS } from '../api/index.ts'
 import type { HostReport, StoreCare } from '../app/index.ts'
@@ -15,6 +15,14 @@ import { type EventStreamOptions, Transport } from './transport.ts'
 
 /** The same default as that of the setting `state`. */
 const DEFAULT_STATE = '/run/loam'
+
+/** Refuses options that do not exist, as the library does: the daemon gets what a call knows, and would not see them. */
+const GUARD: CallGuard = {
+  check: (call, args) => {
+    checkOptions(call, args.at(-1), { dockerConfig: text })
+  },
+  run: async (act) => act(),
+}
 
 /** Which daemon to connect to. */
 export interface ConnectOptions {
@@ -79,10 +87,10 @@ export class RemoteLoam implements AsyncDisposable {
   constructor(transport: Transport, daemon: DaemonVersion) {
     this.#transport = transport
     this.daemon = daemon
-    this.images = new RemoteImages(transport)
-    this.containers = new RemoteContainers(transport)
-    this.snapshots = new RemoteSnapshots(transport)
-    this.store = new RemoteStore(transport)
+    this.images = guardCalls(new RemoteImages(transport), [], GUARD)
+    this.containers = guardCalls(new RemoteContainers(transport), ['files', 'processes'], GUARD)
+    this.snapshots = guardCalls(new RemoteSnapshots(transport), [], GUARD)
+    this.store = guardCalls(new RemoteStore(transport), [], GUARD)
   }
 
   /** Short for `images.pull`. */

@@ -4,7 +4,7 @@ import { LoamError } from '../errors/index.ts'
 import { parseStrictJson } from '../image/index.ts'
 import type { RuntimeMount } from '../runtime/index.ts'
 
-/** The first process of a container, as its bundle describes it. */
+/** The first process of a container, as its bundle describes it: the parts that are read. The others are passed on. */
 export interface BundleProcess {
   readonly args: readonly string[]
   readonly terminal?: boolean

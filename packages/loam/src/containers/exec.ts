@@ -38,7 +38,6 @@ export interface ExecContainer {
   readonly ownEnv: Readonly<Record<string, string | undefined>>
 }
 
-/** The parts of a bundle's process that are read; the others are passed on. */
 /** Runs a process in a running container, with the standard streams of the starter. Returns its exit status. @throws as `run` */
 export async function execInContainer(
   paths: RuntimePaths,

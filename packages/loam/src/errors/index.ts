@@ -10,7 +10,6 @@ export {
   withHint,
 } from './loam-error.ts'
 export { editDistance, findNear } from './near-names.ts'
-export { checkOptionNames } from './option-names.ts'
 export { keepSecret, keepServerSecret, redact } from './redact.ts'
 export { cancelable, faultOfFile, NO_SPACE_HINT, throwIfAborted, toLoamError } from './system.ts'
 export { visible, visibleJson } from './visible.ts'

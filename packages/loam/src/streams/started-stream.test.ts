@@ -37,6 +37,37 @@ test('a stream is closed, read or not', async () => {
   }
 })
 
+test('a stream that never sends anything is closed at once', async () => {
+  const pipe = new Readable({ read: () => undefined })
+  let isCanceled = false
+  const web = new ReadableStream<Uint8Array>({
+    cancel: () => {
+      isCanceled = true
+    },
+  })
+  for (const each of [pipe, web]) {
+    using _ = new StartedStream<Uint8Array>(each)
+  }
+  await new Promise((done) => setImmediate(done))
+  assert.deepEqual([pipe.destroyed, isCanceled], [true, true])
+})
+
+test('a web stream has all of its bytes', async () => {
+  using stream = new StartedStream<Uint8Array>(new Blob(['one', 'two']).stream())
+  assert.equal(Buffer.concat(await Array.fromAsync(stream)).toString(), 'onetwo')
+})
+
+test('closing never fails, whatever the iterator of a stream returns', async () => {
+  const fails = () => {
+    throw new RangeError('it cannot be closed')
+  }
+  for (const close of [() => undefined, () => ({ done: true }), fails, async () => Promise.reject(fails)]) {
+    const iterator = { next: async () => Promise.resolve({ done: true, value: undefined }), return: close }
+    using stream = new StartedStream({ [Symbol.asyncIterator]: () => iterator as never })
+    assert.deepEqual(await Array.fromAsync(stream), [])
+  }
+})
+
 test('a name is not read', () => {
   assert.equal(startReading('-'), undefined)
 })

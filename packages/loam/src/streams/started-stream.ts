@@ -5,6 +5,7 @@ import { LoamError } from '../errors/index.ts'
  * once, and is closed at the end, also if nobody has read it.
  */
 export class StartedStream<Chunk> implements AsyncIterable<Chunk>, Disposable {
+  readonly #stream: AsyncIterable<Chunk>
   readonly #iterator: AsyncIterator<Chunk>
   #first: Promise<IteratorResult<Chunk>> | undefined
 
@@ -14,7 +15,8 @@ export class StartedStream<Chunk> implements AsyncIterable<Chunk>, Disposable {
       throw new LoamError('USAGE', 'read a stream: this is none', {
         hint: 'Give a path, or a stream of bytes: Readable.from([buffer])',
       })
-    this.#iterator = stream[Symbol.asyncIterator]()
+    this.#stream = stream
+    this.#iterator = stream instanceof ReadableStream ? webIterator(stream) : stream[Symbol.asyncIterator]()
     this.#first = this.#next()
     // Whoever reads it gets the error.
     this.#first.catch(() => undefined)
@@ -32,8 +34,13 @@ export class StartedStream<Chunk> implements AsyncIterable<Chunk>, Disposable {
   }
 
   [Symbol.dispose](): void {
-    // It may wait for data that never arrives, and no caller waits for it.
-    this.#iterator.return?.().catch(() => undefined)
+    // An iterator is closed only when what was asked of it has come, and no caller waits for that.
+    if (isDestroyable(this.#stream)) this.#stream.destroy()
+    void this.#close().catch(() => undefined)
+  }
+
+  async #close(): Promise<void> {
+    await this.#iterator.return?.()
   }
 
   async #next(): Promise<IteratorResult<Chunk>> {
@@ -44,6 +51,25 @@ export class StartedStream<Chunk> implements AsyncIterable<Chunk>, Disposable {
 /** Begins to read a stream; undefined for a name of something else. @throws USAGE for what is neither */
 export function startReading<Chunk>(source: string | AsyncIterable<Chunk>): StartedStream<Chunk> | undefined {
   return typeof source === 'string' ? undefined : new StartedStream(source)
+}
+
+/** The iterator of a web stream itself is closed only when its next chunk has come; a reader cancels at once. */
+function webIterator<Chunk>(stream: ReadableStream<Chunk>): AsyncIterator<Chunk> {
+  const reader = stream.getReader()
+  return {
+    next: async () => {
+      const { done, value } = await reader.read()
+      return done ? { done, value: undefined } : { done, value }
+    },
+    return: async () => {
+      await reader.cancel()
+      return { done: true, value: undefined }
+    },
+  }
+}
+
+function isDestroyable(stream: object): stream is { destroy: () => void } {
+  return 'destroy' in stream && typeof stream.destroy === 'function'
 }
 
 function isStream(value: unknown): boolean {

@@ -282,29 +282,38 @@ function checkFailures(check: Check): void {
     }
   })
 
-  check('an option with an invalid value is USAGE, and nothing is done', async ({ loam, folder }) => {
-    const { digest } = await loam.pull(layoutIn(folder))
-    const output = join(folder, 'output')
-    // As programs without types call it.
-    const { images, containers } = loam as unknown as {
-      readonly [part in 'images' | 'containers']: Record<
-        string,
-        (...args: readonly unknown[]) => Promise<unknown>
-      >
-    }
-    const failing = [
-      containers['export']?.(digest, { format: 'zip', output }),
-      containers['export']?.(digest, { format: 'tar', output, mode: -1 }),
-      containers['export']?.(digest, { format: 'tar', output, latestMs: Number.NaN }),
-      containers['provision']?.(digest, { id: 'web', isReadOnly: 'false' }),
-      images['save']?.([digest], output, { format: 'tar' }),
-      images['prune']?.({ all: 'no' }),
-      images['prune']?.({ all: true, type: 'oci' }),
-    ]
-    for (const each of failing) await assert.rejects(each ?? Promise.resolve(), { code: 'USAGE' })
-    assert.deepEqual([existsSync(output), await loam.containers.list()], [false, []])
-    assert.equal((await loam.images.list()).length, 1)
-  })
+  check(
+    'an option that does not exist, or with an invalid value, is USAGE, and nothing is done',
+    async ({ loam, folder }) => {
+      const { digest } = await loam.pull(layoutIn(folder))
+      const output = join(folder, 'output')
+      // As programs without types call it.
+      const { images, containers } = loam as unknown as {
+        readonly [part in 'images' | 'containers']: Record<
+          string,
+          (...args: readonly unknown[]) => Promise<unknown>
+        >
+      }
+      const failing = [
+        containers['export']?.(digest, { format: 'zip', output }),
+        containers['export']?.(digest, { format: 'tar', output, mode: -1 }),
+        containers['export']?.(digest, { format: 'tar', output, latestMs: Number.NaN }),
+        containers['provision']?.(digest, { id: 'web', isReadOnly: 'false' }),
+        images['save']?.([digest], output, { format: 'tar' }),
+        images['prune']?.({ all: 'no' }),
+        images['prune']?.({ all: true, type: 'oci' }),
+        images['prune']?.({ all: true, dryrun: true }),
+        images['pull']?.(digest, { refrsh: true }),
+        containers['provision']?.(digest, { id: 'web', readOnly: true }),
+        containers['export']?.(digest, { format: 'tar', output, forse: true }),
+        containers['destroy']?.('web', { timeout: 1 }),
+      ]
+      for (const each of await Promise.allSettled(failing.map(async (call) => call)))
+        assert.ok(each.status === 'rejected' && isLoamError(each.reason, 'USAGE'), JSON.stringify(each))
+      assert.deepEqual([existsSync(output), await loam.containers.list()], [false, []])
+      assert.equal((await loam.images.list()).length, 1)
+    },
+  )
 
   check('a call whose signal fires fails with CANCELED, and nothing unfinished is left', async ({ loam }) => {
     await using registry = await RegistryServer.start()

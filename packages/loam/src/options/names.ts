@@ -1,5 +1,4 @@
-import { LoamError } from './loam-error.ts'
-import { findNear } from './near-names.ts'
+import { findNear, LoamError } from '../errors/index.ts'
 
 /**
  * Refuses an option that a call does not have: a program without types would work on without it. `hintOf` says what else a name may be meant as.

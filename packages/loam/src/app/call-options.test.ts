@@ -2,8 +2,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as v from 'valibot'
 import { CONVERSATIONS, DOWNLOADS, OPERATIONS, UPLOADS } from '../api/index.ts'
+import type { ContainerFiles, ContainerProcesses, Containers } from '../containers/index.ts'
 import { isLoamError } from '../errors/index.ts'
-import { checkOptions } from './option-values.ts'
+import type { Images } from '../images/index.ts'
+import { OPTION_KINDS, type OptionKind, type OptionsOf } from '../options/index.ts'
+import { checkCallOptions } from './call-options.ts'
+import type { Snapshots } from './snapshots.ts'
+import type { StoreCare } from './store-care.ts'
+
+type Door = Images | Containers | ContainerFiles | ContainerProcesses | Snapshots | StoreCare
 
 const TEXTS = ['', 'x', '/x', 'docker', 'tar', 'oci-archive']
 const NUMBERS = [-1, 0, 1, 1.5, 4096, 8.64e15, 8.64e15 + 2, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY]
@@ -19,19 +26,29 @@ const OTHERS = words(
   'authFile certsDir commandInfo env excluded hostMounts lazyIndex output platform sandbox terminalSize userNamespace volumes workDir',
 )
 
+/** Options whose emptiness the call itself tells, with what there is. */
+const TOLD_BY_CALL = words('backend id')
+
 function words(list: string): Set<string> {
   return new Set(list.split(' '))
 }
 
 function isTaken(call: string, options: object): boolean {
   try {
-    checkOptions(call, options)
+    checkCallOptions(call, options)
     return true
   } catch (error) {
     assert.ok(isLoamError(error, 'USAGE'), String(error))
     return false
   }
 }
+
+test('each option of a call has a kind, and each kind is of an option', () => {
+  // It does not compile for an option without a kind, or a kind without an option.
+  const kinds: Readonly<Record<OptionsOf<Door>, OptionKind>> = OPTION_KINDS
+  const options: Readonly<Record<keyof typeof OPTION_KINDS, OptionKind>> = kinds
+  assert.ok(Object.keys(options).length > 50)
+})
 
 test('the library takes the values of options that the API takes, and no others', () => {
   const all = { ...OPERATIONS, ...DOWNLOADS, ...UPLOADS, ...CONVERSATIONS }
@@ -43,6 +60,7 @@ test('the library takes the values of options that the API takes, and no others'
     for (const [field, schema] of Object.entries(request.entries)) {
       if (ARGUMENTS.has(field) || OTHERS.has(field)) continue
       for (const value of VALUES) {
+        if (value === '' && TOLD_BY_CALL.has(field)) continue
         // JSON has no such numbers.
         const isJson = typeof value !== 'number' || Number.isFinite(value)
         const isValid = isJson && v.safeParse(schema, value).success
@@ -70,14 +88,15 @@ test('options that are written differently have their kinds, too', () => {
 test('a name that is no option is refused, with the one that may be meant', () => {
   assert.throws(
     () => {
-      checkOptions('prune', { exclude: ['debian'] })
+      checkCallOptions('prune', { exclude: ['debian'] })
     },
     { code: 'USAGE', message: 'call prune: exclude is not an option', hint: 'Did you mean excluded?' },
   )
 })
 
 test('what is not options is left alone', () => {
-  checkOptions('pull', { type: 'docker', docker: { name: 'debian' } })
+  checkCallOptions('pull', { type: 'docker', docker: { name: 'debian' } })
+  assert.equal(isTaken('prune', { dryRun: 'false', oci: 1 }), false)
   for (const value of [
     undefined,
     null,
@@ -88,5 +107,5 @@ test('what is not options is left alone', () => {
       mode = -1
     })(),
   ])
-    checkOptions('run', value)
+    checkCallOptions('run', value)
 })
