@@ -24,7 +24,11 @@ After a restart of containerd: ctr images pull --snapshotter loam IMAGE`,
     })
     .exitOverride()
     .action(async (flags: ServeFlags) => serve(flags))
-  const surroundings = { env: process.env, write: (line: string) => process.stdout.write(`${line}\n`) }
+  const surroundings = {
+    env: process.env,
+    write: (line: string) => process.stdout.write(`${line}\n`),
+    warn: (line: string) => process.stderr.write(`loamd: warning: ${line}\n`),
+  }
   addServeOptions(program.command('install'))
     .description('write units for systemd with these options, and start them')
     .option('--print', 'show the units and write nothing')

@@ -8,7 +8,7 @@ const ProblemSchema = v.object({
   details: v.optional(v.record(v.string(), v.union([v.string(), v.number(), v.boolean()])), {}),
 })
 
-const HINT = 'Start loamd with the same --root and --state, or name its socket.'
+const HINT = 'Start loamd (systemctl start loamd), or name its --state or --socket.'
 
 /** Rebuilds the error of a problem document. */
 export function readProblem(name: string, value: unknown): LoamError {
@@ -19,20 +19,25 @@ export function readProblem(name: string, value: unknown): LoamError {
 }
 
 /** Errors of connecting: the daemon has not received the request. */
-const NOT_ASKED: readonly (string | undefined)[] = ['ENOENT', 'ENOTDIR', 'ECONNREFUSED', 'EAGAIN']
+const WHY: Readonly<Record<string, string>> = {
+  ENOENT: 'no such socket',
+  ENOTDIR: 'no such socket',
+  ECONNREFUSED: 'nothing listens there',
+  EAGAIN: 'too many clients wait for it',
+}
 
 /** The error for a daemon that could not be reached, or that has not answered. */
 export function unavailable(name: string, socket: string, cause: NodeJS.ErrnoException): LoamError {
   if (cause.code === 'EACCES') {
-    return new LoamError('PERMISSION_DENIED', `${name}: connect to ${socket}: permission denied`, {
+    return new LoamError('PERMISSION_DENIED', `connect to loamd at ${socket}: permission denied`, {
       cause,
       hint: 'The socket is for root and for the group of the setting socket_group.',
     })
   }
-  if (!NOT_ASKED.includes(cause.code)) return lost(name, socket, cause)
+  if (!Object.hasOwn(WHY, cause.code ?? '')) return lost(name, socket, cause)
   return new LoamError(
     'DAEMON_UNAVAILABLE',
-    `${name}: ask loamd at ${socket}: ${cause.code ?? cause.message}`,
+    `connect to loamd at ${socket}: ${WHY[cause.code ?? ''] ?? cause.message}`,
     {
       cause,
       hint: HINT,

@@ -151,7 +151,7 @@ function settle(
   }
   const isGiven = (name: SettingName) => origins[name] !== 'default'
   const derived: Partial<Record<SettingName, readonly [string, string]>> = {
-    ...(userId === 0 ? {} : userPaths(env, isGiven)),
+    ...(userId === 0 ? {} : userPaths(env, values, isGiven)),
     ...(workDir !== undefined && !isGiven('root') ? { root: [join(workDir, 'loam'), origins.work_dir] } : {}),
     ...(runtimeDir !== undefined && !isGiven('state')
       ? { state: [join(runtimeDir, 'loam'), origins.runtime_dir] }
@@ -167,15 +167,24 @@ function settle(
   }
 }
 
-/** The store of a user who is not root is in the home directory (XDG Base Directory Specification). */
+/**
+ * The store of a user who is not root is in the home directory (XDG Base Directory Specification).
+ * @throws CONFIG_INVALID for a user without one, if the store is not named either
+ */
 function userPaths(
   env: Readonly<Record<string, string | undefined>>,
+  values: Settings,
   isGiven: (name: SettingName) => boolean,
 ): Partial<Record<SettingName, readonly [string, string]>> {
   const home =
     env['XDG_DATA_HOME'] ?? (env['HOME'] === undefined ? undefined : join(env['HOME'], '.local/share'))
-  if (home === undefined || !isAbsolute(home)) return {}
-  const root = join(home, 'loam')
+  const isNamed = isGiven('root') || values.work_dir !== undefined
+  const own = home === undefined || !isAbsolute(home) ? undefined : join(home, 'loam')
+  const root = own ?? (isNamed ? values.root : undefined)
+  if (root === undefined)
+    throw new LoamError('CONFIG_INVALID', 'read root (default): this user has no home directory', {
+      hint: 'Name a directory for the store: --root (LOAM_ROOT), or set HOME or XDG_DATA_HOME.',
+    })
   const runtime = env['XDG_RUNTIME_DIR']
   const state = runtime === undefined || !isAbsolute(runtime) ? join(root, 'state') : join(runtime, 'loam')
   return {

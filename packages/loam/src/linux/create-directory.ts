@@ -1,9 +1,11 @@
 import { mkdirSync, type Stats, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { isRoot } from './system.ts'
 import { kindOf } from './regular-file.ts'
 
 const HINT = 'Choose another --root or --state.'
+const OWN_HINT = 'Choose --root (LOAM_ROOT) and --state (LOAM_STATE) in a directory of this user.'
 
 /**
  * Creates a directory that a user may have named, and its missing parents. Other processes may create the same ones at the same time. Not
@@ -28,8 +30,15 @@ export function createDirectories(path: string, mode = 0o700): void {
         hint: HINT,
       })
     }
-    throw toLoamError(error, `make directory ${path}`)
+    throw failureOf(error, path)
   }
+}
+
+function failureOf(error: unknown, path: string): LoamError {
+  const failure = toLoamError(error, `make directory ${path}`)
+  if (failure.code !== 'PERMISSION_DENIED') return failure
+  const { message, details } = failure
+  return new LoamError(failure.code, message, { cause: error, details, hint: isRoot() ? HINT : OWN_HINT })
 }
 
 function statOf(path: string): Stats | undefined {
@@ -38,6 +47,6 @@ function statOf(path: string): Stats | undefined {
   } catch (error) {
     // A file is in the way: the call for that path reports it.
     if (isErrno(error, 'ENOTDIR')) return undefined
-    throw toLoamError(error, `make directory ${path}`)
+    throw failureOf(error, path)
   }
 }

@@ -106,6 +106,23 @@ describe('a user who is not root, without a user namespace', () => {
     assert.match(listed.stdout, /^1$/m, listed.stderr)
   })
 
+  test('a user who is not root and has no home directory has to name the store, in a directory that is its own', () => {
+    const own = join(home, 'named')
+    for (const HOME of ['', 'relative', undefined]) {
+      const env = { HOME, XDG_RUNTIME_DIR: '' }
+      const none = asUserWith(env, process.execPath, BIN, 'images')
+      assert.match(
+        none.stderr,
+        /this user has no home directory\nhint: Name a directory for the store: --root/,
+      )
+      const named = asUserWith(env, process.execPath, BIN, '--root', own, 'config')
+      assert.equal(named.status, 0, named.stderr)
+      assert.ok(named.stdout.includes(join(own, 'state')), named.stdout)
+    }
+    const elsewhere = asUserWith({ HOME: '/nonexistent' }, process.execPath, BIN, 'images')
+    assert.match(elsewhere.stderr, /make directory \/nonexistent: .*\nhint: Choose --root \(LOAM_ROOT\)/)
+  })
+
   test('a user who is not root exports a root filesystem with the recorded owners, and removes read-only directories', () => {
     const layout = join(world.folder, 'readable')
     const tar = buildTar([

@@ -24,11 +24,16 @@ export interface InstallFlags extends ServeFlags {
 export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly write: (line: string) => void
+  readonly warn: (line: string) => void
 }
 
 /** Writes the daemon's units, and lets systemd enable and start them. @throws PERMISSION_DENIED, UNSUPPORTED_SYSTEM, OUTPUT_EXISTS, CONFIG_INVALID */
-export function install(flags: InstallFlags, { env, write }: Surroundings): void {
-  const units = createUnits(unitOptions(flags, env))
+export function install(flags: InstallFlags, { env, write, warn }: Surroundings): void {
+  const units = createUnits(unitOptions(flags))
+  for (const variable of settingVariables(flags, env))
+    warn(
+      `${variable} has no effect: systemd starts loamd without it. Give an option, or write the setting to the configuration file.`,
+    )
   const { directory = UNIT_DIRECTORY, force = false } = flags
   if (flags.print === true) {
     for (const unit of units) write(`# ${join(directory, unit.name)}\n${unitFileText(unit)}`)
@@ -48,8 +53,8 @@ export function install(flags: InstallFlags, { env, write }: Surroundings): void
 }
 
 /** Stops the daemon and removes its units. The store and its mounts stay. @throws as `install` */
-export function uninstall(flags: InstallFlags, { env, write }: Surroundings): void {
-  const units = createUnits(unitOptions(flags, env))
+export function uninstall(flags: InstallFlags, { write }: Pick<Surroundings, 'write'>): void {
+  const units = createUnits(unitOptions(flags))
   const { directory = UNIT_DIRECTORY, force = false } = flags
   if (flags.directory === undefined) {
     requireSystemd('uninstall')
@@ -67,14 +72,15 @@ function namesOf(units: readonly Unit[]): string[] {
   return units.map(({ name }) => name)
 }
 
-function unitOptions(flags: InstallFlags, env: Surroundings['env']) {
+function unitOptions(flags: InstallFlags) {
   const program = ownExecutable()?.program ?? realpathSync(process.argv[1] ?? '')
   if (program.includes('/_npx/')) {
     throw new LoamError('USAGE', `install ${program}: npx removes it from there`, {
       hint: 'Install the package first: npm install --global loamd',
     })
   }
-  const { values } = readConfiguration({ flags: settingsOf(flags), file: flags.config, env })
+  // As systemd starts it: as root, and without the environment of this process.
+  const { values } = readConfiguration({ flags: settingsOf(flags), file: flags.config, userId: 0 })
   return {
     command: [...programWords(program), ...wordsOf(flags)],
     root: values.root,
@@ -84,6 +90,12 @@ function unitOptions(flags: InstallFlags, env: Surroundings['env']) {
     socketGroup: values.socket_group,
     imageSocket: join(values.state, IMAGE_SERVICE_SOCKET),
   }
+}
+
+/** Returns the variables of this process that settings would come from if it were the daemon. */
+function settingVariables(flags: InstallFlags, env: Surroundings['env']): string[] {
+  const { origins } = readConfiguration({ flags: settingsOf(flags), file: flags.config, env, userId: 0 })
+  return [...new Set(Object.values(origins))].filter((origin) => env[origin] !== undefined)
 }
 
 /** Returns the words that start the daemon. An executable has its options for Node inside. */

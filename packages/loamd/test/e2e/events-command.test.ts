@@ -67,7 +67,7 @@ test('loam events fails when there is no daemon, and when the daemon ends, howev
   await using world = new DaemonWorld()
   const none = world.loam('events')
   assert.equal(none.status, 1)
-  assert.match(none.stderr, /^loam: daemon\.version: ask loamd at .*loamd\.sock: ENOENT\nhint: Start loamd/)
+  assert.match(none.stderr, /^loam: connect to loamd at .*loamd\.sock: no such socket\nhint: Start loamd/)
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     await world.startDaemon()
     const child = await follow(world, '--json')

@@ -80,6 +80,23 @@ describe('units', () => {
     assert.ok(readFileSync(OPERATIONS, 'utf8').includes(`from 9.8 to ${level}`), `it finds ${level}`)
   })
 
+  test('the units mean the same without the variables of whoever installs them, which a warning names', async () => {
+    await using world = new DaemonWorld()
+    const units = world.path('units')
+    const print = ['install', '--print', '--directory', units, '--state', '/run/other']
+    const env = {
+      ...process.env,
+      LOAM_ROOT: '/srv/loam',
+      LOAM_STATE: '/srv/state',
+      LOAM_DISK_BUDGET: '1000000',
+    }
+    const { stdout, stderr } = spawnSync(process.execPath, [LOAMD, ...print], { encoding: 'utf8', env })
+    assert.equal(stdout, ok(loamd(...print)).stdout)
+    const named = [...stderr.matchAll(/^loamd: warning: (\w+) has no effect/gm)].map(([, name]) => name)
+    // The flag counts, and not the variable.
+    assert.deepEqual(named, ['LOAM_ROOT', 'LOAM_DISK_BUDGET'])
+  })
+
   test('install shows the units without writing, and refuses to install without systemd', async (t) => {
     await using world = new DaemonWorld()
     const folder = world.path('units')
