@@ -16,9 +16,10 @@ import type { CompleteLayer, LazySource, MetadataStore } from '../metadata/index
 import { TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { createSparse, sizeOf } from './file-state.ts'
+import { hasIndex } from './index-file.ts'
 import type { LazyParts } from './partial-layers.ts'
 import type { PrunedLayer } from './prune.ts'
-import { hashFile, type LayerWorkers } from './worker-pool.ts'
+import type { LayerWorkers } from './worker-pool.ts'
 
 export interface DataEvictionOptions {
   readonly paths: StorePaths
@@ -75,7 +76,7 @@ export class DataEviction {
     if (found === undefined) return false
     const { layer, source } = found
     // Another image with this layer has an index of its own blob, which may have taken its place; or the file is damaged.
-    if ((await hashFile(workers, this.#path(diffId, LAZY_INDEX_NAME))) !== source.indexDigest) return false
+    if (!(await hasIndex(workers, this.#path(diffId, LAZY_INDEX_NAME), source.indexDigest))) return false
     // A handler that has just completed the layer may still know its old tar, and would take the new one for it.
     await this.#options.lazy?.filler.forget([diffId])
     const directory = ingest().newPath('layer')

@@ -26,6 +26,7 @@ import type { MetadataStore } from '../metadata/index.ts'
 import type { LayerLimits } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { sizeOf } from './file-state.ts'
+import { hasIndex } from './index-file.ts'
 import type { LayerBlob, IngestResult } from '../transform/index.ts'
 import { isWorthOrdinaryFetch, type SpanFetch } from './span-fetch.ts'
 import { SmallBlobs } from './small-blobs.ts'
@@ -269,17 +270,22 @@ export async function ingestUnknown<T>(
   }
 }
 
-/** Commits the name first, then the row; a layer that is not on the disk yet is valid in this boot only. */
+/**
+ * Commits the name first, then the row; a layer that is not on the disk yet is valid in this boot only. The index that a layer was pulled lazily by stays with its
+ * row if it has proved right, in the place of a new one. Otherwise the row goes: it would say of another index what it says of that one.
+ */
 async function commit(
   diffId: DiffId,
   { directory, unpack, result }: { directory: string; unpack: boolean; result: IngestResult },
-  { paths, metadata, bootId }: LayerFetchOptions,
+  options: LayerFetchOptions,
 ): Promise<void> {
+  const { paths, metadata, bootId } = options
   const final = layerPath(paths, diffId)
+  const keepsSource = await hasProvedIndex(diffId, options)
   // An error of the file system is not taken for a folder that is not there.
   if (statSync(final, { throwIfNoEntry: false })?.isDirectory() === true) {
     // The tar of a known layer was lost. Its folder stays: containers may be running on the artifacts in it.
-    for (const name of [META_NAME, TAR_NAME, LAZY_INDEX_NAME])
+    for (const name of [META_NAME, TAR_NAME, ...(keepsSource ? [] : [LAZY_INDEX_NAME])])
       if (existsSync(join(directory, name))) moveOver(paths, join(directory, name), join(final, name))
       // A lazy index that was here before may be one that was never compared with the tar.
       else if (name === LAZY_INDEX_NAME) clearName(paths, join(final, name))
@@ -289,8 +295,20 @@ async function commit(
   }
   const createdAtMs = Date.now()
   const artifacts: ArtifactKind[] = unpack ? ['tar', 'meta', 'unpacked'] : ['tar', 'meta']
-  await metadata.layers.put(
+  await metadata.layers.putFetched(
     { data: 'complete', ...result, createdAtMs },
     artifacts.map((kind) => newArtifactRecord(diffId, kind, bootId)),
+    keepsSource,
   )
+}
+
+/** Returns whether a layer was complete after it was pulled lazily, and still has the index that it was pulled by. */
+async function hasProvedIndex(
+  diffId: DiffId,
+  { paths, metadata: { layers }, workers }: LayerFetchOptions,
+): Promise<boolean> {
+  const source = layers.partialSource(diffId)
+  if (source === undefined || layers.find(diffId)?.data !== 'complete') return false
+  if (layers.denialOf(source.indexDigest) !== undefined) return false
+  return hasIndex(workers, join(layerPath(paths, diffId), LAZY_INDEX_NAME), source.indexDigest)
 }

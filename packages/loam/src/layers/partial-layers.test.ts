@@ -329,7 +329,25 @@ describe('partial layers', () => {
       assert.ok(store.isComplete())
       for (const name of ['layer.lazy-index', 'layer.spans'])
         assert.ok(!existsSync(store.path(name)), `${name} was never compared with the tar`)
+      assert.equal(store.metadata.layers.partialSource(diffId), undefined)
     })
+  })
+
+  test('a complete layer whose tar was lost keeps the index that it was pulled by, with its row, or neither', async () => {
+    for (const isDamaged of [false, true])
+      await withStore(async (store) => {
+        await store.leaseLazily()
+        await store.lease()
+        const index = readFileSync(store.path('layer.lazy-index'))
+        if (isDamaged) writeFileSync(store.path('layer.lazy-index'), 'damaged')
+        writeFileSync(store.path('layer.tar'), 'short')
+        assert.deepEqual(await store.lease(), ['fetch'])
+        assert.ok(store.isComplete())
+        const source = store.metadata.layers.partialSource(diffId)
+        assert.equal(source?.indexDigest, isDamaged ? undefined : digestOf(index))
+        assert.equal(existsSync(store.path('layer.lazy-index')), !isDamaged)
+        assert.equal(await store.layers.eviction.evict(diffId), !isDamaged)
+      })
   })
 
   test('a blob whose layer is partial and in use is taken: its data is waited for', async () => {

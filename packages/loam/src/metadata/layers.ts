@@ -67,6 +67,18 @@ export class LayerTable {
     })
   }
 
+  /** The same for a layer whose data was fetched. What is known of where it came from lazily goes, unless the index beside it is still that one. */
+  async putFetched(
+    layer: CompleteLayer,
+    artifacts: readonly ArtifactRecord[],
+    keepsSource: boolean,
+  ): Promise<void> {
+    await this.#database.visibleTransaction(() => {
+      this.#insertLayer(layer, artifacts)
+      if (!keepsSource) this.#database.run('DELETE FROM partial_layers WHERE diff_id = ?', layer.diffId)
+    })
+  }
+
   #insertLayer(layer: LayerRecord, artifacts: readonly ArtifactRecord[]): void {
     this.#database.run(
       `INSERT INTO layers (diff_id, tar_bytes, summary, created_at, is_complete) VALUES (?, ?, ?, ?, ?)
