@@ -135,7 +135,7 @@ async function evictData(
       if (isKept(image)) kept.add(diffId)
     }
   const candidates = layers.eviction
-    .list()
+    .candidates()
     .filter(({ diffId }) => !kept.has(diffId))
     .toSorted((a, b) => (usedAtMs.get(a.diffId) ?? 0) - (usedAtMs.get(b.diffId) ?? 0))
   const evicted: PrunedLayer[] = []
@@ -143,7 +143,7 @@ async function evictData(
   let freedBytes = 0
   for (const layer of candidates) {
     if (freedBytes >= wantedBytes) break
-    if (!dryRun && !(await layers.eviction.evict(layer.diffId))) continue
+    if (!(await layers.eviction.evict(layer.diffId, { dryRun }))) continue
     evicted.push(layer)
     freedBytes += layer.tarBytes
   }

@@ -42,8 +42,8 @@ export class DataEviction {
     this.#options = options
   }
 
-  /** Lists the layers whose data may be evicted, with the bytes of their tars. */
-  list(): PrunedLayer[] {
+  /** Lists the layers that `evict` may evict, with the bytes of their tars. Whether a layer's index is sound shows when it reads that. */
+  candidates(): PrunedLayer[] {
     return this.#options.metadata.layers.list().flatMap((layer) => {
       const isIncluded = this.#find(layer.diffId) !== undefined
       return isIncluded ? [{ diffId: layer.diffId, tarBytes: layer.tarBytes }] : []
@@ -65,11 +65,11 @@ export class DataEviction {
   }
 
   /**
-   * Evicts the data of a layer; returns false if it does not qualify any more, or is in use. Whoever has the old tar open or mounted goes on with it: a new
+   * Evicts the data of a layer; returns false if it does not qualify, or is in use. A dry run returns the same and leaves the layer as it is. Whoever has the old tar open or mounted goes on with it: a new
    * file takes its place. The row is on the disk before that, since after a power cut it must not say that the new file is complete.
    * @throws LAZY_* if the handler cannot be asked, system errors; then the layer is as before, or partial
    */
-  async evict(diffId: DiffId): Promise<boolean> {
+  async evict(diffId: DiffId, { dryRun = false }: { readonly dryRun?: boolean } = {}): Promise<boolean> {
     const { paths, metadata, ingest, bootId, workers } = this.#options
     using lock = FileLock.tryAcquire(lockPath(paths, 'layer', diffId))
     const found = lock === undefined ? undefined : this.#find(diffId)
@@ -77,6 +77,7 @@ export class DataEviction {
     const { layer, source } = found
     // Another image with this layer has an index of its own blob, which may have taken its place; or the file is damaged.
     if (!(await hasIndex(workers, this.#path(diffId, LAZY_INDEX_NAME), source.indexDigest))) return false
+    if (dryRun) return true
     // A handler that has just completed the layer may still know its old tar, and would take the new one for it.
     await this.#options.lazy?.filler.forget([diffId])
     const directory = ingest().newPath('layer')

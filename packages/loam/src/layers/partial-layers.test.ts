@@ -350,6 +350,33 @@ describe('partial layers', () => {
       })
   })
 
+  test('a dry run of an eviction agrees with the eviction, and leaves the layer as it is', async () => {
+    const spoils: ((store: Store) => Promise<void>)[] = [
+      async () => undefined,
+      async (store) => {
+        writeFileSync(store.path('layer.lazy-index'), 'damaged')
+      },
+      async (store) => {
+        rmSync(store.path('layer.lazy-index'))
+      },
+      async (store) => {
+        await store.use()
+      },
+    ]
+    for (const spoil of spoils)
+      await withStore(async (store) => {
+        await store.leaseLazily()
+        await store.lease()
+        await spoil(store)
+        const { eviction } = store.layers
+        const isWorth = await eviction.evict(diffId, { dryRun: true })
+        assert.ok(store.isComplete())
+        assert.equal(isWorth, spoil === spoils[0])
+        assert.equal(await eviction.evict(diffId), isWorth)
+        assert.equal(store.layers.find(diffId) === undefined, isWorth)
+      })
+  })
+
   test('a blob whose layer is partial and in use is taken: its data is waited for', async () => {
     await withStore(async (store) => {
       await store.leaseLazily()

@@ -235,7 +235,9 @@ describe('partial layers', { timeout: 600_000 }, () => {
     const indexPath = join(world.root, 'layers', image.diffIds[0] ?? '', 'layer.lazy-index')
     const index = readFileSync(indexPath)
     writeFileSync(indexPath, Buffer.concat([index, Buffer.alloc(1)]))
+    const expectedOther = await collect('--dry-run')
     const other = await collect()
+    assert.deepEqual(other.evicted, expectedOther.evicted, 'a dry run lists what is evicted')
     assert.equal(
       other.evicted.length,
       1,
