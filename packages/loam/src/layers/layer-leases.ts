@@ -222,7 +222,7 @@ export class LayerLeases {
     return this.#watch(layer, options, async ({ watchers, tell }) => {
       const make = async (signal: AbortSignal | undefined) => {
         if (await makeReady(diffId, signal)) return
-        if (await partial.makeReady(diffId, signal)) return
+        if (await partial.makeReady(diffId, signal, options.index)) return
         if (await this.#create(layer, options, signal)) return
         watchers.hasFetched = true
         const lazyIndex = options.index?.bytes

@@ -1,8 +1,19 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { IngestArea, openStoreRoot, RetainedBlobs, type StorePaths } from '../content/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { digestOf, parseDiffId } from '../image/index.ts'
@@ -104,16 +115,22 @@ class Store implements AsyncDisposable {
   /** Releases the lease at once, and returns what was asked of the filler and the source. */
   async leaseLazily({
     isMade = false,
+    onIndex,
     ...options
   }: {
     /** The digest of the index is not known before. */
     readonly isMade?: boolean
     readonly onEager?: (why: string) => void
     readonly trusts?: () => boolean
+    /** What the source of the index does first. */
+    readonly onIndex?: () => void
   } = {}): Promise<string[]> {
     const bytes = await this.#makeIndex()
     const index = {
-      bytes: async () => bytes,
+      bytes: async () => {
+        onIndex?.()
+        return bytes
+      },
       indexDigest: isMade ? undefined : digestOf(bytes),
       trustedBy: 'own',
       reference: 'registry.test/image:1',
@@ -488,6 +505,59 @@ describe('partial layers', () => {
         [tar.length, 0],
       )
       assert.equal(readFileSync(next.path('layer.spans')).at(-1), 0)
+    })
+  })
+
+  test('in the same boot an index that is not that of its layer any more is fetched again, or the layer is', async () => {
+    const spoils: ((path: string) => void)[] = [
+      (path) => {
+        const index = readFileSync(path)
+        index.writeUInt8(index.readUInt8(index.length - 1) ^ 1, index.length - 1)
+        writeFileSync(path, index)
+      },
+      (path) => {
+        rmSync(path)
+        mkdirSync(path)
+      },
+      rmSync,
+    ]
+    for (const spoil of spoils)
+      for (const isThere of [true, false])
+        await withStore(async (store) => {
+          await store.leaseLazily()
+          await store.use()
+          const path = store.path('layer.lazy-index')
+          const [index, { ino }] = [readFileSync(path), statSync(store.path('layer.tar'))]
+          await sleep(20)
+          spoil(path)
+          assert.equal(store.layers.partial.find(diffId), undefined)
+          const onIndex = () => {
+            if (!isThere) throw new LoamError('REGISTRY_UNREACHABLE', 'it is gone')
+          }
+          if (isThere) {
+            assert.deepEqual(await store.leaseLazily({ onIndex }), [])
+            assert.ok(readFileSync(path).equals(index))
+            assert.equal(statSync(store.path('layer.tar')).ino, ino, 'it may be mounted')
+            assert.deepEqual(await store.leaseLazily({ onIndex }), [])
+          } else {
+            await assert.rejects(store.leaseLazily({ onIndex }), { code: 'LAYER_DAMAGED' })
+            await store.metadata.containers.removeRootfs('u')
+            assert.deepEqual(await store.leaseLazily({ onIndex }), ['forget', 'fetch'])
+            assert.ok(store.isComplete())
+          }
+        })
+  })
+
+  test('nothing is made again of an index whose file was changed and is right still', async () => {
+    await withStore(async (store) => {
+      await store.leaseLazily()
+      await sleep(20)
+      const path = store.path('layer.lazy-index')
+      const meta = statSync(store.path('layer.erofs'))
+      chmodSync(path, 0o640)
+      assert.deepEqual(await store.leaseLazily(), [])
+      assert.equal(statSync(store.path('layer.erofs')).ino, meta.ino)
+      assert.equal(store.layers.partial.find(diffId)?.data, 'partial')
     })
   })
 

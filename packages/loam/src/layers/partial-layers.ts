@@ -4,24 +4,23 @@ import { traced } from '../activity/index.ts'
 import {
   clearName,
   discard,
-  type IngestArea,
   layerPath,
   LAZY_INDEX_NAME,
   lockPath,
   META_NAME,
   moveOver,
   SPAN_MAP_NAME,
-  type StorePaths,
   TAR_NAME,
 } from '../content/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, digestOf } from '../image/index.ts'
-import { FileLock, readStored, removeTree, syncDirectory, syncFile } from '../linux/index.ts'
+import { FileLock, removeTree, syncDirectory, syncFile } from '../linux/index.ts'
 import type { LazySource, MetadataStore, PartialLayer } from '../metadata/index.ts'
 import type { DescribedLayer } from '../transform/index.ts'
 import { TREE_GENERATION } from '../tree/index.ts'
 import { newArtifactRecord } from './artifact-record.ts'
 import { createSparse, sizeOf } from './file-state.ts'
+import { ensureIndex, type IndexFileParts, KnownIndexes } from './index-file.ts'
 import type { WantedLayer } from './wanted-layer.ts'
 import type { CompleteOptions, LayerFiller } from './layer-filler.ts'
 import { createSpanMap } from './span-map.ts'
@@ -57,10 +56,8 @@ export interface LazyParts {
   readonly whyNot: () => Promise<string | undefined>
 }
 
-export interface PartialLayersOptions {
-  readonly paths: StorePaths
+export interface PartialLayersOptions extends IndexFileParts {
   readonly metadata: MetadataStore
-  readonly ingest: () => IngestArea
   readonly bootId: string
   /** Undefined: no layer is pulled lazily, and those that are partial are fetched. */
   readonly lazy: LazyParts | undefined
@@ -74,6 +71,7 @@ export interface PartialLayersOptions {
  */
 export class PartialLayers {
   readonly #options: PartialLayersOptions
+  readonly #indexes = new KnownIndexes()
 
   constructor(options: PartialLayersOptions) {
     this.#options = options
@@ -111,7 +109,7 @@ export class PartialLayers {
     const isSound =
       this.#isOfThisBoot(diffId) &&
       sizeOf(this.#path(diffId, META_NAME)) !== undefined &&
-      sizeOf(this.#path(diffId, LAZY_INDEX_NAME)) !== undefined &&
+      this.#hasKnownIndex(found.source) &&
       sizeOf(this.#path(diffId, TAR_NAME)) === found.record.tarBytes
     return isSound ? found.record : undefined
   }
@@ -131,6 +129,13 @@ export class PartialLayers {
     return metadata.layers.findArtifact(diffId, 'meta')?.bootId === bootId
   }
 
+  /** Returns whether the index beside a layer is the one that its row names, as it was when the metadata image was made. */
+  #hasKnownIndex({ diffId, indexDigest }: LazySource): boolean {
+    const meta = this.#options.metadata.layers.findArtifact(diffId, 'meta')
+    const path = this.#path(diffId, LAZY_INDEX_NAME)
+    return meta !== undefined && this.#indexes.isStill(path, indexDigest, meta.createdAtMs)
+  }
+
   #find(diffId: DiffId): { record: PartialLayer; source: LazySource } | undefined {
     const { lazy, metadata } = this.#options
     if (lazy === undefined) return undefined
@@ -141,22 +146,24 @@ export class PartialLayers {
   }
 
   /**
-   * Makes the files of a partial layer sound again, if its lazy index is: after a reboot, or for the rules of this generation. Returns false if the
-   * layer has to be fetched. The caller holds the layer's lock exclusively.
+   * Makes the files of a partial layer sound again: after a reboot, or for the rules of this generation. `index` is one that the caller trusts: if it is that of
+   * the layer, it takes the place of one that was lost or damaged. Returns false if the layer has to be fetched. The caller holds the layer's lock exclusively.
    */
-  async makeReady(diffId: DiffId, signal: AbortSignal | undefined): Promise<boolean> {
+  async makeReady(diffId: DiffId, signal: AbortSignal | undefined, index?: TrustedIndex): Promise<boolean> {
     if (this.find(diffId) !== undefined) return true
     const found = this.#find(diffId)
-    if (found === undefined || !this.#hasIndex(found.source)) return false
+    if (found === undefined) return false
     const { metadata, ingest, bootId } = this.#options
     const { record, source } = found
+    const indexPath = this.#path(diffId, LAZY_INDEX_NAME)
+    if (!(await ensureIndex(this.#options, { source, path: indexPath, index }, signal))) return false
     // In this boot it may be mounted, and a new file would not be what is shown and served.
     if (this.#isOfThisBoot(diffId) && sizeOf(this.#path(diffId, TAR_NAME)) !== record.tarBytes) return false
     const directory = ingest().newPath('layer')
     try {
       mkdirSync(directory, { mode: 0o700 })
       const made = join(directory, META_NAME)
-      const described = await this.#describe(source, this.#path(diffId, LAZY_INDEX_NAME), made, signal)
+      const described = await this.#describe(source, indexPath, made, signal)
       if (described.tarBytes !== record.tarBytes) return false
       this.#restoreTar(record, described.spans, directory)
       moveOver(this.#options.paths, made, this.#path(diffId, META_NAME))
@@ -190,11 +197,6 @@ export class PartialLayers {
     clearName(paths, mapPath)
     moveOver(paths, join(directory, TAR_NAME), tarPath)
     moveOver(paths, join(directory, SPAN_MAP_NAME), mapPath)
-  }
-
-  #hasIndex({ diffId, indexDigest }: LazySource): boolean {
-    const path = this.#path(diffId, LAZY_INDEX_NAME)
-    return sizeOf(path) !== undefined && digestOf(readStored(path)) === indexDigest
   }
 
   /** Returns whether a layer may be created from a lazy index. The files of a layer that was here before are never replaced: they may be mounted. */
