@@ -100,8 +100,8 @@ export class LayerIndexes {
   }
 
   /** Returns whether a blob is one of zstd:chunked by the annotations of its layer: it has tables that an index can be made from. */
-  hasChunked(annotations: Readonly<Record<string, string>>): boolean {
-    return parseChunkedLayer(annotations) !== undefined
+  hasChunked(annotations: Readonly<Record<string, string>>, blobBytes: number): boolean {
+    return parseChunkedLayer(annotations, blobBytes) !== undefined
   }
 
   /**
@@ -114,7 +114,7 @@ export class LayerIndexes {
     signal?: AbortSignal,
   ): Promise<Buffer> {
     const { ingest, workers, limits } = this.#options
-    const layer = parseChunkedLayer(annotations)
+    const layer = parseChunkedLayer(annotations, blob.sizeBytes)
     if (layer === undefined)
       throw new LoamError('LAZY_INDEX_INVALID', `read the TOC of ${blob.digest}: it has none`)
     const target = ingest().newPath('lazy-index')

@@ -20,7 +20,7 @@ import {
 } from './index.ts'
 
 function indexOf(tar: Buffer, blob: Buffer, annotations: Record<string, string>): LazyIndex {
-  const layer = parseChunkedLayer(annotations)
+  const layer = parseChunkedLayer(annotations, blob.length)
   assert.ok(layer !== undefined)
   const { offset, lengthBytes } = chunkedRange(layer)
   const of = { blob: { digest: digestOf(blob), sizeBytes: blob.length }, diffId: parseDiffId(digestOf(tar)) }
@@ -83,7 +83,7 @@ test('tables of a zstd:chunked blob that are not those of its manifest, or contr
   for (let at = 0; at < blob.length; at += 7) {
     const changed = Buffer.from(blob)
     changed[at] = (changed[at] ?? 0) ^ 0x10
-    const layer = parseChunkedLayer(annotations)
+    const layer = parseChunkedLayer(annotations, blob.length)
     assert.ok(layer !== undefined)
     const isInTables = at >= layer.toc.start && at < layer.tarSplit.start + layer.tarSplit.packedBytes
     // The size of a skippable frame, between the two, is not read.
@@ -97,17 +97,48 @@ test('tables of a zstd:chunked blob that are not those of its manifest, or contr
     ]),
     1000,
   )
-  assert.throws(() => indexOf(tar, blob, other.annotations), refused)
+  const longer = Buffer.concat([blob, Buffer.alloc(other.blob.length)])
+  assert.throws(() => indexOf(tar, longer, other.annotations), refused)
+})
+
+function withTables(
+  annotations: Record<string, string>,
+  toc: string,
+  tarSplit: string,
+): Record<string, string> {
+  return {
+    ...annotations,
+    'io.github.containers.zstd-chunked.manifest-position': toc,
+    'io.github.containers.zstd-chunked.tarsplit-position': tarSplit,
+  }
+}
+
+test('tables that end after the blob are not used, wherever they are', () => {
+  const { annotations } = packChunked(buildTar([{ name: 'a', data: 'x' }]), 1000)
+  const bytes = fc.integer({ min: 1, max: 64 << 20 })
+  const arbitrary = { start: fc.maxSafeNat(), first: bytes, gap: fc.nat(64 << 10), second: bytes }
+  const property = fc.property(
+    fc.record({ ...arbitrary, isTocFirst: fc.boolean(), over: fc.integer({ min: -3, max: 3 }) }),
+    ({ start, first, gap, second, isTocFirst, over }) => {
+      const place = start % 1e15
+      const parts = [`${place}:${first}:9`, `${place + first + gap}:${second}:9`]
+      const [toc = '', tarSplit = ''] = isTocFirst ? parts : parts.toReversed()
+      const end = place + first + gap + second
+      // A place has at most 15 digits.
+      fc.pre(place + first + gap < 1e15)
+      const layer = parseChunkedLayer(withTables(annotations, `${toc}:1`, tarSplit), end - over)
+      assert.equal(layer !== undefined, over <= 0)
+      if (layer !== undefined)
+        assert.deepEqual(chunkedRange(layer), { offset: place, lengthBytes: end - place })
+    },
+  )
+  fc.assert(property, { numRuns: 300 })
 })
 
 test('tables that are far apart or overlap are not used: what is between them would be held in memory, too', () => {
   const { annotations } = packChunked(buildTar([{ name: 'a', data: 'x' }]), 1000)
   const parse = (toc: string, tarSplit: string) =>
-    parseChunkedLayer({
-      ...annotations,
-      'io.github.containers.zstd-chunked.manifest-position': toc,
-      'io.github.containers.zstd-chunked.tarsplit-position': tarSplit,
-    })
+    parseChunkedLayer(withTables(annotations, toc, tarSplit), 1e9)
   for (const [toc, tarSplit, isUsed] of [
     ['0:100:100:1', '108:100:100', true],
     ['1000:100:100:1', '892:100:100', true],
@@ -122,11 +153,12 @@ test('tables that are far apart or overlap are not used: what is between them wo
 })
 
 test('annotations of other kinds, and those of zstd:chunked without a tar-split, are not used', () => {
-  const { annotations } = packChunked(buildTar([{ name: 'a', data: 'x' }]), 1000)
-  assert.ok(parseChunkedLayer(annotations) !== undefined)
-  assert.equal(parseChunkedLayer({}), undefined)
+  const { blob, annotations } = packChunked(buildTar([{ name: 'a', data: 'x' }]), 1000)
+  assert.ok(parseChunkedLayer(annotations, blob.length) !== undefined)
+  assert.equal(parseChunkedLayer({}, blob.length), undefined)
   for (const key of Object.keys(annotations)) {
-    assert.equal(parseChunkedLayer({ ...annotations, [key]: '' }), undefined)
-    assert.equal(parseChunkedLayer({ ...annotations, [key]: `${annotations[key]}:9` }), undefined)
+    assert.equal(parseChunkedLayer({ ...annotations, [key]: '' }, blob.length), undefined)
+    const longer = { ...annotations, [key]: `${annotations[key]}:9` }
+    assert.equal(parseChunkedLayer(longer, blob.length), undefined)
   }
 })

@@ -57,8 +57,14 @@ const TarSplitEntry = v.object({
   payload: v.nullish(v.string(), ''),
 })
 
-/** Reads the annotations of a layer. Returns undefined if they are not those of zstd:chunked with a tar-split beside the TOC, or are invalid. */
-export function parseChunkedLayer(annotations: Readonly<Record<string, string>>): ChunkedLayer | undefined {
+/**
+ * Reads the annotations of a layer whose blob has `blobBytes`. Returns undefined if they are not those of zstd:chunked with a tar-split beside the TOC, or are
+ * invalid.
+ */
+export function parseChunkedLayer(
+  annotations: Readonly<Record<string, string>>,
+  blobBytes: number,
+): ChunkedLayer | undefined {
   const [tocPosition = '', tocType] = /^(.*):(\d+)$/.exec(annotations[TOC_POSITION] ?? '')?.slice(1) ?? []
   const toc = parsePart(tocPosition)
   const tarSplit = parsePart(annotations[TAR_SPLIT_POSITION] ?? '')
@@ -66,8 +72,9 @@ export function parseChunkedLayer(annotations: Readonly<Record<string, string>>)
   if (tocType !== TOC_TYPE || toc === undefined || tarSplit === undefined || !isDigest(tocDigest))
     return undefined
   const layer = { toc, tocDigest, tarSplit }
-  const gapBytes = chunkedRange(layer).lengthBytes - toc.packedBytes - tarSplit.packedBytes
-  return gapBytes >= 0 && gapBytes <= MAX_GAP_BYTES ? layer : undefined
+  const { offset, lengthBytes } = chunkedRange(layer)
+  const gapBytes = lengthBytes - toc.packedBytes - tarSplit.packedBytes
+  return gapBytes >= 0 && gapBytes <= MAX_GAP_BYTES && offset + lengthBytes <= blobBytes ? layer : undefined
 }
 
 function parsePart(text: string): PackedPart | undefined {

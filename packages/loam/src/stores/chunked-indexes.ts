@@ -31,7 +31,7 @@ export function chunkedIndex(
   }: { readonly annotations: LayerAnnotations; readonly signal: AbortSignal | undefined },
 ): TrustedIndex | undefined {
   const own = annotations.get(layer.blobDigest) ?? {}
-  if (!source.isRemote || !layers.indexes.hasChunked(own)) return undefined
+  if (!source.isRemote || !layers.indexes.hasChunked(own, layer.blobBytes)) return undefined
   return {
     indexDigest: undefined,
     trustedBy: TRUSTED_BY_MANIFEST,

@@ -8,7 +8,9 @@ import * as fc from 'fast-check'
 import { sparseEntry } from '../../test/model/sparse-entry.ts'
 import { packedBy } from '../../test/support/packing.ts'
 import { randomLayer } from '../../test/support/random-layers.ts'
+import { packChunked } from '../../test/support/zstd-chunked.ts'
 import { digestOf, parseDiffId } from '../image/index.ts'
+import { chunkedRange, parseChunkedLayer } from '../lazy-index/index.ts'
 import { WorkerPool } from '../layers/worker-pool.ts'
 import { buildTar, LOWER_LINK, ODD_BASE, ODD_TOP, ODD_UNLISTED } from '../testing/index.ts'
 import { DEFAULT_LAYER_LIMITS } from '../tree/index.ts'
@@ -147,6 +149,42 @@ describe('the lazy index of a blob', () => {
       const { directory } = await ingest(gzipSync(tar), tar)
       assert.equal(existsSync(join(directory, 'layer.lazy-index')), hasIndex)
     }
+  })
+
+  test('the tables of a zstd:chunked blob come in pieces of any size; fewer or more bytes than their range are refused', async () => {
+    const names = Array.from({ length: 300 }, (_, number) => ({
+      name: `file${number}`,
+      data: 'x'.repeat(number),
+    }))
+    const tar = buildTar(names)
+    const { blob, annotations } = packChunked(tar, 1000)
+    const layer = parseChunkedLayer(annotations, blob.length)
+    assert.ok(layer !== undefined)
+    const { offset, lengthBytes } = chunkedRange(layer)
+    const make = async (end: number, sizes: readonly number[]) => {
+      const target = newPath()
+      const task = { kind: 'chunked-index', blob: blobOf(blob), diffId: parseDiffId(digestOf(tar)) } as const
+      const bytes = Buffer.concat([blob, Buffer.alloc(100)]).subarray(offset, end)
+      async function* source() {
+        for (let at = 0, number = 0; at < bytes.length; number += 1) {
+          const size = sizes[number % sizes.length] ?? 1
+          yield Buffer.from(bytes.subarray(at, at + size))
+          at += size
+        }
+      }
+      await pool.run({ ...task, layer, target, limits }, { source })
+      return readFileSync(target)
+    }
+    const end = offset + lengthBytes
+    const expected = await make(end, [lengthBytes])
+    const sizes = fc.array(fc.integer({ min: 1, max: lengthBytes }), { minLength: 1, maxLength: 5 })
+    await fc.assert(
+      fc.asyncProperty(sizes, fc.integer({ min: -50, max: 50 }), async (pieces, over) => {
+        assert.ok((await make(end, pieces)).equals(expected))
+        if (over !== 0) await assert.rejects(make(end + over, pieces), { code: 'SIZE_MISMATCH' })
+      }),
+      { numRuns: 40 },
+    )
   })
 
   test('an index that is damaged leaves no metadata image that could be used', async () => {

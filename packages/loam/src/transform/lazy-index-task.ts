@@ -26,24 +26,32 @@ export async function makeChunkedIndex(
   { blob, diffId, layer, target, limits }: Extract<LayerTask, { kind: 'chunked-index' }>,
   source: AsyncIterable<Buffer>,
 ): Promise<undefined> {
-  const { lengthBytes } = chunkedRange(layer)
-  const parts: Buffer[] = []
-  let bytes = 0
-  for await (const part of source) {
-    bytes += part.length
-    if (bytes > lengthBytes) break
-    parts.push(part)
-  }
-  if (bytes !== lengthBytes)
-    throw new LoamError('SIZE_MISMATCH', `read the TOC of ${blob.digest}: expected ${lengthBytes} bytes`)
+  const range = await readRange(source, chunkedRange(layer).lengthBytes, `read the TOC of ${blob.digest}`)
   const index = indexOfChunked(
     { blob: { digest: blob.digest, sizeBytes: blob.sizeBytes }, diffId },
     layer,
-    Buffer.concat(parts),
+    range,
   )
   readLazyIndex(index, limits)
   writeLazyIndex(target, [index])
   return undefined
+}
+
+/** Reads a range into one buffer, so that it is in memory only once. @throws SIZE_MISMATCH if it has another length */
+async function readRange(
+  source: AsyncIterable<Buffer>,
+  lengthBytes: number,
+  attempted: string,
+): Promise<Buffer> {
+  const range = Buffer.allocUnsafeSlow(lengthBytes)
+  let bytes = 0
+  for await (const part of source) {
+    if (bytes + part.length <= lengthBytes) range.set(part, bytes)
+    bytes += part.length
+    if (bytes > lengthBytes) break
+  }
+  if (bytes === lengthBytes) return range
+  throw new LoamError('SIZE_MISMATCH', `${attempted}: expected ${lengthBytes} bytes`)
 }
 
 /** Writes a lazy index to a new file. */
