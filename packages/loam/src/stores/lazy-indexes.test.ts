@@ -195,6 +195,27 @@ describe('the search for lazy indexes', () => {
     assert.deepEqual(server.requests, [])
   })
 
+  test('an index that its artifact names by a sha512 is not used, and the reason says so; the others are', async () => {
+    const [first] = indexes
+    assert.ok(first !== undefined)
+    const digest = digestOf(first.bytes, 'sha512')
+    server.setBlob(digest, first.bytes)
+    const renamed = (isFirstOnly: boolean) =>
+      artifactOf({}, (layer) =>
+        layer.diffId === layers[0]?.diffId || !isFirstOnly
+          ? { ...layer, index: { ...layer.index, digest } }
+          : layer,
+      )
+    publish(renamed(true))
+    const some = await find()
+    assert.deepEqual(some.kind === 'found' ? [...some.indexes.keys()] : [], [layers[1]?.diffId])
+    publish(renamed(false))
+    assertNone(
+      await find(),
+      /the index sha512:[0-9a-f]{128} is named by its sha512, and only a sha256 is used/,
+    )
+  })
+
   test('a signed artifact is trusted by its signer, whose key the signature policy names', async () => {
     const artifact = artifactOf()
     publish(artifact)

@@ -305,7 +305,8 @@ class Search {
     const profile = readOnce(place, artifact)
     for (const layer of await this.#image.layers) {
       const entry = byBlob.get(layer.blobDigest)
-      if (entry === undefined || this.#isDenied(entry.index.digest)) continue
+      if (entry === undefined || this.#isOther(entry.index.digest) || this.#isDenied(entry.index.digest))
+        continue
       if (entry.diffId !== layer.diffId)
         throw invalid(entry.index.digest, `it is for ${entry.diffId}, and the layer is ${layer.diffId}`)
       const maxBytes = maxIndexBytes(layer)
@@ -317,7 +318,7 @@ class Search {
         )
       const bytes = async (signal?: AbortSignal) => {
         const got = await place.getBlob(descriptor, { maxBytes, signal })
-        const actual = digestOf(got, splitDigest(descriptor.digest).algorithm)
+        const actual = digestOf(got)
         if (actual !== descriptor.digest) throw invalid(descriptor.digest, `its digest is ${actual}`)
         this.#check(got, layer)
         return got
@@ -328,6 +329,14 @@ class Search {
       indexes.set(layer.diffId, { indexDigest: digest, trustedBy, bytes, ...hint })
     }
     return indexes
+  }
+
+  /** One index has one digest in a store, so that a denial counts for it whoever names it. */
+  #isOther(index: Digest): boolean {
+    const { algorithm } = splitDigest(index)
+    if (algorithm === 'sha256') return false
+    this.#reasons.push(`the index ${index} is named by its ${algorithm}, and only a sha256 is used`)
+    return true
   }
 
   #isDenied(index: Digest): boolean {
