@@ -26,6 +26,7 @@ const LONG: Readonly<Record<string, readonly string[]>> = {
     'export',
     'fsck',
     'full-disk',
+    'lazy-blobs',
     'main-thread',
     'mesos',
     'names',
