@@ -120,14 +120,12 @@ class LayoutSink implements ImageSink, Disposable {
     await this.putManifest(manifest)
     // Another copy may add its image at this moment.
     using _lock = await this.#lock()
-    const added = indexEntries(manifest, names)
-    const nameOf = ({ annotations }: Descriptor) => annotations?.[FULL_NAME] ?? annotations?.[REF_NAME]
-    const kept = this.#entries().filter((entry) =>
-      added.every(
-        (own) => nameOf(own) !== nameOf(entry) || (nameOf(own) === undefined && own.digest !== entry.digest),
-      ),
+    const entries = this.#entries()
+    const manifests = names.reduce(
+      (all: readonly Descriptor[], name) => withName(all, manifest, name),
+      names.length === 0 ? withImage(entries, manifest) : entries,
     )
-    const index = formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [...kept, ...added] })
+    const index = formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests })
     replace(this.#folder, 'index.json', index)
   }
 
@@ -170,6 +168,43 @@ class LayoutSink implements ImageSink, Disposable {
   [Symbol.dispose](): void {
     this.#held.dispose()
   }
+}
+
+/** Returns the entries of a layout with one of an image without a name. */
+function withImage(entries: readonly Descriptor[], manifest: SinkManifest): readonly Descriptor[] {
+  const isThere = entries.some((entry) => entry.digest === manifest.digest && namesIn(entry).length === 0)
+  return isThere ? entries : [...entries, ...indexEntries(manifest, [])]
+}
+
+/** Returns the entries of a layout in which a name, and each tag, means one image. The entry that has the name for the same image stays. */
+function withName(
+  entries: readonly Descriptor[],
+  manifest: SinkManifest,
+  name: string,
+): readonly Descriptor[] {
+  const known = entries.find((entry) => entry.digest === manifest.digest && namesIn(entry).includes(name))
+  const kept = entries.flatMap((entry) => (entry === known ? entry : (withoutName(entry, name) ?? [])))
+  if (known !== undefined) return kept
+  const added = indexEntries(manifest, [name]).map((entry) => {
+    const { [REF_NAME]: tag = '', ...others } = entry.annotations ?? {}
+    // The tag of a whole name is the name that others look for; another image may have it.
+    const isTaken = tag !== name && kept.some(({ annotations }) => annotations?.[REF_NAME] === tag)
+    return isTaken ? { ...entry, annotations: others } : entry
+  })
+  return [...kept, ...added]
+}
+
+/** Returns what stays of an entry whose name another image gets: with its whole name if the tag is taken, as skopeo keeps it. */
+function withoutName(entry: Descriptor, name: string): Descriptor | undefined {
+  const { [REF_NAME]: tag, ...others } = entry.annotations ?? {}
+  const full = others[FULL_NAME]
+  if (full === name) return undefined
+  if (tag !== name) return entry
+  return full === undefined ? undefined : { ...entry, annotations: others }
+}
+
+function namesIn({ annotations }: Descriptor): string[] {
+  return [annotations?.[REF_NAME], annotations?.[FULL_NAME]].filter((name) => name !== undefined)
 }
 
 /** For everybody, as far as the umask allows that. */
