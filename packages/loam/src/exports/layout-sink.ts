@@ -13,12 +13,13 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import {
+  changeIndex,
   type Descriptor,
   type Digest,
   finishDigest,
   formatIndex,
+  type IndexEntry,
   MEDIA_TYPES,
-  parseManifestDocument,
   splitDigest,
   startDigest,
 } from '../image/index.ts'
@@ -120,12 +121,11 @@ class LayoutSink implements ImageSink, Disposable {
     await this.putManifest(manifest)
     // Another copy may add its image at this moment.
     using _lock = await this.#lock()
-    const entries = this.#entries()
-    const manifests = names.reduce(
-      (all: readonly Descriptor[], name) => withName(all, manifest, name),
-      names.length === 0 ? withImage(entries, manifest) : entries,
+    const index = changeIndex(this.#readIndex(), join(this.#folder.shown, 'index.json'), (entries) =>
+      names.length === 0
+        ? withImage(entries, manifest)
+        : names.reduce((all: readonly IndexEntry[], name) => withName(all, manifest, name), entries),
     )
-    const index = formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests })
     replace(this.#folder, 'index.json', index)
   }
 
@@ -138,14 +138,13 @@ class LayoutSink implements ImageSink, Disposable {
     }
   }
 
-  #entries(): Descriptor[] {
+  #readIndex(): Buffer {
     using found = this.#folder.find('index.json')
-    if (found === undefined) return []
+    if (found === undefined) return formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [] })
     const path = join(this.#folder.shown, 'index.json')
     if (!found.stats.isFile()) throw new LoamError('OUTPUT_EXISTS', `read ${path}: it is not a regular file`)
     try {
-      const document = parseManifestDocument(readFileSync(found.path), undefined, path)
-      return document.kind === 'index' ? [...document.manifests, ...document.others] : []
+      return readFileSync(found.path)
     } catch (error) {
       throw toLoamError(error, `read ${path}`)
     }
@@ -171,17 +170,17 @@ class LayoutSink implements ImageSink, Disposable {
 }
 
 /** Returns the entries of a layout with one of an image without a name. */
-function withImage(entries: readonly Descriptor[], manifest: SinkManifest): readonly Descriptor[] {
+function withImage(entries: readonly IndexEntry[], manifest: SinkManifest): readonly IndexEntry[] {
   const isThere = entries.some((entry) => entry.digest === manifest.digest && namesIn(entry).length === 0)
   return isThere ? entries : [...entries, ...indexEntries(manifest, [])]
 }
 
 /** Returns the entries of a layout in which a name, and each tag, means one image. The entry that has the name for the same image stays. */
 function withName(
-  entries: readonly Descriptor[],
+  entries: readonly IndexEntry[],
   manifest: SinkManifest,
   name: string,
-): readonly Descriptor[] {
+): readonly IndexEntry[] {
   const known = entries.find((entry) => entry.digest === manifest.digest && namesIn(entry).includes(name))
   const kept = entries.flatMap((entry) => (entry === known ? entry : (withoutName(entry, name) ?? [])))
   if (known !== undefined) return kept
@@ -195,7 +194,7 @@ function withName(
 }
 
 /** Returns what stays of an entry whose name another image gets: with its whole name if the tag is taken, as skopeo keeps it. */
-function withoutName(entry: Descriptor, name: string): Descriptor | undefined {
+function withoutName(entry: IndexEntry, name: string): IndexEntry | undefined {
   const { [REF_NAME]: tag, ...others } = entry.annotations ?? {}
   const full = others[FULL_NAME]
   if (full === name) return undefined

@@ -1,7 +1,8 @@
 /*
  * Writers for the parsers of documents.ts. The bytes identify an image: the order of fields is part of the contract, and must not change.
  */
-import type { Descriptor } from './documents.ts'
+import { LoamError } from '../errors/index.ts'
+import { type Descriptor, listReferences, parseManifestDocument } from './documents.ts'
 import { type DiffId, type Digest, digestOf } from './digest.ts'
 import { parseStrictJson } from './json.ts'
 
@@ -38,6 +39,12 @@ export interface NewIndex {
   readonly manifests: readonly WrittenDescriptor[]
 }
 
+/** An entry of an index that is changed. */
+export interface IndexEntry extends Descriptor {
+  /** Its JSON as others wrote it, which stays but for the annotations; undefined for a new entry. */
+  readonly fields?: Readonly<Record<string, unknown>>
+}
+
 /** Describes bytes in memory. */
 export function describeBytes(
   mediaType: string,
@@ -64,6 +71,41 @@ export function formatManifest({ mediaType, artifactType, order = 'oci', ...give
 /** Writes an index. */
 export function formatIndex({ mediaType, manifests }: NewIndex): Buffer {
   return toJson({ schemaVersion: 2, mediaType, manifests: manifests.map((entry) => plain(entry, 'oci')) })
+}
+
+/** Writes the same index with other entries: all else stays, also fields that Loam does not know. @throws DOCUMENT_INVALID */
+export function changeIndex(
+  index: Buffer,
+  what: string,
+  change: (entries: readonly IndexEntry[]) => readonly IndexEntry[],
+): Buffer {
+  if (parseManifestDocument(index, undefined, what).kind !== 'index')
+    throw new LoamError('DOCUMENT_INVALID', `read ${what}: it is not an index`)
+  const document = parseStrictJson(index, what) as Fields
+  const listed = document[keyOf(document, 'manifests')] as readonly Fields[] | null | undefined
+  const own = listReferences(index, what).manifests.map((entry, at) => ({
+    ...entry,
+    fields: listed?.[at] ?? {},
+  }))
+  const annotationsOf = new Map(own.map(({ fields, annotations }) => [fields, annotations]))
+  const manifests = change(own).map(({ fields, ...entry }) => {
+    if (fields === undefined) return plain(entry, 'oci')
+    const { annotations } = entry
+    return annotationsOf.get(fields) === annotations ? fields : withField(fields, 'annotations', annotations)
+  })
+  return toJson(withField(document, 'manifests', manifests))
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** Replaces a field where it is, or adds it. */
+function withField(value: Fields, name: string, changed: unknown): object {
+  return { ...value, [keyOf(value, name)]: changed }
+}
+
+/** Returns the key of a field: Go's programs read it whatever its case. */
+function keyOf(value: Fields, name: string): string {
+  return Object.keys(value).find((key) => key.toLowerCase() === name) ?? name
 }
 
 /** Writes an image config: `fields` unchanged, and the layers, base first. If `history` is undefined, that of the fields stays. */

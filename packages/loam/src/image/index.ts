@@ -55,10 +55,12 @@ export {
   type RunConfig,
 } from './documents.ts'
 export {
+  changeIndex,
   describeBytes,
   formatConfig,
   formatIndex,
   formatManifest,
+  type IndexEntry,
   replaceLayers,
 } from './format-documents.ts'
 export {

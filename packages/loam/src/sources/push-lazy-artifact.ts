@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
-import { LoamError } from '../errors/index.ts'
 import {
+  changeIndex,
   type Descriptor,
   describeBytes,
   type Digest,
@@ -71,15 +71,13 @@ export async function listReferrer(
   const { algorithm, hex } = splitDigest(image)
   const tagged = { ...reference, tag: `${algorithm}-${hex.slice(0, 64)}`, digest: undefined }
   const present = await client.findManifest(tagged, signal)
-  const others = present === undefined ? [] : entriesOf(present.bytes, `referrers of ${image}`)
-  if (others.some(({ digest }) => digest === artifact.digest)) return
-  const manifests = [...others, artifact]
-  const bytes = formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests })
-  await client.putManifest(tagged, MEDIA_TYPES.ociIndex, bytes, signal)
-}
-
-function entriesOf(bytes: Buffer, what: string): readonly Descriptor[] {
-  const document = parseManifestDocument(bytes, undefined, what)
-  if (document.kind !== 'index') throw new LoamError('DOCUMENT_INVALID', `read ${what}: it is not an index`)
-  return [...document.manifests, ...document.others]
+  const index = present?.bytes ?? formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [] })
+  const what = `referrers of ${image}`
+  const { mediaType } = parseManifestDocument(index, present?.contentType, what)
+  let isThere = false
+  const bytes = changeIndex(index, what, (entries) => {
+    isThere = entries.some(({ digest }) => digest === artifact.digest)
+    return [...entries, artifact]
+  })
+  if (!isThere) await client.putManifest(tagged, mediaType, bytes, signal)
 }

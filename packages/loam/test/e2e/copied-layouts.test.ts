@@ -101,3 +101,37 @@ test('entries of one name for several platforms give way to one image', () => {
   copy('second', '1')
   assert.deepEqual(names(), [[digests.second, undefined, '1']])
 })
+
+test('what others wrote into the index of a layout stays, and is no name of the copied image', () => {
+  copy('first', 'docker.io/library/a:1')
+  copy('second', '2')
+  const index = readIndex()
+  const platform = { os: 'windows', architecture: 'amd64', 'os.version': '10.0.1', 'os.features': ['win32k'] }
+  const entries = index.manifests.map(({ annotations, ...entry }) => ({
+    ...entry,
+    platform,
+    urls: ['https://x.test/manifest'],
+    data: 'e30=',
+    'org.example.field': { of: 'others' },
+    // Go's programs read the key whatever its case.
+    Annotations: { ...annotations, 'org.example.note': 'kept' },
+  }))
+  const foreign = {
+    digest: `sha256:${'0'.repeat(64)}`,
+    size: 2,
+    mediaType: 'application/x-other',
+    data: 'e30=',
+  }
+  const { manifests: _manifests, ...rest } = index
+  const written = { ...rest, annotations: { of: 'others' }, Manifests: [foreign, ...entries], further: [1] }
+  writeFileSync(`${layout}/index.json`, JSON.stringify(written))
+  copy('third', '1')
+  const [first, second] = entries
+  const { [REF_NAME]: _tag, ...kept } = { [REF_NAME]: '', ...first?.Annotations }
+  const { Manifests: listed, ...others } = readIndex() as unknown as typeof written
+  assert.deepEqual(listed.slice(0, 3), [foreign, { ...first, Annotations: kept }, second])
+  assert.deepEqual(others, { ...rest, annotations: { of: 'others' }, further: [1] })
+  assert.equal(listed.length, 4)
+  assert.equal(bySkopeo('1'), digests.third)
+  assert.equal(bySkopeo('2'), digests.second)
+})

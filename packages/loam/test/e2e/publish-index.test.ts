@@ -100,6 +100,31 @@ describe('lazy indexes', () => {
     assert.equal(JSON.parse(ok(world.loam('--json', 'images')).stdout).length, 0)
   })
 
+  test('the list of referrers that others keep in a registry is extended, and nothing of it is lost', async () => {
+    const tag = image.manifest.digest.replace(':', '-')
+    const other = {
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      digest: image.manifest.digest,
+      size: image.manifest.bytes.length,
+      artifactType: 'application/x-other',
+      data: image.manifest.bytes.toString('base64'),
+      platform: { os: 'linux', architecture: 'amd64', 'os.version': '1' },
+      annotations: { 'org.example.note': 'kept' },
+    }
+    const mediaType = 'application/vnd.oci.image.index.v1+json'
+    const index = { schemaVersion: 2, mediaType, manifests: [other], annotations: { of: 'others' } }
+    const stored = await fetch(`http://${registry.host}/v2/app/manifests/${tag}`, {
+      method: 'PUT',
+      headers: { 'content-type': mediaType },
+      body: JSON.stringify(index),
+    })
+    assert.equal(stored.status, 201)
+    ok(world.loam('index', '--push', name))
+    const { manifests, ...rest } = JSON.parse((await get(`manifests/${tag}`))!.toString()) as typeof index
+    assert.deepEqual({ ...rest, manifests: manifests.slice(0, 1) }, index)
+    assert.deepEqual([manifests.length, manifests[1]?.artifactType], [2, 'application/vnd.loamfs.lazy.v1'])
+  })
+
   test('indexes of layers in the store are kept there, and are pushed with the image', async () => {
     assert.match(world.failure('index', name).message, /would not keep indexes/)
     ok(world.loam('pull', name))
