@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { LoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest } from './digest.ts'
 import { goList, goStruct, goText, goTextMap, goTexts } from './go-json.ts'
 import { parseStrictJson } from './json.ts'
@@ -248,6 +248,18 @@ function agreeOnType(shape: Shape, stated: string | undefined, what: string): st
     })
   }
   return mediaType
+}
+
+/** Returns the media type of a manifest or an index, also of an artifact, which `parseManifestDocument` does not know. @throws DOCUMENT_INVALID */
+export function mediaTypeOf(bytes: Uint8Array, stated: string | undefined, what: string): string {
+  const given = stated === '' ? undefined : stated
+  try {
+    return parseManifestDocument(bytes, given, what).mediaType
+  } catch (error) {
+    if (!isLoamError(error, 'MEDIA_TYPE_UNSUPPORTED')) throw error
+    const { mediaType } = check(ShapeSchema, parseStrictJson(bytes, what), what)
+    return mediaType === '' ? (given ?? MEDIA_TYPES.ociManifest) : mediaType
+  }
 }
 
 function toIndex(value: v.InferOutput<typeof IndexSchema>, mediaType: string): ImageIndex {

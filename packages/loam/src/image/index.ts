@@ -50,6 +50,7 @@ export {
   type ImageManifest,
   listReferences,
   mayBeIndex,
+  mediaTypeOf,
   parseImageConfig,
   parseManifestDocument,
   type RunConfig,
@@ -87,7 +88,7 @@ export {
   locationTransport,
   splitTransport,
 } from './transports.ts'
-export { goStruct, goTexts } from './go-json.ts'
+export { goStruct, goText, goTextMap, goTexts } from './go-json.ts'
 export { parseStrictJson } from './json.ts'
 export {
   compressionOf,

@@ -9,7 +9,7 @@ import {
   writeImageArchive,
   writeOutput,
 } from '../exports/index.ts'
-import { type Digest, formatReference, listReferences } from '../image/index.ts'
+import { type Digest, formatReference } from '../image/index.ts'
 import { hostPlatform } from '../linux/index.ts'
 import { checkPin } from '../metadata/index.ts'
 import { type ImageName, type ImageSource, type Referrer } from '../sources/index.ts'
@@ -109,7 +109,7 @@ const NONE: CopiedReferrers = { referrers: [], keptReferrers: [] }
 const MAX_REFERRER_LEVELS = 4
 
 /**
- * Copies what is kept beside an image, of its index and its manifests, by digest or under its tag; and what is kept beside that, as the signature
+ * Copies what is kept beside an image, of its indexes and its manifests, by digest or under its tag; and what is kept beside that, as the signature
  * of an SBOM.
  */
 async function copyReferrers(
@@ -118,19 +118,21 @@ async function copyReferrers(
   manifest: SinkManifest,
   { signal, force = false }: CopyImageOptions,
 ): Promise<CopiedReferrers> {
-  const { manifests } = listReferences(manifest.bytes, `manifest ${manifest.digest}`)
   const referrers: Referrer[] = []
   const keptReferrers: Referrer[] = []
   const seen = new Set<Digest>()
-  let subjects: readonly Digest[] = [manifest.digest, ...manifests.map(({ digest }) => digest)]
+  let subjects: readonly Digest[] = await copy.listManifests(manifest)
   for (let level = 0; level < MAX_REFERRER_LEVELS && subjects.length > 0; level += 1) {
     for (const subject of subjects) seen.add(subject)
     const found = (await source.findReferrers?.(subjects, signal)) ?? []
+    const next = new Set<Digest>()
     for (const each of found) {
-      const isCopied = await copy.copyReferrer(each.digest, each.tag, force)
+      const referrer = await copy.get({ digest: each.digest, mediaType: '', sizeBytes: -1 })
+      const isCopied = await copy.copyReferrer(referrer, each.tag, force)
       ;(isCopied ? referrers : keptReferrers).push(each)
+      for (const digest of await copy.listManifests(referrer)) next.add(digest)
     }
-    subjects = [...new Set(found.map(({ digest }) => digest))].filter((digest) => !seen.has(digest))
+    subjects = [...next].filter((digest) => !seen.has(digest))
   }
   return { referrers, keptReferrers }
 }

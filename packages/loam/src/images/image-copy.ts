@@ -1,4 +1,4 @@
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { counting, type ImageSink, isForeign, type SinkManifest, verified } from '../exports/index.ts'
 import {
   describeEntries,
@@ -9,9 +9,9 @@ import {
   formatPlatform,
   limitOf,
   listReferences,
-  MEDIA_TYPES,
+  mayBeIndex,
+  mediaTypeOf,
   parseManifestDocument,
-  parseStrictJson,
   type Platform,
   rankEntries,
   splitDigest,
@@ -45,7 +45,7 @@ export class ImageCopy {
   /** Returns what the name of the source refers to, or its image for a platform. @throws the errors of the source, IMAGE_NOT_FOUND for a platform that it does not have */
   async resolve(platform: Platform | undefined): Promise<SinkManifest> {
     const { bytes, mediaType, digest } = await this.#source.resolve(this.#options.signal)
-    const whole = { digest, bytes, mediaType: typeOf(bytes, mediaType, digest) }
+    const whole = { digest, bytes, mediaType: mediaTypeOf(bytes, mediaType, `manifest ${digest}`) }
     return platform === undefined ? whole : this.#choose(whole, platform, 0)
   }
 
@@ -72,13 +72,28 @@ export class ImageCopy {
    * Copies what is kept beside an image, under its tag if it has one. Returns false if the sink keeps another artifact under that tag, which has
    * signatures of its own, and `force` is not set.
    */
-  async copyReferrer(digest: Digest, tag: string | undefined, force: boolean): Promise<boolean> {
-    if (tag !== undefined && !force && (await this.#sink.hasAnother?.(tag, digest)) === true) return false
-    const manifest = await this.get({ digest, mediaType: '', sizeBytes: -1 })
+  async copyReferrer(manifest: SinkManifest, tag: string | undefined, force: boolean): Promise<boolean> {
+    if (tag !== undefined && !force && (await this.#sink.hasAnother?.(tag, manifest.digest)) === true)
+      return false
     await this.#copyParts(manifest, 0)
     if (tag === undefined) await this.#sink.putManifest(manifest)
     else await this.#sink.putImage(manifest, [tag])
     return true
+  }
+
+  /** Lists the digests of a manifest and of all below it, also of those that the sink had. @throws as `get` */
+  async listManifests(manifest: SinkManifest): Promise<Digest[]> {
+    const found = new Set<Digest>()
+    const list = async ({ bytes, digest }: SinkManifest, depth: number): Promise<void> => {
+      found.add(digest)
+      for (const child of listReferences(bytes, `manifest ${digest}`).manifests) {
+        if (found.has(child.digest)) continue
+        found.add(child.digest)
+        if (mayBeIndex(child.mediaType) && depth < MAX_DEPTH) await list(await this.get(child), depth + 1)
+      }
+    }
+    await list(manifest, 0)
+    return [...found]
   }
 
   async #copyParts({ bytes, digest }: SinkManifest, depth: number): Promise<void> {
@@ -125,20 +140,6 @@ export class ImageCopy {
     const actual = digestOf(bytes, splitDigest(digest).algorithm)
     if (actual !== digest)
       throw new LoamError('DIGEST_MISMATCH', `get manifest ${digest}: its digest is ${actual}`)
-    return { digest, bytes, mediaType: typeOf(bytes, mediaType === '' ? undefined : mediaType, digest) }
-  }
-}
-
-/** Returns the media type of a manifest, also of an artifact. @throws DOCUMENT_INVALID */
-function typeOf(bytes: Buffer, stated: string | undefined, digest: Digest): string {
-  const what = `manifest ${digest}`
-  try {
-    return parseManifestDocument(bytes, stated, what).mediaType
-  } catch (error) {
-    if (!isLoamError(error, 'MEDIA_TYPE_UNSUPPORTED')) throw error
-    const value = parseStrictJson(bytes, what)
-    const own =
-      typeof value === 'object' && value !== null && 'mediaType' in value ? value.mediaType : undefined
-    return typeof own === 'string' ? own : (stated ?? MEDIA_TYPES.ociManifest)
+    return { digest, bytes, mediaType: mediaTypeOf(bytes, mediaType, `manifest ${digest}`) }
   }
 }

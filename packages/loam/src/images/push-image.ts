@@ -13,6 +13,7 @@ import {
   replaceLayers,
 } from '../image/index.ts'
 import { checkPin, type ImageLayerRecord, type ImageRecord } from '../metadata/index.ts'
+import { putManifest } from '../sources/index.ts'
 import { isGone } from './blob-supply.ts'
 import type { IndexedImage } from './index-image.ts'
 import { BlobPusher, type BlobRoute, type PushServices, type PushTarget } from './push-blobs.ts'
@@ -202,8 +203,7 @@ class ImagePush {
     const origins = this.#services.metadata.origins.list(digest)
     const bytes = await this.#blobs.getDocument({ digest, mediaType: '', sizeBytes: -1 }, 'manifest', origins)
     await this.#pushChildren(bytes, digest, origins, 0)
-    const { mediaType } = parseManifestDocument(bytes, undefined, `index ${digest}`)
-    await this.#to.client.putManifest(this.#to.reference, mediaType, bytes, this.#options.signal)
+    await putManifest(this.#to, { digest, bytes, mediaType: undefined }, this.#options.signal)
   }
 
   async #pushChildren(
@@ -228,12 +228,17 @@ class ImagePush {
       if ((await client.findPushed(own, signal)) !== undefined) continue
       const childBytes = await this.#blobs.getDocument(child, 'manifest', origins)
       await this.#pushChildren(childBytes, child.digest, origins, depth + 1)
-      await client.putManifest(own, child.mediaType, childBytes, signal)
+      const { digest: childDigest, mediaType } = child
+      await putManifest(
+        { client, reference: own },
+        { digest: childDigest, bytes: childBytes, mediaType },
+        signal,
+      )
     }
   }
 
   async #pushRecord(record: ImageRecord): Promise<PushedImage> {
-    const { client, reference } = this.#to
+    const { reference } = this.#to
     const { blobs, metadata } = this.#services
     const { signal } = this.#options
     const origins = metadata.origins.list(record.digest)
@@ -254,12 +259,12 @@ class ImagePush {
     }
     const isSame = layers.every(({ digest }, index) => digest === manifest.layers[index]?.digest)
     const pushed = isSame ? bytes : replaceLayers(bytes, layers)
-    const digest = digestOf(pushed)
+    const digest = isSame ? record.digest : digestOf(pushed)
     if (!isSame)
       this.#change(record.digest, digest, ['layers recompressed', this.#gone ?? []].flat().join(': '))
-    checkPin(formatReference(reference), [isSame ? record.digest : digest])
-    await client.putManifest(reference, manifest.mediaType, pushed, signal)
-    return this.#result(isSame ? record.digest : digest, layers)
+    checkPin(formatReference(reference), [digest])
+    await putManifest(this.#to, { digest, bytes: pushed, mediaType: manifest.mediaType }, signal)
+    return this.#result(digest, layers)
   }
 
   /** Uploads a layer unchanged if its blob is available; otherwise as another known blob of the same layer, or compressed again. */

@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import type { FoundBlob, ImageSink, SinkManifest } from '../exports/index.ts'
 import type { Descriptor, Digest, ImageReference } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
-import { listReferrer, referrerOf } from '../sources/index.ts'
+import { putManifest } from '../sources/index.ts'
 
 /** A repository that images are copied to. */
 export interface RegistrySinkOptions {
@@ -15,13 +15,8 @@ export interface RegistrySinkOptions {
 
 /** Opens a repository to copy images into. The caller keeps ownership of the client. */
 export function openRegistrySink({ reference, client, from, signal }: RegistrySinkOptions): ImageSink {
-  const put = async (own: ImageReference, { mediaType, bytes, digest }: SinkManifest) => {
-    const { isListed } = await client.putManifest(own, mediaType, bytes, signal)
-    const { subject, artifactType } = referrerOf(bytes, `manifest ${digest}`)
-    if (subject === undefined || isListed) return
-    const listed = { mediaType, digest, sizeBytes: bytes.length, artifactType }
-    await listReferrer({ client, reference }, subject, listed, signal)
-  }
+  const put = async (own: ImageReference, manifest: SinkManifest) =>
+    putManifest({ client, reference: own }, manifest, signal)
   return {
     isSinglePlatform: false,
     findBlob: async ({ digest }: Descriptor): Promise<FoundBlob | undefined> => {

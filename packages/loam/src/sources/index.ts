@@ -39,7 +39,7 @@ export {
   type RequestLabels,
   type RequestSecret,
 } from '../image/index.ts'
-export { kindOf, readArtifact, referrerOf, type Referrer, type ReferrerKind } from './referrers.ts'
-export { listReferrer } from './push-lazy-artifact.ts'
+export { kindOf, readArtifact, type Referrer, type ReferrerKind } from './referrers.ts'
+export { putManifest } from './put-manifest.ts'
 export type { ArchivedSource } from './archive-parts.ts'
 export { isNameUnknown, noRepository } from './missing-image.ts'

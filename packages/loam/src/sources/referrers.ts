@@ -2,8 +2,12 @@
 import * as v from 'valibot'
 import {
   check,
+  type Descriptor,
   type Digest,
   digestOf,
+  goStruct,
+  goText,
+  goTextMap,
   type ImageReference,
   isBundleType,
   isDigest,
@@ -46,7 +50,12 @@ const ManifestSchema = v.object({
   artifactType: text,
   config: v.nullish(v.object({ mediaType: text })),
   layers: listSchema,
-  subject: v.nullish(EntrySchema),
+})
+const ReferrerSchema = goStruct({
+  artifactType: goText,
+  config: goStruct({ mediaType: goText }),
+  subject: v.nullish(goStruct({ digest: v.custom<Digest>(isDigest, 'is not a digest') })),
+  annotations: goTextMap,
 })
 
 /** Finds what is kept beside an image, by the digests of its index and its manifests. @throws REGISTRY_*, DOCUMENT_INVALID */
@@ -124,13 +133,22 @@ export function readArtifact(
   return { type, predicates: [...new Set(predicates)] }
 }
 
-/** Returns the subject of a manifest, if it is a referrer, and its type as the list of referrers has it. @throws DOCUMENT_INVALID */
+/** Returns the subject of a manifest, if it is a referrer, and its fields in the list of referrers (OCI distribution-spec). @throws DOCUMENT_INVALID */
 export function referrerOf(
   bytes: Buffer,
   what: string,
-): { readonly subject: Digest | undefined; readonly artifactType: string | undefined } {
-  const { artifactType, config, subject } = check(ManifestSchema, parseStrictJson(bytes, what), what)
-  return { subject: subject?.digest, artifactType: artifactType ?? config?.mediaType }
+): { readonly subject: Digest | undefined } & Pick<Descriptor, 'artifactType' | 'annotations'> {
+  const { artifactType, config, subject, annotations } = check(
+    ReferrerSchema,
+    parseStrictJson(bytes, what),
+    what,
+  )
+  const type = artifactType === '' ? config.mediaType : artifactType
+  return {
+    subject: subject?.digest,
+    artifactType: type === '' ? undefined : type,
+    annotations: Object.keys(annotations).length === 0 ? undefined : annotations,
+  }
 }
 
 /** Returns what an artifact is, by its type and the types of its statements. */
