@@ -1,16 +1,5 @@
 import { LoamError } from '../errors/index.ts'
-import {
-  type Descriptor,
-  finishDigest,
-  isForeignLayerType,
-  splitDigest,
-  startDigest,
-} from '../image/index.ts'
-
-/** Returns whether a blob must not be distributed and has addresses of its own. */
-export function isForeign({ mediaType, urls = [] }: Descriptor): boolean {
-  return urls.length > 0 && isForeignLayerType(mediaType)
-}
+import { type Descriptor, finishDigest, splitDigest, startDigest } from '../image/index.ts'
 
 /** Passes a stream on, and reports the bytes of each chunk. */
 export async function* counting(

@@ -7,7 +7,7 @@ export {
   exportTo,
   type WrittenFormat,
 } from './exporter.ts'
-export { counting, isForeign, verified } from './blob-streams.ts'
+export { counting, verified } from './blob-streams.ts'
 export { type Disk, type DiskPart, formatDeviceMapperTable, formatVmdk } from './disk-description.ts'
 export { type ArchiveFormat, writeImageArchive } from './image-archive.ts'
 export type { FoundBlob, ImageSink, SinkManifest } from './image-sink.ts'

@@ -95,6 +95,7 @@ export {
   familyOf,
   isBundleType,
   isConfigType,
+  isForeign,
   isForeignLayerType,
   isLayerType,
   isIndexType,

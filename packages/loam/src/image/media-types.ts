@@ -91,9 +91,20 @@ export function isLayerType(mediaType: string): boolean {
   return LAYER_TYPES.includes(mediaType)
 }
 
-/** Returns whether a layer is to be fetched from an address of its own and not from the registry of its image. */
+/** Returns whether a media type is that of a layer which must not be distributed. */
 export function isForeignLayerType(mediaType: string): boolean {
   return /nondistributable|foreign/.test(mediaType)
+}
+
+/** Returns whether a layer must not be distributed and has addresses of its own, so that registries and layouts may lack it. */
+export function isForeign({
+  mediaType,
+  urls = [],
+}: {
+  readonly mediaType: string
+  readonly urls?: readonly string[] | undefined
+}): boolean {
+  return urls.length > 0 && isForeignLayerType(mediaType)
 }
 
 /** Returns whether a media type is that of a Docker schema 1 manifest. */

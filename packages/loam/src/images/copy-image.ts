@@ -81,7 +81,12 @@ export async function copyImage(
   return sources.with(name, options, async (source) =>
     withSink(services, destination, { ...options, from: own }, async (sink) => {
       const { onCopy, signal } = options
-      const copy = new ImageCopy(source, sink, { limits: sources.documentLimits, onCopy, signal })
+      const copy = new ImageCopy(source, sink, {
+        limits: sources.documentLimits,
+        withForeign: destination.kind === 'docker-archive',
+        onCopy,
+        signal,
+      })
       const platform = options.platform ?? (sink.isSinglePlatform ? hostPlatform() : undefined)
       const manifest = await copy.resolve(platform)
       if (destination.kind === 'registry')

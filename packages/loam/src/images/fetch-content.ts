@@ -5,12 +5,13 @@ import {
   type Digest,
   digestOf,
   isDigest,
+  isForeign,
   listReferences,
   parseImageConfig,
   splitDigest,
 } from '../image/index.ts'
 import type { ContainerdCall, ContainerdContent, ContainerdImage } from '../nodes/index.ts'
-import { counting, isForeign } from '../exports/index.ts'
+import { counting } from '../exports/index.ts'
 import { BlobSupply } from './blob-supply.ts'
 import { layerIn } from './layer-labels.ts'
 import type { FetchOptions } from './requests.ts'

@@ -1,5 +1,5 @@
 import { LoamError } from '../errors/index.ts'
-import { counting, type ImageSink, isForeign, type SinkManifest, verified } from '../exports/index.ts'
+import { counting, type ImageSink, type SinkManifest, verified } from '../exports/index.ts'
 import {
   describeEntries,
   type Descriptor,
@@ -7,6 +7,7 @@ import {
   digestOf,
   type DocumentLimits,
   formatPlatform,
+  isForeign,
   limitOf,
   listReferences,
   mayBeIndex,
@@ -25,6 +26,8 @@ const MAX_DEPTH = 4
 /** Options of a copy between two places. */
 export interface ImageCopyOptions {
   readonly limits: DocumentLimits
+  /** Whether layers that must not be distributed are copied, too: without them, no program loads the format of the sink. */
+  readonly withForeign: boolean
   readonly onCopy: ((event: PushEvent) => void) | undefined
   readonly signal: AbortSignal | undefined
 }
@@ -125,8 +128,9 @@ export class ImageCopy {
         onCopy?.({ kind: 'sending', digest, sentBytes, totalBytes })
       })
     }
-    // Blobs that must not be distributed stay at their own addresses, as in containers/image and docker.
-    const found = isForeign(blob) ? 'left out' : await this.#sink.findBlob(blob)
+    // Blobs that must not be distributed stay at their own addresses, as in containers/image and docker, unless the format needs them.
+    const isLeftOut = isForeign(blob) && !this.#options.withForeign
+    const found = isLeftOut ? 'left out' : await this.#sink.findBlob(blob)
     if (found === undefined) await this.#sink.putBlob(blob, open)
     this.#done.add(digest)
     onCopy?.({ kind: 'blob', digest, route: found ?? 'copied' })

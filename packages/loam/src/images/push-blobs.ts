@@ -10,13 +10,14 @@ import {
   digestOf,
   type DocumentKind,
   type ImageReference,
+  isForeign,
   limitOf,
   splitDigest,
 } from '../image/index.ts'
 import { streamStored } from '../linux/index.ts'
 import type { ImageLayerRecord } from '../metadata/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
-import { counting, isForeign } from '../exports/index.ts'
+import { counting } from '../exports/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { BlobSupply } from './blob-supply.ts'
 import type { ImageServices } from './services.ts'

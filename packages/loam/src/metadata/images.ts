@@ -38,6 +38,8 @@ export interface ImageLayerRecord {
   readonly blobMediaType: string
   /** Size of the blob as it is transferred. */
   readonly blobBytes: number
+  /** Own addresses of a layer that must not be distributed, while it is fetched: only the manifest keeps them. */
+  readonly blobUrls?: readonly string[] | undefined
 }
 
 /** The stores of images, by the specification that their images follow; OCI images are in Docker's. */

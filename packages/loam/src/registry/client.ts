@@ -6,6 +6,7 @@ import {
   digestOf,
   type ImageReference,
   isDigest,
+  isForeign,
   isSchema1,
   MANIFEST_ACCEPT,
   MEDIA_TYPES,
@@ -16,13 +17,16 @@ import {
 } from '../image/index.ts'
 import { Authenticator } from './authenticator.ts'
 import type { CredentialSource } from './credentials.ts'
-import { getDocument } from './document.ts'
-import { type EndpointOrder, streamInOrder, tryInOrder } from './endpoint-order.ts'
+import { getDocument, verify } from './document.ts'
+import { type EndpointOrder, type OrderedBlob, streamInOrder, tryInOrder } from './endpoint-order.ts'
 import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
+import { FileClient } from './file-client.ts'
+import { type ForeignBlobOptions, streamForeign } from './foreign-blob.ts'
 import { readPages } from './pages.ts'
 import { header } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
+import { pullScope, pushScope } from './scopes.ts'
 import { listTags, type TagBounds } from './tags.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
@@ -223,11 +227,17 @@ export class RegistryClient implements AsyncDisposable {
     const rank = (session: EndpointSession) =>
       isWrong && session.isMirror ? 1 + Number(senders.has(session)) : 0
     const sessions = order.sessions.toSorted((a, b) => rank(a) - rank(b))
-    yield* streamInOrder(
-      { ...order, sessions },
-      { ...request, sizeBytes: blob.sizeBytes, fromByte },
-      (session) => senders.add(session),
-    )
+    const wanted = { ...request, sizeBytes: blob.sizeBytes, fromByte }
+    const inOrder = () => streamInOrder({ ...order, sessions }, wanted, (session) => senders.add(session))
+    if (isForeign(blob)) yield* streamForeign(inOrder, blob, this.#elsewhere(reference, wanted))
+    else yield* inOrder()
+  }
+
+  /** What is needed to fetch a blob from an address that the registry names. */
+  #elsewhere(reference: ImageReference, wanted: OrderedBlob): ForeignBlobOptions {
+    const files = new FileClient(this.#options, this.#transport)
+    const namedBy = this.#ownSession(reference).urlOf('')
+    return { files, namedBy, wanted, rulesOf: (host) => findHostRules(host, this.#options) }
   }
 
   /** Returns whether the registry itself has a blob in a repository. @throws REGISTRY_* */
@@ -380,24 +390,6 @@ export class RegistryClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#transport[Symbol.asyncDispose]()
   }
-}
-
-function pullScope(reference: ImageReference): string {
-  return `repository:${reference.repository}:pull`
-}
-
-function pushScope(reference: ImageReference): string {
-  return `repository:${reference.repository}:pull,push`
-}
-
-function verify(bytes: Buffer, expected: Digest | undefined, attempted: string): Digest {
-  const actual = digestOf(bytes, expected === undefined ? 'sha256' : splitDigest(expected).algorithm)
-  if (expected !== undefined && actual !== expected) {
-    throw new LoamError('DIGEST_MISMATCH', `${attempted}: expected ${expected}, got ${actual}`, {
-      hint: 'The registry or a proxy changed the data; nothing was kept.',
-    })
-  }
-  return actual
 }
 
 /** Returns a reference as users write it: a digest follows an at sign, a tag a colon. */

@@ -1,4 +1,5 @@
-import { isLoamError } from '../errors/index.ts'
+import { isLoamError, LoamError } from '../errors/index.ts'
+import { type Digest, digestOf, splitDigest } from '../image/index.ts'
 import type { EndpointSession, SessionRequest } from './endpoint-session.ts'
 import { readBody, transportError } from './responses.ts'
 import { Patience, type RetryOptions } from './retry.ts'
@@ -35,4 +36,15 @@ export async function getDocument<T>(
       if (!isWorthAnother || tried >= DOCUMENT_TRIES || !(await patience.wait({ error }))) throw failure
     }
   }
+}
+
+/** Returns the digest of a document. @throws DIGEST_MISMATCH for another one than the expected */
+export function verify(bytes: Buffer, expected: Digest | undefined, attempted: string): Digest {
+  const actual = digestOf(bytes, expected === undefined ? 'sha256' : splitDigest(expected).algorithm)
+  if (expected !== undefined && actual !== expected) {
+    throw new LoamError('DIGEST_MISMATCH', `${attempted}: expected ${expected}, got ${actual}`, {
+      hint: 'The registry or a proxy changed the data; nothing was kept.',
+    })
+  }
+  return actual
 }

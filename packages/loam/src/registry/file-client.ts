@@ -1,14 +1,23 @@
 import { LoamError } from '../errors/index.ts'
 import { Authenticator } from './authenticator.ts'
-import { streamBlob } from './blob-stream.ts'
+import { type BlobRequest, streamBlob } from './blob-stream.ts'
 import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules, isHostOf, isNamed } from './endpoints.ts'
+import { tlsOfTarget } from './redirects.ts'
 import { header, readBody, transportError } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 
 export interface FileClientOptions extends EndpointOptions, TransportOptions {
   readonly retry: RetryOptions
+}
+
+/** A file that is streamed. */
+interface StreamOptions {
+  /** The page or the registry that names it; undefined if a user does. */
+  readonly namedBy?: URL | undefined
+  /** The part of it, and its size if that is known. */
+  readonly wanted?: Pick<BlobRequest, 'sizeBytes' | 'fromByte' | 'endByte' | 'onWhole'>
 }
 
 /** A small document of a web server. */
@@ -25,9 +34,10 @@ export class FileClient implements AsyncDisposable {
   readonly #options: FileClientOptions
   readonly #transport: Transport
 
-  constructor(options: FileClientOptions) {
+  /** `transport` is that of a client which knows who named the files, and which closes it. */
+  constructor(options: FileClientOptions, transport = new Transport(options)) {
     this.#options = options
-    this.#transport = new Transport(options)
+    this.#transport = transport
   }
 
   /** Whether plain http may be used for a host. */
@@ -49,11 +59,12 @@ export class FileClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a file, and resumes after an interruption. `namedBy` is the page that names it. @throws as `get` */
-  stream(url: URL, signal?: AbortSignal, namedBy?: URL): AsyncGenerator<Buffer> {
+  /** Streams a file, and resumes after an interruption. @throws as `get` */
+  stream(url: URL, signal?: AbortSignal, { namedBy, wanted }: StreamOptions = {}): AsyncGenerator<Buffer> {
     return streamBlob(this.#session(url, namedBy), {
-      ...toRequest(url, `get ${url.href}`, signal),
       sizeBytes: -1,
+      ...wanted,
+      ...toRequest(url, `get ${url.href}`, signal),
       registry: url.host,
       retry: this.#options.retry,
     })
@@ -68,7 +79,10 @@ export class FileClient implements AsyncDisposable {
     const rulesOf = (host: string) => findHostRules(host, this.#options)
     // A user or the configuration has named this host; others are named by servers.
     const isOwn = ({ base }: { readonly base: string }) => isHostOf(new URL(base), url.host)
-    const tls = findEndpoints(url.host, this.#options).findLast(isOwn)?.tls ?? rulesOf(url.host).tls
+    const tls =
+      namedBy === undefined
+        ? (findEndpoints(url.host, this.#options).findLast(isOwn)?.tls ?? rulesOf(url.host).tls)
+        : tlsOfTarget(url, rulesOf(namedBy.host).tls, rulesOf)
     const authenticator = new Authenticator({
       registry: url.host,
       credentials: { find: async () => undefined },

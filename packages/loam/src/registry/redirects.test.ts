@@ -339,7 +339,7 @@ describe('a file that a page names', () => {
       await using files = new FileClient({ ...network, proxy, privateRedirects })
       const named = page === undefined ? undefined : new URL(page)
       let text = ''
-      for await (const chunk of files.stream(new URL('http://10.1.2.3/x'), undefined, named))
+      for await (const chunk of files.stream(new URL('http://10.1.2.3/x'), undefined, { namedBy: named }))
         text += chunk.toString()
       return text
     }

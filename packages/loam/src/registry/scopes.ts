@@ -5,6 +5,16 @@ interface Scope {
   readonly actions: readonly string[]
 }
 
+/** Returns the scope that a pull needs. */
+export function pullScope({ repository }: { readonly repository: string }): string {
+  return `repository:${repository}:pull`
+}
+
+/** Returns the scope that a push needs. */
+export function pushScope({ repository }: { readonly repository: string }): string {
+  return `repository:${repository}:pull,push`
+}
+
 /** Returns the repository of a scope. */
 export function repositoryOf(scope: string): string | undefined {
   return parseScopes(scope)[0]?.name

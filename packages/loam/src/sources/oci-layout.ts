@@ -17,6 +17,7 @@ import {
   type ImageIndex,
   type ImageReference,
   isDigest,
+  isForeign,
   parseManifestDocument,
   parseStrictJson,
   type Platform,
@@ -59,8 +60,24 @@ export function ociLayoutSource(options: LayoutOptions): ImageSource {
     isConverted: false,
     resolve: async () => resolveInLayout(options),
     getDocument: async (descriptor, { kind }) => readBlob(path, members, descriptor, kind),
-    openBlob: (descriptor, range) => members.stream(blobName(descriptor.digest), range),
+    openBlob: (descriptor, range) => {
+      const blob = blobName(descriptor.digest)
+      if (isForeign(descriptor) && members.sizeOf(blob) === undefined) throw leftOut(path, descriptor)
+      return members.stream(blob, range)
+    },
   }
+}
+
+/** A file may name any host, and Loam contacts none for it. */
+function leftOut(path: string, { digest, urls = [] }: Descriptor): LoamError {
+  const hosts = new Set(urls.flatMap((url) => (URL.canParse(url) ? new URL(url).host : [])))
+  return new LoamError(
+    'SOURCE_INVALID',
+    `read OCI layout ${path}: it lacks layer ${digest}, which must not be distributed; the manifest says that it is at ${[...hosts].join(', ')}`,
+    {
+      hint: 'Pull the image from its registry, or copy it from there as a docker-archive, which has all layers.',
+    },
+  )
 }
 
 /** Returns whether the files are a layout. */

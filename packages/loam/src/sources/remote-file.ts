@@ -70,7 +70,8 @@ export async function fetchFile(
   await using writer = new SequentialWriter(path)
   const shown = withoutQuery(address)
   let receivedBytes = 0
-  for await (const chunk of options.files.stream(new URL(address), signal, options.namedBy)) {
+  const { namedBy } = options
+  for await (const chunk of options.files.stream(new URL(address), signal, { namedBy })) {
     receivedBytes += chunk.length
     options.onFetch?.(shown, receivedBytes, false)
     await writer.write(chunk)

@@ -4,6 +4,9 @@ import {
   formatPlatform,
   type ImageConfig,
   isFor,
+  isForeign,
+  isForeignLayerType,
+  listReferences,
   normalizePlatform,
   type Platform,
 } from '../image/index.ts'
@@ -68,10 +71,20 @@ export function createRecord(
               blobDigest: layer.digest,
               blobMediaType: layer.mediaType,
               blobBytes: layer.sizeBytes,
+              ...(isForeign(layer) ? { blobUrls: layer.urls } : {}),
             },
           ]
     }),
   }
+}
+
+/** Returns an image of the store with the addresses of layers that must not be distributed, which only its manifest has. */
+export function withAddresses(image: ImageRecord, manifest: Buffer): ImageRecord {
+  if (!image.layers.some(({ blobMediaType }) => isForeignLayerType(blobMediaType))) return image
+  const { blobs } = listReferences(manifest, `manifest ${image.digest}`)
+  const urlsOf = new Map(blobs.map((blob) => [blob.digest, isForeign(blob) ? blob.urls : undefined]))
+  const layers = image.layers.map((layer) => ({ ...layer, blobUrls: urlsOf.get(layer.blobDigest) }))
+  return { ...image, layers }
 }
 
 /** Describes a layer to fetch and its source. */
@@ -80,6 +93,7 @@ export function toWanted(layer: ImageRecord['layers'][number], source: ImageSour
     mediaType: layer.blobMediaType,
     digest: layer.blobDigest,
     sizeBytes: layer.blobBytes,
+    urls: layer.blobUrls,
   }
   return {
     diffId: layer.diffId,

@@ -34,7 +34,7 @@ import { appcIdOf, type ImageSource } from '../sources/index.ts'
 import { type ImageLimits, overLimit } from '../tree/index.ts'
 import { findNamed, findStored, type ImageNaming } from './find-image.ts'
 import { annotationsOf } from './chunked-indexes.ts'
-import { checkImage, createRecord, toWanted } from './image-record.ts'
+import { checkImage, createRecord, toWanted, withAddresses } from './image-record.ts'
 import { checkName, describeLeft, namesFor } from './image-names.ts'
 import { waitForFlight } from './name-flight.ts'
 import { EagerReason, type FindIndexes, LazyPull, type LazyPlan, type TrustsStill } from './lazy-pull.ts'
@@ -287,7 +287,9 @@ export class ImageStore implements Store<ImageSource> {
     diffId: DiffId,
     signal?: AbortSignal,
   ): Promise<void> {
-    const layer = image.layers.find((candidate) => candidate.diffId === diffId)
+    const manifest = this.#options.blobs.find(image.digest, 'manifest')
+    const { layers } = manifest === undefined ? image : withAddresses(image, manifest)
+    const layer = layers.find((candidate) => candidate.diffId === diffId)
     if (layer === undefined)
       throw new LoamError('LAYER_NOT_FOUND', `fetch layer ${diffId}: ${source.name} does not have it`)
     await this.#options.layers.refetch(toWanted(layer, source), { signal })
@@ -350,7 +352,8 @@ export class ImageStore implements Store<ImageSource> {
     if (manifest === undefined || configBytes === undefined) return undefined
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
     if (platform !== undefined && !isFor(config, platform)) return undefined
-    return { record, targetDigest, manifest, config, configBytes, from, pinNote: undefined }
+    const known = withAddresses(record, manifest)
+    return { record: known, targetDigest, manifest, config, configBytes, from, pinNote: undefined }
   }
 
   async #describe(

@@ -1,5 +1,5 @@
 import { LoamError, throwIfAborted } from '../errors/index.ts'
-import type { DiffId, Digest } from '../image/index.ts'
+import { type DiffId, type Digest, isForeignLayerType } from '../image/index.ts'
 import type { LayerStore, TrustedIndex } from '../layers/index.ts'
 import type { ImageLayerRecord, ImageRecord, LazySource, MetadataStore } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
@@ -104,6 +104,8 @@ export class LazyPull implements Disposable {
     throwIfAborted(request.signal, `pull ${this.#source.name}`)
     const inBlobs = await this.#findInBlobs(image, missing, request)
     const indexes = missing.flatMap((layer) => {
+      // What fills a layer later knows only its registry, which may lack this one.
+      if (isForeignLayerType(layer.blobMediaType)) return []
       const index = found.kind === 'none' ? undefined : found.indexes.get(layer.diffId)
       const trusted = index === undefined ? inBlobs.get(layer.diffId) : this.#toTrusted(index, layer, request)
       return trusted === undefined ? [] : ([[layer.diffId, trusted]] as const)
