@@ -16,8 +16,10 @@ export interface ArchivedSource {
 /** An image of a file, and what finds it there. */
 export interface Part {
   readonly names: readonly StoredReference[]
-  /** What finds it in a layout; undefined for the only image, and in an archive of Docker. */
+  /** In a layout: what finds it again, a digest or a name. */
   readonly selector?: string | undefined
+  /** Its entries in the index of a layout. */
+  readonly entries?: readonly Descriptor[]
   /** Its place in an archive of Docker, whose images may have no names. */
   readonly position?: number
 }
@@ -33,16 +35,15 @@ export function dockerParts(path: string, members: ArchiveFiles): Part[] {
 /** Lists the images of a layout: entries of one name are one image, for several platforms; so are entries of one digest, under several names. */
 export function layoutParts(path: string, members: ArchiveFiles): Part[] {
   const entries = imageEntries(readIndex(path, members).manifests)
-  const groups = [...Map.groupBy(entries, keyOf).values()]
-  const parts = groups.map((group) => {
-    const [first] = group
+  return [...Map.groupBy(entries, keyOf).values()].map((group) => {
     const texts = [...new Set(group.flatMap(namesOf))]
+    const [digest, other] = new Set(group.map((entry) => entry.digest))
     // A tag alone, as umoci and skopeo write it, is no name of a registry.
     const names = texts.filter((text) => /[/:]/.test(text)).flatMap((text) => normalizeReference(text) ?? [])
-    const selector = groups.length === 1 && texts.length === 0 ? undefined : (texts[0] ?? first?.digest)
-    return { names: [...new Set(names)], selector }
+    // Another image may have the same tag.
+    const selector = other === undefined ? digest : texts.at(-1)
+    return { names: [...new Set(names)], selector, entries: group }
   })
-  return parts
 }
 
 function keyOf(entry: Descriptor): string {

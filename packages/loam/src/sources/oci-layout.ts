@@ -40,6 +40,8 @@ export interface LayoutOptions {
   readonly path: string
   /** A tag or a digest; undefined for the only image, or the latest. */
   readonly selector: string | undefined
+  /** The entries that are the image; undefined: those that `selector` finds. */
+  readonly entries?: readonly Descriptor[] | undefined
   readonly members: ArchiveFiles
   /** Chooses among entries of one name. */
   readonly platform: Platform
@@ -148,11 +150,11 @@ export function readIndex(path: string, members: ArchiveFiles): ImageIndex {
  * Chooses an entry of index.json by its name or digest; without either, the only image, else `latest`. If several entries for
  * several platforms have the same name, or none, the platform decides, as in any index.
  */
-function choose(index: ImageIndex, { path, selector, platform }: LayoutOptions): Descriptor {
-  if (isDigest(selector)) {
+function choose(index: ImageIndex, { path, selector, entries, platform }: LayoutOptions): Descriptor {
+  if (entries === undefined && isDigest(selector)) {
     return index.manifests.find(({ digest }) => digest === selector) ?? describeUnlisted(selector)
   }
-  const named = index.manifests.filter((entry) => namesOf(entry).includes(selector ?? 'latest'))
+  const named = entries ?? index.manifests.filter((entry) => namesOf(entry).includes(selector ?? 'latest'))
   const isAny = selector === undefined && named.length === 0
   const images = distinct(imageEntries(isAny ? index.manifests : named))
   const [only, other] = images

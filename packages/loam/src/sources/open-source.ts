@@ -123,14 +123,14 @@ export async function openAllSources(
     : isDockerV1(members)
       ? [{ names: [] }]
       : dockerParts(path, members)
-  return parts.map(({ names, selector, position }: Part) => ({
+  return parts.map(({ names, selector, entries, position }: Part) => ({
     names,
     open: () =>
       withOrigin(
         location,
         path,
         isOciLayout(members)
-          ? ociLayoutSource({ path, selector, members, platform: options.platform })
+          ? ociLayoutSource({ path, selector, entries, members, platform: options.platform })
           : archiveSource(path, { selector, position }, members, options),
       ),
   }))

@@ -1,0 +1,59 @@
+// Files with images: layouts and archives, as Loam and other tools write them and read them.
+import assert from 'node:assert/strict'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { after, before, describe, test } from 'node:test'
+import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { ok, World } from '../support/world.ts'
+
+const imageOf = (text: string, compression: 'none' | 'gzip' = 'gzip'): BuiltImage =>
+  buildImage({ tars: [buildTar([{ name: 'file', data: text }])], compression })
+const [one, two] = [imageOf('one'), imageOf('two')]
+
+describe('files with images', () => {
+  let world: World
+  const loam = (...args: readonly string[]) => world.loam(...args)
+
+  /** Returns the config digest of each name of a store. */
+  const configs = (of: World) =>
+    Object.fromEntries(
+      (
+        JSON.parse(ok(of.loam('--json', 'images')).stdout) as { names: string[]; configDigest: string }[]
+      ).flatMap(({ names, configDigest }) => names.map((name) => [name, configDigest])),
+    )
+
+  before(() => {
+    world = new World()
+    writeOciLayout(world.path('one'), { x: one })
+    writeOciLayout(world.path('two'), { x: two })
+    ok(loam('put', `oci:${world.path('one')}:x`, 'x.test/one:1'))
+    ok(loam('put', `oci:${world.path('two')}:x`, 'x.test/two:1'))
+  })
+  after(() => {
+    world[Symbol.dispose]()
+  })
+
+  test('images that share a tag are loaded from one file, each under its own name', () => {
+    const both = { 'x.test/one:1': one.config.digest, 'x.test/two:1': two.config.digest }
+    for (const format of ['docker-archive', 'oci-archive']) {
+      const file = world.path(`same-${format}`)
+      ok(loam('save', '--format', format, '-o', file, 'x.test/one:1', 'x.test/two:1'))
+      using other = new World()
+      ok(other.loam('load', '-i', file))
+      assert.deepEqual(configs(other), both)
+      assert.equal(ok(other.loam('fsck')).status, 0)
+    }
+    // As containerd, nerdctl and Docker name them; and one that has the tag alone.
+    const layout = world.path('annotated')
+    writeOciLayout(layout, { one, two, bare: two })
+    const index = JSON.parse(readFileSync(`${layout}/index.json`, 'utf8'))
+    for (const { annotations } of index.manifests) {
+      const tag = annotations['org.opencontainers.image.ref.name']
+      if (tag !== 'bare') annotations['io.containerd.image.name'] = `x.test/${tag}:1`
+      annotations['org.opencontainers.image.ref.name'] = '1'
+    }
+    writeFileSync(`${layout}/index.json`, JSON.stringify(index))
+    using other = new World()
+    ok(other.loam('load', '-i', layout))
+    assert.deepEqual(configs(other), both)
+  })
+})
