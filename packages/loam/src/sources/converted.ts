@@ -69,20 +69,19 @@ export function convertedSource({ convert, from, ...source }: ConvertedSourceOpt
         ? converted.config
         : describeConverted(converted).bytes
     },
-    openBlob: (descriptor, options = {}) => openLayer(descriptor, options),
+    openBlob: (descriptor, options = {}) => openPart(descriptor, options),
   }
 
-  async function* openLayer(wanted: Descriptor, options: OpenBlobOptions): AsyncGenerator<Buffer> {
-    const { layers } = await get(options.signal)
+  async function* openPart(wanted: Descriptor, options: OpenBlobOptions): AsyncGenerator<Buffer> {
+    const { config, layers } = await get(options.signal)
     const layer = layers.find(({ descriptor }) => descriptor.digest === wanted.digest)
-    if (layer === undefined) {
-      throw new LoamError('SOURCE_INVALID', `read ${name}: layer ${wanted.digest} is no longer there`)
-    }
-    yield* layer.open(options)
+    if (layer !== undefined) yield* layer.open(options)
+    else if (wanted.digest === digestOf(config)) yield config.subarray(options.offset)
+    else throw new LoamError('SOURCE_INVALID', `read ${name}: blob ${wanted.digest} is no longer there`)
   }
 }
 
-/** Returns the manifest that skopeo creates for an archive: its digest names the image in the store. */
+/** Returns the manifest of a converted image: its digest names the image in the store. */
 function describeConverted({ config, layers, annotations }: ConvertedImage): {
   bytes: Buffer
   mediaType: string

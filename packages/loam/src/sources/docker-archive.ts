@@ -1,7 +1,7 @@
 /*
  * The archive of `docker save` and `podman save`: a tar with manifest.json,
  *   [{ "Config": "<hex>.json", "RepoTags": ["busybox:latest"], "Layers": ["<id>/layer.tar", …] }]
- * It has no image manifest; Loam creates the one that skopeo creates.
+ * It has no image manifest; Loam creates one.
  */
 import { createHash } from 'node:crypto'
 import * as v from 'valibot'

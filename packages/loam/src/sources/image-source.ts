@@ -110,6 +110,6 @@ export interface ImageSource {
   readonly isResumable?: boolean | undefined
   /** Keeps the connections of streamed blobs open until then, also if the caller that opened the source returns. Set by that caller. */
   keepOpen?: (until: Promise<unknown>) => void
-  /** Streams a layer blob. @throws SOURCE_*, REGISTRY_*; CANCELED */
+  /** Streams a blob: each one that a manifest of the image refers to, its config as well as its layers. @throws SOURCE_*, REGISTRY_*; CANCELED */
   readonly openBlob: (descriptor: Descriptor, options?: OpenBlobOptions) => AsyncIterable<Buffer>
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
-import { ok, World } from '../support/world.ts'
+import { DebianRegistry, must, ok, World } from '../support/world.ts'
 
 const imageOf = (text: string, compression: 'none' | 'gzip' = 'gzip'): BuiltImage =>
   buildImage({ tars: [buildTar([{ name: 'file', data: text }])], compression })
@@ -55,5 +55,33 @@ describe('files with images', () => {
     using other = new World()
     ok(other.loam('load', '-i', layout))
     assert.deepEqual(configs(other), both)
+  })
+
+  test('an image that has to be converted is copied to every place, and others read it there', async () => {
+    using registry = await DebianRegistry.start()
+    const skopeos = world.path('skopeos.tar')
+    must('skopeo', 'copy', '-q', `oci:${world.path('one')}:x`, `docker-archive:${skopeos}:x.test/one:1`)
+    const own = world.path('own.tar')
+    ok(loam('save', '-o', own, 'x.test/one:1'))
+    for (const [at, file] of [skopeos, own].entries()) {
+      // Docker's type of manifest stays, which skopeo does not look for in a layout.
+      const forLoam = [`oci:${world.path(`layout-${at}`)}:1`, `oci-archive:${world.path(`archive-${at}`)}:1`]
+      const forOthers = [
+        `docker-archive:${world.path(`docker-${at}`)}:x.test/copy:1`,
+        `docker://${registry.host}/copy:${at}`,
+      ]
+      for (const target of [...forLoam, ...forOthers]) ok(loam('copy', `docker-archive:${file}`, target))
+      for (const [index, target] of forLoam.entries()) {
+        using other = new World()
+        ok(other.loam('put', target, `x.test/copy:${index}`))
+        assert.equal(configs(other)[`x.test/copy:${index}`], one.config.digest)
+      }
+      for (const target of forOthers) {
+        const away = world.path('away')
+        must('skopeo', 'copy', '-q', '--src-tls-verify=false', target, `dir:${away}`)
+        const manifest = JSON.parse(readFileSync(`${away}/manifest.json`, 'utf8'))
+        assert.equal(manifest.config.digest, one.config.digest, target)
+      }
+    }
   })
 })
