@@ -3,15 +3,18 @@ import { copyFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { SequentialWriter } from '../content/index.ts'
-import { type LoamError, toLoamError } from '../errors/index.ts'
+import { LoamError, toLoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   describeBytes,
   type DiffId,
   type Digest,
+  type DigestAlgorithm,
+  digestOf,
   formatConfig,
   formatIndex,
   formatManifest,
+  listReferences,
   MEDIA_TYPES,
   parseImageConfig,
   parseStrictJson,
@@ -34,8 +37,9 @@ export interface LayoutImage {
 
 /** An image as its registry has it, whose files are held until it is disposed. */
 export interface OriginalImage extends Disposable {
-  readonly mediaType: string
-  readonly manifest: Buffer
+  readonly manifest: SinkManifest
+  /** The digest of its config, as the manifest has it. */
+  readonly configDigest: Digest
   /** Files of the layers' blobs, whose digests are verified. */
   readonly blobs: readonly { readonly digest: Digest; readonly path: string }[]
 }
@@ -100,7 +104,7 @@ async function fillLayout(
     if (target !== undefined) writeNew(target, bytes)
   }
   const annotations = image.name === undefined ? {} : { [REF_NAME]: image.name }
-  const manifests = [{ ...describeBytes(manifest.mediaType, manifest.bytes), annotations }]
+  const manifests = [{ ...describeBytes(manifest.mediaType, manifest.bytes, manifest.digest), annotations }]
   writeNew(layout.at('index.json'), formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests }))
   writeNew(layout.at('oci-layout'), LAYOUT_VERSION)
 }
@@ -184,17 +188,31 @@ async function contentOf(image: LayoutImage, layers: readonly LayoutLayer[]): Pr
   using held = new DisposableStack()
   const original = held.use(await image.findOriginal?.())
   const content = original === undefined ? plainContent(image, layers) : originalContent(image, original)
+  checkComplete(content)
   const kept = held.move()
   return { ...content, [Symbol.dispose]: () => kept.dispose() }
 }
 
+/** Refuses a layout whose manifest would refer to a blob that is not in it. */
+function checkComplete({ manifest, config, files }: Omit<LayoutContent, typeof Symbol.dispose>): void {
+  const written = new Set([config, ...files].map(({ digest }) => digest))
+  const what = `manifest ${manifest.digest}`
+  const lost = listReferences(manifest.bytes, what).blobs.find(({ digest }) => !written.has(digest))
+  if (lost !== undefined)
+    throw new LoamError(
+      'INTERNAL',
+      `write an OCI layout: its ${what} refers to ${lost.digest}, which is not in it`,
+    )
+}
+
 function originalContent(
   image: LayoutImage,
-  { mediaType, manifest, blobs }: OriginalImage,
+  { manifest, configDigest, blobs }: OriginalImage,
 ): Omit<LayoutContent, typeof Symbol.dispose> {
+  const { algorithm } = splitDigest(configDigest)
   return {
-    manifest: documentOf(mediaType, manifest),
-    config: documentOf(MEDIA_TYPES.ociConfig, image.readConfig()),
+    manifest,
+    config: documentOf(MEDIA_TYPES.ociConfig, image.readConfig(), algorithm),
     files: blobs.map(({ digest, path }) => ({
       mediaType: '',
       digest,
@@ -223,9 +241,8 @@ function plainContent(
   return { manifest: documentOf(MEDIA_TYPES.ociManifest, manifest), config, files }
 }
 
-function documentOf(mediaType: string, bytes: Buffer): SinkManifest {
-  const { digest } = describeBytes(mediaType, bytes)
-  return { digest, mediaType, bytes }
+function documentOf(mediaType: string, bytes: Buffer, algorithm?: DigestAlgorithm): SinkManifest {
+  return { digest: digestOf(bytes, algorithm), mediaType, bytes }
 }
 
 function bytesOf(files: readonly Descriptor[]): number {

@@ -31,6 +31,8 @@ test('a retained blob that a pull removes from a full disk, right after it was v
     const stored = {
       manifest: manifest.bytes,
       record: {
+        digest: manifest.digest,
+        configDigest: config.digest,
         mediaType: MEDIA_TYPES.ociManifest,
         layers: [{ diffId: '', blobDigest: digest, blobBytes: bytes.length }],
       },

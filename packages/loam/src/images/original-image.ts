@@ -33,5 +33,11 @@ export async function findOriginal(
     blobs.push({ digest, path })
   }
   const owned = stack.move()
-  return { mediaType: record.mediaType, manifest, blobs, [Symbol.dispose]: () => owned.dispose() }
+  const { digest, mediaType, configDigest } = record
+  return {
+    manifest: { digest, mediaType, bytes: manifest },
+    configDigest,
+    blobs,
+    [Symbol.dispose]: () => owned.dispose(),
+  }
 }

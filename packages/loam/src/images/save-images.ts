@@ -79,19 +79,12 @@ async function saveOne(
       original === undefined
         ? new Map<Digest, string>(stored.layers.map(({ diffId }) => [diffId, layers.tarPath(diffId)]))
         : new Map(original.blobs.map(({ digest, path }) => [digest, path]))
-    const manifest = original === undefined ? plainManifest(stored) : originalManifest(original)
+    const manifest = original?.manifest ?? plainManifest(stored)
     await putBlobs(manifest, { files, config: stored.configBytes, sink, onSave: options.onSave })
     const known = nameForOthers(source)
     await sink.putImage(manifest, known === undefined ? [] : [known])
     return { name: known, digest: manifest.digest, storedDigest: stored.record.digest }
   })
-}
-
-function originalManifest({
-  mediaType,
-  manifest: bytes,
-}: Readonly<{ mediaType: string; manifest: Buffer }>): SinkManifest {
-  return { ...describeBytes(mediaType, bytes), bytes }
 }
 
 /** Describes an image whose layers are plain tars: the digest of each is its diffID. */

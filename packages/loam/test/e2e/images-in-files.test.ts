@@ -2,12 +2,35 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
-import { type BuiltImage, buildImage, buildTar, writeOciLayout } from '../../src/testing/index.ts'
+import { digestOf } from '../../src/image/index.ts'
+import {
+  type BuiltImage,
+  buildImage,
+  buildTar,
+  RegistryServer,
+  writeOciLayout,
+} from '../../src/testing/index.ts'
 import { DebianRegistry, must, ok, World } from '../support/world.ts'
 
 const imageOf = (text: string, compression: 'none' | 'gzip' = 'gzip'): BuiltImage =>
   buildImage({ tars: [buildTar([{ name: 'file', data: text }])], compression })
 const [one, two] = [imageOf('one'), imageOf('two')]
+
+/** Serves an image whose digests are all sha512. Returns that of its manifest. */
+function serveSha512(server: RegistryServer, { manifest, config, layers, mediaType }: BuiltImage): string {
+  const put = (bytes: Buffer) => {
+    const digest = digestOf(bytes, 'sha512')
+    server.setBlob(digest, bytes)
+    return digest
+  }
+  const document = JSON.parse(manifest.bytes.toString())
+  document.config.digest = put(config.bytes)
+  for (const [at, { bytes }] of layers.entries()) document.layers[at].digest = put(bytes)
+  const bytes = Buffer.from(JSON.stringify(document))
+  const digest = digestOf(bytes, 'sha512')
+  server.addManifest('app', '1', { digest, bytes }, mediaType)
+  return digest
+}
 
 describe('files with images', () => {
   let world: World
@@ -81,6 +104,29 @@ describe('files with images', () => {
         must('skopeo', 'copy', '-q', '--src-tls-verify=false', target, `dir:${away}`)
         const manifest = JSON.parse(readFileSync(`${away}/manifest.json`, 'utf8'))
         assert.equal(manifest.config.digest, one.config.digest, target)
+      }
+    }
+  })
+
+  test('an image whose digests are sha512 keeps them in a layout and in a saved file, and others read it there', async () => {
+    await using server = await RegistryServer.start()
+    for (const compression of ['none', 'gzip'] as const) {
+      const image = imageOf('three', compression)
+      const digest = serveSha512(server, image)
+      using own = new World()
+      const wanted = `${server.host}/app@${digest}`
+      ok(await own.loamAsync('pull', '--blob_retention=all', wanted))
+      const [layout, archive, saved] = [own.path('layout'), own.path('layout.tar'), own.path('saved.tar')]
+      ok(own.loam('export', '--format', 'oci', wanted, layout))
+      const words = own.args('export', '--format', 'oci', wanted, '-')
+      must('sh', '-c', 'exec "$@" >"$0"', archive, process.execPath, ...words)
+      const output = ok(own.loam('save', '--format', 'oci-archive', '-o', saved, wanted))
+      assert.doesNotMatch(output.stderr, /not compressed/)
+      for (const name of [`oci:${layout}`, `oci-archive:${archive}`, `oci-archive:${saved}`]) {
+        assert.equal(digestOf(Buffer.from(must('skopeo', 'inspect', '--raw', name)), 'sha512'), digest)
+        using other = new World()
+        ok(other.loam('put', name, 'x.test/app:1'))
+        ok(other.loam('fsck'))
       }
     }
   })
