@@ -12,6 +12,7 @@ import {
   MEDIA_TYPES,
   parseManifestDocument,
   splitDigest,
+  withoutDigest,
 } from '../image/index.ts'
 import { type OutputTarget, writeWhenPossible } from '../linux/index.ts'
 import { formatTarHeader, tarEnd, tarPadding } from '../tar/index.ts'
@@ -143,7 +144,7 @@ function dockerEntry({ bytes, mediaType, digest }: SinkManifest, names: readonly
   const layers = document.kind === 'manifest' ? document.layers : []
   return {
     Config: document.kind === 'manifest' ? blobName(document.config.digest) : '',
-    RepoTags: names.filter((name) => !name.includes('@')),
+    RepoTags: names.flatMap((name) => (name.includes('@') ? (withoutDigest(name) ?? []) : name)),
     Layers: layers.map((layer) => blobName(layer.digest)),
   }
 }

@@ -16,6 +16,7 @@ import {
   formatManifest,
   listReferences,
   MEDIA_TYPES,
+  nameOfDigest,
   parseImageConfig,
   parseStrictJson,
   splitDigest,
@@ -103,7 +104,8 @@ async function fillLayout(
     const target = layout.newBlob(digest)
     if (target !== undefined) writeNew(target, bytes)
   }
-  const annotations = image.name === undefined ? {} : { [REF_NAME]: image.name }
+  const name = nameOf(image, manifest)
+  const annotations = name === undefined ? {} : { [REF_NAME]: name }
   const manifests = [{ ...describeBytes(manifest.mediaType, manifest.bytes, manifest.digest), annotations }]
   writeNew(layout.at('index.json'), formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests }))
   writeNew(layout.at('oci-layout'), LAYOUT_VERSION)
@@ -174,8 +176,13 @@ export async function writeOciArchive(
       )
     }
     await sink.putManifest(config)
-    await sink.putImage(manifest, image.name === undefined ? [] : [image.name])
+    const name = nameOf(image, manifest)
+    await sink.putImage(manifest, name === undefined ? [] : [name])
   })
+}
+
+function nameOf({ name }: LayoutImage, { digest }: SinkManifest): string | undefined {
+  return name === undefined ? undefined : nameOfDigest(name, digest)
 }
 
 interface LayoutContent extends Disposable {

@@ -79,7 +79,7 @@ export {
   parseLazyProfile,
   uniteSpans,
 } from './lazy-profile.ts'
-export { pinOf } from './name-pin.ts'
+export { nameOfDigest, pinOf, withoutDigest } from './name-pin.ts'
 export { type StoredReference, storedReference } from './stored-reference.ts'
 export {
   archiveAddress,

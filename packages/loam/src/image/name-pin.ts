@@ -1,3 +1,4 @@
+import { type Digest, isDigest } from './digest.ts'
 import { splitTransport } from './transports.ts'
 
 /**
@@ -10,4 +11,16 @@ export function pinOf(name: string): string | undefined {
   const file = splitTransport(name, 'file')
   if (file !== undefined && file.selector !== 'tag or digest') return undefined
   return /@((?:sha256|sha512):[0-9a-f]+)$/.exec(name)?.[1]
+}
+
+/** Returns a name that is true of an image: without the digest that it states if that is another one's. Undefined if no tag is left. */
+export function nameOfDigest(name: string, digest: Digest): string | undefined {
+  const pin = pinOf(name)
+  return !isDigest(pin) || pin === digest ? name : withoutDigest(name)
+}
+
+/** Returns a reference without its digest. Undefined if it has no tag. */
+export function withoutDigest(reference: string): string | undefined {
+  const [rest = ''] = reference.split('@')
+  return /:[^:/]+$/.test(rest) ? rest : undefined
 }

@@ -6,6 +6,7 @@ import {
   type Digest,
   formatManifest,
   MEDIA_TYPES,
+  nameOfDigest,
   parseManifestDocument,
 } from '../image/index.ts'
 import { streamStored } from '../linux/index.ts'
@@ -81,7 +82,8 @@ async function saveOne(
         : new Map(original.blobs.map(({ digest, path }) => [digest, path]))
     const manifest = original?.manifest ?? plainManifest(stored)
     await putBlobs(manifest, { files, config: stored.configBytes, sink, onSave: options.onSave })
-    const known = nameForOthers(source)
+    const whole = nameForOthers(source)
+    const known = whole === undefined ? undefined : nameOfDigest(whole, manifest.digest)
     await sink.putImage(manifest, known === undefined ? [] : [known])
     return { name: known, digest: manifest.digest, storedDigest: stored.record.digest }
   })

@@ -130,4 +130,32 @@ describe('files with images', () => {
       }
     }
   })
+
+  test('a name states a digest in a file only if the image has it there', async () => {
+    await using server = await RegistryServer.start()
+    server.addImage('app', '1', one)
+    const [plain, tagged] = [`${server.host}/app@${one.manifest.digest}`, `${server.host}/app:1`]
+    const both = `${tagged}@${one.manifest.digest}`
+    for (const retention of ['none', 'all']) {
+      using own = new World()
+      const kept = retention === 'all'
+      for (const [at, name] of [plain, both].entries()) {
+        const path = (kind: string) => own.path(`${kind}-${retention}-${at}`)
+        ok(await own.loamAsync('pull', `--blob_retention=${retention}`, name))
+        ok(await own.loamAsync('save', '-o', path('saved'), name))
+        ok(await own.loamAsync('export', '--format', 'oci', name, path('layout')))
+        const written = kept ? name : at === 1 ? tagged : undefined
+        const [{ annotations = {} }] = JSON.parse(
+          readFileSync(`${path('layout')}/index.json`, 'utf8'),
+        ).manifests
+        assert.equal(annotations['org.opencontainers.image.ref.name'], written)
+        const [{ RepoTags }] = JSON.parse(must('tar', '-xOf', path('saved'), 'manifest.json'))
+        assert.deepEqual(RepoTags, at === 1 ? [tagged] : [])
+        must('skopeo', 'inspect', `docker-archive:${path('saved')}`)
+        using other = new World()
+        ok(other.loam('load', '-i', path('saved')))
+        assert.deepEqual(Object.keys(configs(other)), written === undefined ? [] : [written])
+      }
+    }
+  })
 })
