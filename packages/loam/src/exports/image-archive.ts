@@ -71,8 +71,10 @@ class ImageArchive implements ImageSink {
   readonly isSinglePlatform: boolean
   readonly #write: (chunk: Buffer) => Promise<void>
   readonly #has = new Set<Digest>()
-  readonly #entries: Descriptor[] = []
-  readonly #docker: DockerEntry[] = []
+  /** By their text: an image may be put twice. */
+  readonly #entries = new Map<string, Descriptor>()
+  /** By config and layers: one entry has all names of its image. */
+  readonly #docker = new Map<string, DockerEntry>()
 
   constructor(format: ArchiveFormat, write: (chunk: Buffer) => Promise<void>) {
     this.isSinglePlatform = format === 'docker-archive'
@@ -102,17 +104,24 @@ class ImageArchive implements ImageSink {
 
   async putImage(manifest: SinkManifest, names: readonly string[]): Promise<void> {
     await this.putManifest(manifest)
-    this.#entries.push(...indexEntries(manifest, names))
-    if (this.isSinglePlatform) this.#docker.push(dockerEntry(manifest, names))
+    for (const entry of indexEntries(manifest, names)) this.#entries.set(JSON.stringify(entry), entry)
+    if (this.isSinglePlatform) this.#addDocker(dockerEntry(manifest, names))
+  }
+
+  #addDocker({ Config, RepoTags, Layers }: DockerEntry): void {
+    const key = JSON.stringify([Config, Layers])
+    const known = this.#docker.get(key)?.RepoTags ?? []
+    this.#docker.set(key, { Config, RepoTags: [...new Set([...known, ...RepoTags])], Layers })
   }
 
   /** Writes the documents that refer to the blobs. */
   async finish(): Promise<void> {
     await this.#putFile(
       'index.json',
-      formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: this.#entries }),
+      formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [...this.#entries.values()] }),
     )
-    if (this.isSinglePlatform) await this.#putFile('manifest.json', Buffer.from(JSON.stringify(this.#docker)))
+    if (this.isSinglePlatform)
+      await this.#putFile('manifest.json', Buffer.from(JSON.stringify([...this.#docker.values()])))
     await this.#putFile('oci-layout', Buffer.from(LAYOUT_VERSION))
     await this.#write(tarEnd())
   }

@@ -158,4 +158,25 @@ describe('files with images', () => {
       }
     }
   })
+
+  test('an image is one entry of a saved file, with all its names', () => {
+    ok(loam('tag', 'x.test/one:1', 'x.test/other:2'))
+    for (const format of ['docker-archive', 'oci-archive']) {
+      const file = world.path(`names-${format}`)
+      const names = ['x.test/one:1', 'x.test/other:2']
+      ok(loam('save', '--format', format, '-o', file, ...names, 'x.test/one:1'))
+      const { manifests } = JSON.parse(must('tar', '-xOf', file, 'index.json'))
+      assert.equal(manifests.length, names.length)
+      using other = new World()
+      ok(other.loam('load', '-i', file))
+      assert.deepEqual(Object.keys(configs(other)).toSorted(), names)
+      if (format !== 'docker-archive') continue
+      const entries = JSON.parse(must('tar', '-xOf', file, 'manifest.json'))
+      assert.deepEqual(
+        entries.map(({ RepoTags }: { readonly RepoTags: unknown }) => RepoTags),
+        [names],
+      )
+      must('skopeo', 'inspect', `docker-archive:${file}`)
+    }
+  })
 })
