@@ -275,11 +275,11 @@ function isMessage(event: WorkEvent): event is Extract<WorkEvent, { kind: Messag
   return MESSAGES.has(event.kind)
 }
 
-/** How a blob got into the registry. */
+/** How a blob got to where it is now. */
 const ROUTES = {
   exists: 'already there',
   mounted: 'mounted from another repository',
-  copied: 'copied from its source registry',
+  copied: 'copied',
   uploaded: 'uploaded',
   packed: 'recompressed and uploaded',
   'left out': 'not uploaded: a foreign layer',

@@ -1,6 +1,12 @@
 import { Readable } from 'node:stream'
 import { LoamError } from '../errors/index.ts'
-import { type ArchiveFormat, type ImageSink, type SinkManifest, verified } from '../exports/index.ts'
+import {
+  type ArchiveFormat,
+  counting,
+  type ImageSink,
+  type SinkManifest,
+  verified,
+} from '../exports/index.ts'
 import {
   describeBytes,
   type Digest,
@@ -126,10 +132,22 @@ async function putBlobs(
     blobs: blobs.map((blob) => ({ digest: blob.digest, totalBytes: blob.sizeBytes })),
   })
   for (const blob of blobs) {
+    const { digest: own, sizeBytes: totalBytes } = blob
     const found = await sink.findBlob(blob)
-    const path = files.get(blob.digest)
-    const open = () => verified(path === undefined ? Readable.from([config]) : streamStored(path), blob)
+    const path = files.get(own)
+    const open = () => {
+      let sentBytes = 0
+      const report = (doneBytes: number) => {
+        sentBytes += doneBytes
+        onSave?.({ kind: 'sending', digest: own, sentBytes, totalBytes })
+      }
+      report(0)
+      return counting(
+        verified(path === undefined ? Readable.from([config]) : streamStored(path), blob),
+        report,
+      )
+    }
     if (found === undefined) await sink.putBlob(blob, open)
-    onSave?.({ kind: 'blob', digest: blob.digest, route: found ?? 'copied' })
+    onSave?.({ kind: 'blob', digest: own, route: found ?? 'copied' })
   }
 }

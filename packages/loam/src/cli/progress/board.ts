@@ -19,6 +19,7 @@ export interface Task {
   readonly remark: string | undefined
   /** When its first bytes were done; undefined before. */
   readonly startedMs: number | undefined
+  /** When it was done; undefined where nothing had to be done. */
   readonly endedMs: number | undefined
 }
 
@@ -83,13 +84,16 @@ export class ProgressBoard {
     }
   }
 
-  /** Changes a task, and returns it. It is created when it is not known. */
+  /** Changes a task, and returns it. It is created when it is not known, and begins anew if it is active again. */
   set(key: string, change: Partial<Task>): Task {
-    const before = this.#tasks.get(key) ?? NEW
+    const known = this.#tasks.get(key) ?? NEW
+    const isAgain = isFinished(known) && change.state === 'active'
+    const before = isAgain ? { ...known, startedMs: undefined, endedMs: undefined } : known
     const hasBegun = change.state === 'active' || change.state === 'done'
     const startedMs = before.startedMs ?? (hasBegun ? this.#now() : undefined)
     const after = { ...before, startedMs, ...change }
-    const task = isFinished(after) && !isFinished(before) ? { ...after, endedMs: this.#now() } : after
+    const hasEnded = after.state === 'done' && before.state !== 'done'
+    const task = hasEnded ? { ...after, endedMs: this.#now() } : after
     this.#tasks.set(key, task)
     this.#sample()
     return task

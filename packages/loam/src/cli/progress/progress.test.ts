@@ -5,7 +5,7 @@ import { captureHost } from '../../../test/support/captured-host.ts'
 import type { Digest } from '../../image/index.ts'
 import { Output, type ProgressMode } from '../output.ts'
 import { PullProgress } from '../progress.ts'
-import { ProgressBoard } from './board.ts'
+import { ProgressBoard, type Task } from './board.ts'
 import { LiveView } from './live-view.ts'
 import { drawScreen } from './screen.ts'
 
@@ -182,6 +182,23 @@ test('elsewhere than on a terminal each completed layer is one line with its siz
   ])
   assert.equal(pulled('plain', { isHere: true }), '')
   assert.equal(pulled('none'), '')
+})
+
+test('a blob that was here and is copied now takes the time of the copy', () => {
+  const { board, clock } = boardAt()
+  const timesOf = ({ startedMs, endedMs }: Pick<Task, 'startedMs' | 'endedMs'>) => [startedMs, endedMs]
+  assert.deepEqual(timesOf(board.set('a', { state: 'here' })), [undefined, undefined])
+  clock.ms = 1000
+  assert.deepEqual(timesOf(board.set('a', { state: 'active' })), [1000, undefined])
+  clock.ms = 3000
+  assert.deepEqual(timesOf(board.set('a', { state: 'done' })), [1000, 3000])
+  clock.ms = 4000
+  assert.deepEqual(timesOf(board.set('a', { remark: 'x' })), [1000, 3000])
+  board.set('a', { state: 'active' })
+  clock.ms = 5000
+  assert.deepEqual(timesOf(board.set('a', { state: 'done' })), [4000, 5000])
+  board.set('b', { state: 'here' })
+  assert.deepEqual(timesOf(board.set('b', { state: 'done' })), [5000, 5000])
 })
 
 test('--quiet turns off progress and advice, and nothing that was done otherwise than it was asked', () => {
