@@ -10,7 +10,13 @@ import {
 import type { MountId } from '../linux/index.ts'
 import { ancestorsOf, type ContainerId } from './container-id.ts'
 import type { Database, Row } from './database.ts'
-import { flag, integer, oneOf, optionalDigest, optionalInteger, optionalText, text } from './rows.ts'
+import { flag, integer, list, oneOf, optionalDigest, optionalInteger, optionalText, text } from './rows.ts'
+
+/** Root filesystems with their layers: one statement, so that no other process removes one halfway. */
+const ROOTFSES = `SELECT r.*, (
+    SELECT json_group_array(diff_id ORDER BY position) FROM rootfs_layers WHERE uuid = r.uuid
+  ) AS layers FROM rootfses r`
+const IN_ORDER = 'ORDER BY r.created_at, r.uuid'
 
 /** A container, which root filesystems are created for. `web/sidecar` is nested in `web`. */
 export interface ContainerRecord {
@@ -190,8 +196,8 @@ export class ContainerTable {
 
   /** Lists the problems of rows that cannot be read. */
   damaged(): { readonly uuid: string; readonly containerId: string; readonly reason: string }[] {
-    return this.#database.all('SELECT * FROM rootfses ORDER BY created_at, uuid').flatMap((row) => {
-      const read = this.#readRow(row)
+    return this.#database.all(`${ROOTFSES} ${IN_ORDER}`).flatMap((row) => {
+      const read = readRow(row)
       if (!(read instanceof LoamError)) return []
       return [{ uuid: String(row['uuid']), containerId: String(row['container_id']), reason: read.message }]
     })
@@ -200,21 +206,9 @@ export class ContainerTable {
   #read(containerId: ContainerId | undefined): (RootfsRecord | LoamError)[] {
     const rows =
       containerId === undefined
-        ? this.#database.all('SELECT * FROM rootfses ORDER BY created_at, uuid')
-        : this.#database.all(
-            'SELECT * FROM rootfses WHERE container_id = ? ORDER BY created_at, uuid',
-            containerId,
-          )
-    return rows.map((row) => this.#readRow(row))
-  }
-
-  #readRow(row: Row): RootfsRecord | LoamError {
-    try {
-      return this.#toRootfs(row)
-    } catch (error) {
-      if (isLoamError(error, 'DIGEST_INVALID', 'STORE_FORMAT')) return error
-      throw error
-    }
+        ? this.#database.all(`${ROOTFSES} ${IN_ORDER}`)
+        : this.#database.all(`${ROOTFSES} WHERE r.container_id = ? ${IN_ORDER}`, containerId)
+    return rows.map(readRow)
   }
 
   /** Lists the containers that have a root filesystem of an image. */
@@ -233,32 +227,38 @@ export class ContainerTable {
       )
       .map((row) => text(row, 'container_id'))
   }
+}
 
-  #toRootfs(row: Row): RootfsRecord {
-    const uuid = text(row, 'uuid')
-    return {
-      uuid,
-      containerId: storedId(text(row, 'container_id')),
-      state: oneOf(row, 'state', ROOTFS_STATES),
-      backend: text(row, 'backend'),
-      reference: text(row, 'reference'),
-      imageDigest: parseDigest(row['image_digest']),
-      chainId: optionalDigest(row, 'chain_id', parseChainId),
-      layers: this.#database
-        .all('SELECT diff_id FROM rootfs_layers WHERE uuid = ? ORDER BY position', uuid)
-        .map((layer) => parseDiffId(layer['diff_id'])),
-      rootfsPath: text(row, 'rootfs_path'),
-      scratchPath: text(row, 'scratch_path'),
-      isReadOnly: flag(row, 'is_read_only'),
-      sizeBytes: optionalInteger(row, 'size_bytes'),
-      idMapping: optionalText(row, 'id_mapping'),
-      volumeTarget: optionalText(row, 'volume_target'),
-      volumeRoot: optionalText(row, 'volume_root'),
-      volumeSubPath: optionalText(row, 'volume_sub_path'),
-      volumeMount: optionalText(row, 'volume_mount'),
-      bootId: text(row, 'boot_id'),
-      createdAtMs: integer(row, 'created_at'),
-    }
+function readRow(row: Row): RootfsRecord | LoamError {
+  try {
+    return toRootfs(row)
+  } catch (error) {
+    if (isLoamError(error, 'DIGEST_INVALID', 'STORE_FORMAT')) return error
+    throw error
+  }
+}
+
+function toRootfs(row: Row): RootfsRecord {
+  return {
+    uuid: text(row, 'uuid'),
+    containerId: storedId(text(row, 'container_id')),
+    state: oneOf(row, 'state', ROOTFS_STATES),
+    backend: text(row, 'backend'),
+    reference: text(row, 'reference'),
+    imageDigest: parseDigest(row['image_digest']),
+    chainId: optionalDigest(row, 'chain_id', parseChainId),
+    layers: list(row, 'layers').map((diffId) => parseDiffId(diffId)),
+    rootfsPath: text(row, 'rootfs_path'),
+    scratchPath: text(row, 'scratch_path'),
+    isReadOnly: flag(row, 'is_read_only'),
+    sizeBytes: optionalInteger(row, 'size_bytes'),
+    idMapping: optionalText(row, 'id_mapping'),
+    volumeTarget: optionalText(row, 'volume_target'),
+    volumeRoot: optionalText(row, 'volume_root'),
+    volumeSubPath: optionalText(row, 'volume_sub_path'),
+    volumeMount: optionalText(row, 'volume_mount'),
+    bootId: text(row, 'boot_id'),
+    createdAtMs: integer(row, 'created_at'),
   }
 }
 

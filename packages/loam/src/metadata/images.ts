@@ -22,7 +22,13 @@ import {
   planName,
   rankOf,
 } from './name-rules.ts'
-import { flag, integer, oneOf, optionalDigest, optionalText, text } from './rows.ts'
+import { flag, integer, list, oneOf, optionalDigest, optionalText, text } from './rows.ts'
+
+/** Images with their layers, each as a list of its columns: one statement, so that no other process removes an image halfway. */
+const IMAGES = `SELECT i.*, (
+    SELECT json_group_array(json_array(diff_id, blob_digest, blob_media_type, blob_bytes) ORDER BY position)
+    FROM image_layers WHERE image_digest = i.digest
+  ) AS layers FROM images i`
 
 /** Names with the way they were given, if it is recorded for the image that they refer to. */
 const NAMES = `SELECT n.*, i.is_local, o.given_by, o.locations FROM names n JOIN images i ON i.digest = n.image_digest
@@ -226,18 +232,24 @@ export class ImageTable {
   }
 
   find(digest: Digest): ImageRecord | undefined {
-    const row = this.#database.get('SELECT * FROM images WHERE digest = ?', digest)
-    return row === undefined ? undefined : this.#toImage(row)
+    const row = this.#database.get(`${IMAGES} WHERE i.digest = ?`, digest)
+    return row === undefined ? undefined : toImage(row)
   }
 
   count(): number {
     return integer(this.#database.get('SELECT count(*) AS images FROM images') ?? {}, 'images')
   }
 
+  /** Lists the digests of all images, or of those of one type, in the order of `list`: for callers that look at each, or at few. */
+  digests(type?: ImageType): Digest[] {
+    const order = 'ORDER BY pulled_at, digest'
+    return type === undefined
+      ? this.#digests(`SELECT digest AS d FROM images ${order}`)
+      : this.#digests(`SELECT digest AS d FROM images WHERE type = ? ${order}`, type)
+  }
+
   list(): ImageRecord[] {
-    return this.#database
-      .all('SELECT * FROM images ORDER BY pulled_at, digest')
-      .map((row) => this.#toImage(row))
+    return this.#database.all(`${IMAGES} ORDER BY i.pulled_at, i.digest`).map(toImage)
   }
 
   /** Lists the images that a reference refers to, on every platform in the store. */
@@ -249,16 +261,31 @@ export class ImageTable {
     return this.#database.all(`${NAMES} ORDER BY n.reference, n.platform`).map(toName).filter(isTrueName)
   }
 
+  /** Lists the names of an image. */
+  namesOf(digest: Digest): NameRecord[] {
+    const sql = `${NAMES} WHERE n.image_digest = ? ORDER BY n.reference, n.platform`
+    return this.#database.all(sql, digest).map(toName).filter(isTrueName)
+  }
+
+  /** Lists the images that have a layer, in the order of `list`. */
+  usersOfLayer(diffId: DiffId): Digest[] {
+    return this.#digests(
+      `SELECT digest AS d FROM images WHERE digest IN (SELECT image_digest FROM image_layers WHERE diff_id = ?)
+       ORDER BY pulled_at, digest`,
+      diffId,
+    )
+  }
+
   /** Finds images by digest of manifest, index or config, whole or by its first hex digits. */
   findByDigestPrefix(prefix: string): ImageRecord[] {
     const pattern = `${prefix.includes(':') ? prefix : `sha256:${prefix}`}%`
     return this.#database
       .all(
-        `SELECT * FROM images WHERE digest LIKE ?1 OR config_digest LIKE ?1
-           OR digest IN (SELECT image_digest FROM names WHERE target_digest LIKE ?1)`,
+        `${IMAGES} WHERE i.digest LIKE ?1 OR i.config_digest LIKE ?1
+           OR i.digest IN (SELECT image_digest FROM names WHERE target_digest LIKE ?1)`,
         pattern,
       )
-      .map((row) => this.#toImage(row))
+      .map(toImage)
   }
 
   /** Removes a name, on every platform. Returns the images that had it. */
@@ -297,39 +324,43 @@ export class ImageTable {
 
   /** Lists the digests of documents that the images need. */
   usedBlobs(): Set<Digest> {
-    const rows = this.#database.all(
-      'SELECT digest AS d FROM images UNION SELECT config_digest FROM images UNION SELECT target_digest FROM names',
+    return new Set(
+      this.#digests(
+        'SELECT digest AS d FROM images UNION SELECT config_digest FROM images UNION SELECT target_digest FROM names',
+      ),
     )
-    return new Set(rows.map((row) => parseDigest(row['d'])))
   }
 
-  #toImage(row: Row): ImageRecord {
-    const digest = parseDigest(row['digest'])
-    return {
-      type: oneOf(row, 'type', IMAGE_TYPES),
-      digest,
-      mediaType: text(row, 'media_type'),
-      configDigest: parseDigest(row['config_digest']),
-      chainId: optionalDigest(row, 'chain_id', parseChainId),
-      platform: text(row, 'platform'),
-      sizeBytes: integer(row, 'size_bytes'),
-      created: optionalText(row, 'created'),
-      pulledAtMs: integer(row, 'pulled_at'),
-      usedAtMs: integer(row, 'used_at'),
-      isLocal: flag(row, 'is_local'),
-      layers: this.#database
-        .all('SELECT * FROM image_layers WHERE image_digest = ? ORDER BY position', digest)
-        .map(toLayer),
-    }
+  #digests(sql: string, ...values: readonly string[]): Digest[] {
+    return this.#database.all(sql, ...values).map((row) => parseDigest(row['d']))
   }
 }
 
-function toLayer(row: Row): ImageLayerRecord {
+function toImage(row: Row): ImageRecord {
   return {
-    diffId: parseDiffId(row['diff_id']),
-    blobDigest: parseDigest(row['blob_digest']),
-    blobMediaType: text(row, 'blob_media_type'),
-    blobBytes: integer(row, 'blob_bytes'),
+    type: oneOf(row, 'type', IMAGE_TYPES),
+    digest: parseDigest(row['digest']),
+    mediaType: text(row, 'media_type'),
+    configDigest: parseDigest(row['config_digest']),
+    chainId: optionalDigest(row, 'chain_id', parseChainId),
+    platform: text(row, 'platform'),
+    sizeBytes: integer(row, 'size_bytes'),
+    created: optionalText(row, 'created'),
+    pulledAtMs: integer(row, 'pulled_at'),
+    usedAtMs: integer(row, 'used_at'),
+    isLocal: flag(row, 'is_local'),
+    layers: list(row, 'layers').map(toLayer),
+  }
+}
+
+function toLayer(columns: unknown): ImageLayerRecord {
+  const [diffId, blobDigest, blobMediaType, blobBytes] = Array.isArray(columns) ? (columns as unknown[]) : []
+  const row = { blobMediaType, blobBytes }
+  return {
+    diffId: parseDiffId(diffId),
+    blobDigest: parseDigest(blobDigest),
+    blobMediaType: text(row, 'blobMediaType'),
+    blobBytes: integer(row, 'blobBytes'),
   }
 }
 

@@ -123,6 +123,13 @@ export class LayerTable {
     )
   }
 
+  /** Sums the sizes of the tars of an image's layers, each layer once. */
+  tarBytesOf(imageDigest: Digest): number {
+    const sql = `SELECT coalesce(sum(tar_bytes), 0) AS bytes FROM layers
+      WHERE diff_id IN (SELECT diff_id FROM image_layers WHERE image_digest = ?)`
+    return integer(this.#database.get(sql, imageDigest) ?? {}, 'bytes')
+  }
+
   /** Returns where the data of a layer comes from that is partial, or was before it was complete. */
   partialSource(diffId: DiffId): LazySource | undefined {
     const row = this.#database.get('SELECT * FROM partial_layers WHERE diff_id = ?', diffId)

@@ -55,6 +55,13 @@ export function texts(row: Row, column: string): Record<string, string> {
   return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, String(one)]))
 }
 
+/** Reads a list that a statement has gathered with `json_group_array`. */
+export function list(row: Row, column: string): readonly unknown[] {
+  const value: unknown = JSON.parse(text(row, column))
+  if (!Array.isArray(value)) throw wrongType(column)
+  return value
+}
+
 /** Reads the answer to `SELECT EXISTS (…) AS found`. */
 export function exists(row: Row | undefined): boolean {
   return row?.['found'] === 1
