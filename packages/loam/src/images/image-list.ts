@@ -1,5 +1,6 @@
 import { findNear, LoamError } from '../errors/index.ts'
 import { type Digest, parseManifestDocument, parseStrictJson } from '../image/index.ts'
+import { TimeSlice } from '../linux/index.ts'
 import type { ImageRecord } from '../metadata/index.ts'
 import { type ImageSource, readAppcParts } from '../sources/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -14,20 +15,33 @@ type ListServices = Pick<ImageServices, 'metadata' | 'blobs' | 'stores' | 'sourc
 
 const MAX_SHOWN = 5
 
-/** Lists the images in the store with their names, and reports those whose documents cannot be read. */
-export function listImages({ metadata, blobs }: Pick<ImageServices, 'metadata' | 'blobs'>): ListedImage[] {
-  const names = metadata.images.listNames()
-  return metadata.images.list().map((image) => ({
-    ...image,
-    damage: blobs.findProblem(image.digest, 'manifest') ?? blobs.findProblem(image.configDigest, 'config'),
-    tarBytes: tarBytesOf(metadata, image),
-    names: names.filter(({ imageDigest }) => imageDigest === image.digest).map(({ reference }) => reference),
-  }))
+/** Lists the images in the store with their names, and reports those whose documents cannot be read. Other work runs meanwhile. */
+export async function listImages({
+  metadata,
+  blobs,
+}: Pick<ImageServices, 'metadata' | 'blobs'>): Promise<ListedImage[]> {
+  const listed: ListedImage[] = []
+  const slice = new TimeSlice()
+  for (const digest of metadata.images.digests()) {
+    await slice.rest()
+    const image = metadata.images.find(digest)
+    if (image === undefined) continue
+    const damage = blobs.findProblem(digest, 'manifest') ?? blobs.findProblem(image.configDigest, 'config')
+    // The documents go after the row.
+    if (damage !== undefined && metadata.images.find(digest) === undefined) continue
+    listed.push(describeListed(metadata, image, damage))
+  }
+  return listed
 }
 
-function tarBytesOf({ layers }: ImageServices['metadata'], image: ImageRecord): number {
-  const diffIds = new Set(image.layers.map(({ diffId }) => diffId))
-  return [...diffIds].reduce((sum, diffId) => sum + (layers.find(diffId)?.tarBytes ?? 0), 0)
+function describeListed(
+  { images, layers }: ImageServices['metadata'],
+  image: ImageRecord,
+  damage: string | undefined,
+): ListedImage {
+  const { digest } = image
+  const names = images.namesOf(digest).map(({ reference }) => reference)
+  return { ...image, tarBytes: layers.tarBytesOf(digest), names, damage }
 }
 
 /** Finds an image by name or digest, with its documents. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
@@ -41,12 +55,7 @@ export function inspectImage(services: ListServices, text: string, options: Imag
     return leftOut === undefined ? [] : [{ diffId, ...leftOut }]
   })
   return {
-    image: {
-      ...record,
-      tarBytes: tarBytesOf(metadata, record),
-      names: namesOf(services, record.digest),
-      damage: undefined,
-    },
+    image: describeListed(metadata, record, undefined),
     manifest: parseStrictJson(manifest, `manifest ${record.digest}`),
     config: parseStrictJson(config, `config ${record.configDigest}`),
     decisions: metadata.decisions.list(record.digest),
@@ -99,11 +108,6 @@ function spellingsOf(name: string): string[] {
   return [name, withoutHub, last].flatMap((each) => [each, each.replace(/:[^:/]*$/, '')])
 }
 
-function namesOf({ metadata }: Pick<ImageServices, 'metadata'>, digest: Digest): string[] {
-  const names = metadata.images.listNames().filter(({ imageDigest }) => imageDigest === digest)
-  return names.map(({ reference }) => reference)
-}
-
 /** Finds an image by its ID or its name. @throws IMAGE_NOT_FOUND for an ID that is not in the store, or that several images begin with */
 function findImage(
   { metadata, stores }: ListServices,
@@ -147,7 +151,7 @@ export async function removeImage(
   }
   const name = found.transport === 'store' ? undefined : formatAnyName(found)
   const removed = await images.removeAll(() => {
-    const hasOtherNames = namesOf(services, record.digest).some((other) => other !== name)
+    const hasOtherNames = images.namesOf(record.digest).some(({ reference }) => reference !== name)
     if (name !== undefined && hasOtherNames) return []
     requireUnused(text, containers.usersOfImage(record.digest))
     requireNotExported(text, additionalImages.directoriesOf(record.digest))

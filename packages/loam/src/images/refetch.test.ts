@@ -17,7 +17,7 @@ describe('a part of an image is refetched from one of its sources', () => {
       paths: { root: '/store' },
       metadata: {
         images: {
-          listNames: () => names.map((reference) => ({ reference, imageDigest: digest, givenBy: 'user' })),
+          namesOf: () => names.map((reference) => ({ reference, imageDigest: digest, givenBy: 'user' })),
         },
         containers: { rootfses: () => [] },
       },

@@ -22,9 +22,9 @@ export function createRefetch(
   const namesOf = (digest: Digest) =>
     new Set([
       ...images
-        .listNames()
+        .namesOf(digest)
         // An archive may name any host, and Loam must not contact a host that the user did not name.
-        .filter((name) => name.imageDigest === digest && !isOwnWord(name))
+        .filter((name) => !isOwnWord(name))
         .map(({ reference }) => reference),
       ...containers
         .rootfses()
@@ -61,7 +61,7 @@ export function createRefetch(
   return {
     refetchLayer: async (diffId, signal) =>
       refetch(
-        images.list().filter(({ layers }) => layers.some((layer) => layer.diffId === diffId)),
+        images.usersOfLayer(diffId).flatMap((digest) => images.find(digest) ?? []),
         async (store, source, image) => store.refetchLayer(source, image, diffId, signal),
         signal,
       ),

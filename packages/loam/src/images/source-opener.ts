@@ -311,23 +311,21 @@ export class SourceOpener {
    */
   #findKnown(wanted: AppcName): AppcImage[] {
     const { metadata, layers } = this.#options
-    const names = metadata.images.listNames().filter(({ reference }) => reference.startsWith('appc://'))
     const isFromLocation = (digest: Digest): boolean =>
-      names.some(({ imageDigest, origin, reference }) => {
-        if (imageDigest !== digest || origin === undefined || origin.givenBy === 'image') return false
+      metadata.images.namesOf(digest).some(({ origin, reference }) => {
+        if (!reference.startsWith('appc://') || origin === undefined || origin.givenBy === 'image')
+          return false
         // A dependency counts as from its own location only if no part of the image is from a file.
         const isWhole = origin.locations.every((location) => location.startsWith('appc://'))
         return reference.startsWith(`appc://${wanted.name},`) || (origin.givenBy === 'location' && isWhole)
       })
-    const records = metadata.images.list().filter(({ type }) => type === 'appc')
-    return records
-      .flatMap(({ digest }) => this.#partsOf(digest).map((part) => ({ part, digest })))
+    return metadata.images
+      .digests('appc')
+      .filter((digest) => wanted.id !== undefined || isFromLocation(digest))
+      .flatMap((digest) => this.#partsOf(digest).map((part) => ({ part, digest })))
       .flatMap(({ part, digest }) => {
         const layer = layers.find(part.diffId)
-        const isMeant =
-          wanted.id === undefined
-            ? isFromLocation(digest)
-            : wanted.id === part.id && part.isIdClaimed === undefined
+        const isMeant = wanted.id === undefined || (wanted.id === part.id && part.isIdClaimed === undefined)
         if (layer === undefined || !isMeant) return []
         const descriptor = {
           mediaType: MEDIA_TYPES.ociLayer,

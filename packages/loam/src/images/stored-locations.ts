@@ -25,7 +25,7 @@ export function locationsOfImage(
   { digest, reference }: LocatedImage,
   parse: ParseName,
 ): ImageLocation[] {
-  const all = images.listNames().filter(({ imageDigest }) => imageDigest === digest)
+  const all = images.namesOf(digest)
   const asked = all.filter((name) => name.reference === reference)
   const names = asked.length > 0 ? asked : all
   const locations =

@@ -114,14 +114,13 @@ interface Match {
 /** An image may be named by its manifest, its config, or the index that it was chosen from. */
 function matchesOf(text: string, { images }: MetadataStore): Match[] {
   const start = text.includes(':') ? text : `sha256:${text}`
-  const targets = images.listNames()
   return images
     .findByDigestPrefix(text)
     .flatMap((image) =>
       [
         image.digest,
         image.configDigest,
-        ...targets.filter(({ imageDigest }) => imageDigest === image.digest).map((name) => name.targetDigest),
+        ...images.namesOf(image.digest).map(({ targetDigest }) => targetDigest),
       ]
         .filter((digest) => digest.startsWith(start))
         .map((matched) => ({ image, matched })),
@@ -140,10 +139,7 @@ function choose(matches: readonly Match[], { platform }: FindOptions): Match | u
 
 function toName({ image, matched }: Match, { images }: MetadataStore): StoredName {
   // A name that an archive claims comes last: it may name any host, which would be asked for lost blobs.
-  const names = images
-    .listNames()
-    .filter(({ imageDigest }) => imageDigest === image.digest)
-    .toSorted((a, b) => Number(isOwnWord(a)) - Number(isOwnWord(b)))
+  const names = images.namesOf(image.digest).toSorted((a, b) => Number(isOwnWord(a)) - Number(isOwnWord(b)))
   const isTarget = names.some(({ targetDigest }) => targetDigest === matched)
   return {
     transport: 'store',

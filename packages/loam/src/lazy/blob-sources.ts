@@ -22,11 +22,10 @@ export class BlobSources {
 
   #namesOf({ diffId, reference }: LazySource): string[] {
     const { images } = this.#metadata
-    const having = images.list().filter(({ layers }) => layers.some((layer) => layer.diffId === diffId))
-    const digests = new Set(having.map(({ digest }) => digest))
+    const names = images.usersOfLayer(diffId).flatMap((digest) => images.namesOf(digest))
     // An archive may name any host, and Loam must not contact a host that the user did not name.
-    const names = images.listNames().filter((name) => digests.has(name.imageDigest) && !isOwnWord(name))
-    return [...new Set([reference, ...names.map((name) => name.reference)])]
+    const asked = names.filter((name) => !isOwnWord(name))
+    return [...new Set([reference, ...asked.map((name) => name.reference)])]
   }
 
   #sessionOf(name: string): ImageSession {
