@@ -130,6 +130,11 @@ export function imageCountOf(loam: Loam): number {
   return loam.imageCount()
 }
 
+/** Lists the IDs of the containers of an open store; their root filesystems are not looked at. */
+export function containerIdsOf(loam: Loam): readonly string[] {
+  return loam.containerIds()
+}
+
 /** Counts the snapshots of an open store by kind. */
 export function snapshotCountsOf(loam: Loam): Readonly<Record<SnapshotKind, number>> {
   return loam.snapshotCounts()

@@ -250,6 +250,11 @@ export class Loam implements AsyncDisposable {
     return this.#services.metadata.images.count()
   }
 
+  /** @internal Lists the IDs of the containers, without a look at their root filesystems. */
+  containerIds(): readonly string[] {
+    return this.#services.provisioner.ids()
+  }
+
   /** @internal Counts the snapshots of each kind. */
   snapshotCounts(): Readonly<Record<SnapshotKind, number>> {
     return this.#services.metadata.snapshots.counts()

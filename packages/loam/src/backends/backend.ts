@@ -1,7 +1,7 @@
 import type { IngestArea, StorePaths } from '../content/index.ts'
 import type { ChainId, DiffId } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import type { IdMapping, MountEntry } from '../linux/index.ts'
+import type { IdMapping, MountsById } from '../linux/index.ts'
 import type { LayerRecord } from '../metadata/index.ts'
 import type { LimitedFolders } from './limited-folders.ts'
 
@@ -67,7 +67,7 @@ export interface MadeRootfs extends RootfsLocation {
 }
 
 /** The table of mounts, if the caller has read it. */
-export type Mounts = readonly MountEntry[]
+export type Mounts = MountsById
 
 /** The mounts that root filesystems of a backend share. */
 export interface SharedMountOwner {

@@ -377,11 +377,11 @@ export class Containers {
     const id = parseContainerId(container)
     const paths = this.runtimePaths()
     const inside = this.#services.metadata.containers
-      .list()
-      .filter((each) => each.id === id || each.id.startsWith(`${id}/`))
+      .ids()
+      .filter((each) => each === id || each.startsWith(`${id}/`))
     for (const each of inside.toReversed()) {
       throwIfAborted(signal, `destroy ${id}`)
-      await removeRuntimeContainer(paths, each.id, signal)
+      await removeRuntimeContainer(paths, each, signal)
     }
     return cancelable(signal, `destroy ${id}`, async () => this.#services.provisioner.destroy(id, signal))
   }

@@ -62,7 +62,7 @@ export class ContainerProcesses {
    * with their processes, and were not since their monitors were killed, are removed.
    */
   async list(): Promise<ContainerProcess[]> {
-    const ids = this.#services.provisioner.list().map(({ id }) => id)
+    const ids = this.#services.provisioner.ids()
     const found: ContainerProcess[] = []
     for (let from = 0; from < ids.length; from += MAX_ASKED) {
       const some = ids.slice(from, from + MAX_ASKED)

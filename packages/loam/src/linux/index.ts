@@ -91,6 +91,8 @@ export {
   isMountPoint,
   isOptionPath,
   type MountEntry,
+  type MountsById,
+  readMountsById,
   readMountTable,
   visibleMount,
 } from './mount-table.ts'

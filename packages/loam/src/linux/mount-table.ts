@@ -31,6 +31,14 @@ export function readMountTable(): MountEntry[] {
   return parseMountTable(readFileSync('/proc/self/mountinfo', 'latin1'))
 }
 
+/** Mounts by their IDs, in the order of the table. */
+export type MountsById = ReadonlyMap<number, MountEntry>
+
+/** Reads this process's mounts, for callers that look up many. */
+export function readMountsById(): MountsById {
+  return new Map(readMountTable().map((entry) => [entry.id, entry]))
+}
+
 /** Parses the text of a mountinfo file. */
 export function parseMountTable(text: string): MountEntry[] {
   return text.split('\n').flatMap((line) => {
@@ -170,10 +178,7 @@ const STATX_MNT_ID = 0x1000
  * Returns the mount that a path shows, if one is mounted at just this path: of several at one place the one that is seen, and none when
  * something that is mounted above it hides it. Paths are absolute and hold no symlink.
  */
-export function visibleMount(
-  path: string,
-  mounts: readonly MountEntry[] = readMountTable(),
-): MountEntry | undefined {
+export function visibleMount(path: string, mounts: MountsById = readMountsById()): MountEntry | undefined {
   const out = Buffer.alloc(256)
   try {
     libc().statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_MNT_ID, out)
@@ -184,8 +189,8 @@ export function visibleMount(
   // struct statx: stx_mask at 0, stx_mnt_id at 144 (Linux 5.8)
   const isKnown = (out.readUInt32LE(0) & STATX_MNT_ID) !== 0
   const found = isKnown
-    ? mounts.find(({ id }) => BigInt(id) === out.readBigUInt64LE(144))
-    : mounts.findLast(({ target }) => target === path)
+    ? mounts.get(Number(out.readBigUInt64LE(144)))
+    : [...mounts.values()].findLast(({ target }) => target === path)
   return found?.target === path ? found : undefined
 }
 

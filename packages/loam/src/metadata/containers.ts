@@ -90,9 +90,9 @@ export class ContainerTable {
     return row === undefined ? undefined : toContainer(row)
   }
 
-  /** Lists containers; a parent comes before its children. */
-  list(): ContainerRecord[] {
-    return this.#database.all('SELECT * FROM containers ORDER BY id').map(toContainer)
+  /** Lists the IDs of containers, a parent before its children. */
+  ids(): ContainerId[] {
+    return this.#database.all('SELECT id FROM containers ORDER BY id').map((row) => storedId(text(row, 'id')))
   }
 
   children(id: ContainerId): ContainerRecord[] {

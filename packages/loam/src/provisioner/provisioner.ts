@@ -5,11 +5,17 @@ import { type Backend, chooseBackend, type LayerStack, type Mounts, type Probe }
 import type { StorePaths, StoreReserve } from '../content/index.ts'
 import { isLoamError, LoamError, throwIfAborted, toLoamError } from '../errors/index.ts'
 import type { LayerStore } from '../layers/index.ts'
-import { createFolders, FileLock, type IdMapping, type RootedPath, readMountTable } from '../linux/index.ts'
+import {
+  createFolders,
+  FileLock,
+  type IdMapping,
+  readMountsById,
+  type RootedPath,
+  TimeSlice,
+} from '../linux/index.ts'
 import {
   ancestorsOf,
   type ContainerId,
-  type ContainerRecord,
   isContainerId,
   type MetadataStore,
   type RootfsRecord,
@@ -363,36 +369,42 @@ export class Provisioner {
     return lockContainers(this.#options.paths, ancestorsOf(id), { signal })
   }
 
-  /** Lists containers; a parent comes before its children. */
-  list(): ContainerInfo[] {
-    const rootfses = this.#options.metadata.containers.rootfses()
-    const mounts = rootfses.length === 0 ? [] : readMountTable()
-    return this.#options.metadata.containers
-      .list()
-      .map((container) => this.#describe(container, rootfses, mounts))
+  /** Lists the IDs of containers, as `list`, without a look at their root filesystems. */
+  ids(): ContainerId[] {
+    return this.#options.metadata.containers.ids()
   }
 
-  #describe(
-    container: ContainerRecord,
-    rootfses: readonly RootfsRecord[],
-    mounts: Mounts | undefined,
-  ): ContainerInfo {
-    const own = rootfses.filter(({ containerId }) => containerId === container.id)
-    return {
-      ...container,
-      rootfses: own.map((rootfs) => ({
-        ...rootfs,
-        isStanding: rootfs.state === 'ready' && this.isStanding(rootfs, mounts),
-      })),
+  /** Lists containers; a parent comes before its children. Other work runs meanwhile. */
+  async list(): Promise<ContainerInfo[]> {
+    const ids = this.ids()
+    const mounts = ids.length === 0 ? undefined : readMountsById()
+    const slice = new TimeSlice()
+    const listed: ContainerInfo[] = []
+    for (const id of ids) {
+      await slice.rest()
+      const found = this.#find(id, mounts)
+      if (found !== undefined) listed.push(found)
     }
+    return listed
   }
 
   /** Returns the container with an ID; undefined for a text that is not an ID. */
   find(id: string): ContainerInfo | undefined {
-    if (!isContainerId(id)) return undefined
+    return isContainerId(id) ? this.#find(id) : undefined
+  }
+
+  /** `mounts`: a table that was read some time ago. */
+  #find(id: ContainerId, mounts?: Mounts): ContainerInfo | undefined {
     const { containers } = this.#options.metadata
     const container = containers.find(id)
-    return container === undefined ? undefined : this.#describe(container, containers.rootfses(id), undefined)
+    if (container === undefined) return undefined
+    // One that the table lacks may have been mounted since.
+    const isStanding = (rootfs: RootfsRecord) =>
+      (mounts !== undefined && this.isStanding(rootfs, mounts)) || this.isStanding(rootfs)
+    const rootfses = containers
+      .rootfses(id)
+      .map((rootfs) => ({ ...rootfs, isStanding: rootfs.state === 'ready' && isStanding(rootfs) }))
+    return { ...container, rootfses }
   }
 
   /** Returns whether a process is creating or removing a container now. */

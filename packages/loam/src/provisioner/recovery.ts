@@ -140,8 +140,8 @@ class Recovery {
   ): Promise<void> {
     if (known === undefined) return
     const kept = new Set(known.flatMap(ancestorsOf))
-    const unknown = this.#parts.metadata.containers.list().filter(({ id }) => !kept.has(id))
-    for (const { id } of unknown) {
+    const unknown = this.#parts.metadata.containers.ids().filter((id) => !kept.has(id))
+    for (const id of unknown) {
       try {
         if (await this.#parts.destroy(id)) this.#report.undone.push(id)
       } catch (error) {

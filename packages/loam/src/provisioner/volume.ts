@@ -17,6 +17,7 @@ import {
   openBeneath,
   openWithoutLinks,
   O_PATH,
+  readMountsById,
   readMountTable,
   tableIdOf,
   unmountById,
@@ -128,7 +129,7 @@ export async function adoptVolume(
 /** Returns whether one of some mounts is below the visible one at the target of a volume: each is mounted at the root of the next. */
 function isBelow(own: readonly MountId[], { volumeTarget }: VolumeRecord, visible: Target): boolean {
   if (own.length === 0) return false
-  const table = new Map(readMountTable().map((entry) => [entry.id, entry]))
+  const table = readMountsById()
   const ids = own.map(findMountId)
   let entry = table.get(tableIdOf(visible.mount))
   while (entry?.target === volumeTarget && !ids.includes(entry.id)) entry = table.get(entry.parentId)

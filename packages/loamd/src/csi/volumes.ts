@@ -12,6 +12,7 @@ import {
 } from 'loamfs'
 import {
   configuredCredentials,
+  containerIdsOf,
   lockInStore,
   measureVolume,
   takesPodTokens,
@@ -297,13 +298,13 @@ export class CsiVolumes implements AsyncDisposable {
     if (found !== undefined) return found
     this.#known.delete(key)
     if (!isThorough && this.#isListed) return undefined
-    const containers = await this.#loam.containers.list()
     this.#isListed = true
-    for (const { id } of containers) {
+    for (const id of containerIdsOf(this.#loam)) {
       const end = id.startsWith(`${PREFIX}-`) ? id.indexOf('-', PREFIX.length + 1) : -1
       if (end > 0) this.#known.set(id.slice(0, end), id)
     }
-    return containers.find(({ id }) => id === this.#known.get(key))
+    const listed = this.#known.get(key)
+    return listed === undefined ? undefined : this.#loam.containers.find(listed)
   }
 
   #start(target: Target, id: string, act: (canceled: AbortSignal) => Promise<void>): Operation {
