@@ -11,6 +11,28 @@ import { type ImageRecord, MetadataStore, parseContainerId, type RootfsRecord } 
 const digest = (number: number) => `sha256:${number.toString(16).padStart(64, '0')}` as Digest
 const diffId = (number: number) => digest(number) as string as DiffId
 
+const rootfsOf = (image: ImageRecord): RootfsRecord => ({
+  uuid: 'u',
+  containerId: parseContainerId('c'),
+  state: 'ready',
+  backend: 'copy',
+  reference: 'r:1',
+  imageDigest: image.digest,
+  chainId: undefined,
+  layers: image.layers.map((layer) => layer.diffId),
+  rootfsPath: '/r',
+  scratchPath: '/s',
+  isReadOnly: false,
+  sizeBytes: undefined,
+  idMapping: undefined,
+  volumeTarget: undefined,
+  volumeRoot: undefined,
+  volumeSubPath: undefined,
+  volumeMount: undefined,
+  bootId: 'b',
+  createdAtMs: 1,
+})
+
 describe('what is listed', () => {
   let folder: string
   let metadata: MetadataStore
@@ -89,27 +111,7 @@ describe('what is listed', () => {
   test('has no image and no root filesystem without its layers when another process removes it meanwhile', async () => {
     await clear()
     const image = await put(1, [1, 2], ['r:1'])
-    const rootfs: RootfsRecord = {
-      uuid: 'u',
-      containerId: parseContainerId('c'),
-      state: 'ready',
-      backend: 'copy',
-      reference: 'r:1',
-      imageDigest: image.digest,
-      chainId: undefined,
-      layers: [diffId(1), diffId(2)],
-      rootfsPath: '/r',
-      scratchPath: '/s',
-      isReadOnly: false,
-      sizeBytes: undefined,
-      idMapping: undefined,
-      volumeTarget: undefined,
-      volumeRoot: undefined,
-      volumeSubPath: undefined,
-      volumeMount: undefined,
-      bootId: 'b',
-      createdAtMs: 1,
-    }
+    const rootfs = rootfsOf(image)
     await metadata.containers.putRootfs(rootfs, false)
     using other = new DatabaseSync(join(folder, 'metadata.db'))
     const whileRemoved = <T>(list: () => T, table: string): T => {
@@ -130,5 +132,40 @@ describe('what is listed', () => {
       [rootfs],
     )
     assert.deepEqual([metadata.images.list(), metadata.containers.rootfses()], [[], []])
+  })
+
+  test('has no image that was removed with others, and all others; those in use are not unused', async () => {
+    await clear()
+    await metadata.containers.remove(parseContainerId('c'))
+    const images = await Promise.all(
+      Array.from({ length: 60 }, async (_, number) => put(number, [number], [`r:${number}`])),
+    )
+    const [used, damaged, exported, ...others] = images
+    assert.ok(used !== undefined && damaged !== undefined && exported !== undefined)
+    await metadata.containers.putRootfs(rootfsOf(used), false)
+    await metadata.containers.putRootfs({ ...rootfsOf(damaged), uuid: 'v' }, false)
+    using other = new DatabaseSync(join(folder, 'metadata.db'))
+    other.exec("UPDATE rootfses SET chain_id = 'x' WHERE uuid = 'v'")
+    await metadata.additionalImages.put({ directory: '/d', name: 'n', imageDigest: exported.digest }, [])
+    assert.deepEqual(
+      metadata.images.unused('docker'),
+      others.map((image) => ({ digest: image.digest, isLocal: false })),
+    )
+    assert.deepEqual(metadata.images.unused('appc'), [])
+    const removed = await metadata.images.removeAll(() => others.slice(0, 40))
+    assert.equal(removed.length, 40)
+    const left = [used, damaged, exported, ...others.slice(40)]
+    assert.deepEqual(metadata.images.list(), left)
+    assert.deepEqual(
+      metadata.images
+        .listNames()
+        .map(({ imageDigest }) => imageDigest)
+        .toSorted(),
+      left.map((image) => image.digest).toSorted(),
+    )
+    assert.deepEqual(
+      metadata.images.layerBlobs(),
+      new Set(left.flatMap(({ layers }) => layers.map(({ blobDigest }) => blobDigest))),
+    )
   })
 })

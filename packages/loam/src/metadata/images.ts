@@ -317,9 +317,28 @@ export class ImageTable {
   async removeAll<T extends { readonly digest: Digest }>(choose: () => readonly T[]): Promise<readonly T[]> {
     return this.#database.durableTransaction(() => {
       const chosen = choose()
-      for (const { digest } of chosen) this.#database.run('DELETE FROM images WHERE digest = ?', digest)
+      const digests = JSON.stringify(chosen.map(({ digest }) => digest))
+      this.#database.run('DELETE FROM images WHERE digest IN (SELECT value FROM json_each(?))', digests)
       return chosen
     })
+  }
+
+  /** Lists the images of a type that no root filesystem and no additional image store has, in the order of `list`. */
+  unused(type: ImageType): Pick<ImageRecord, 'digest' | 'isLocal'>[] {
+    return this.#database
+      .all(
+        `SELECT digest, is_local FROM images
+         WHERE type = ? AND digest NOT IN (SELECT image_digest FROM rootfses)
+           AND digest NOT IN (SELECT image_digest FROM additional_images)
+         ORDER BY pulled_at, digest`,
+        type,
+      )
+      .map((row) => ({ digest: parseDigest(row['digest']), isLocal: flag(row, 'is_local') }))
+  }
+
+  /** Lists the digests of the blobs that the images' layers are transferred as. */
+  layerBlobs(): Set<Digest> {
+    return new Set(this.#digests('SELECT DISTINCT blob_digest AS d FROM image_layers'))
   }
 
   /** Lists the digests of documents that the images need. */

@@ -33,16 +33,13 @@ export async function pruneStore(
     )
     const namesOfImage = Map.groupBy(names, ({ imageDigest }) => imageDigest)
     const unused = metadata.images
-      .list()
+      .unused(naming.type)
       .filter(
-        ({ type, digest, isLocal }) =>
-          type === naming.type &&
+        ({ digest, isLocal }) =>
           !kept.has(digest) &&
           (isLocal ? local : named || !namesOfImage.has(digest)) &&
           !excluded.includes(digest) &&
-          (only === undefined || only.has(digest)) &&
-          metadata.containers.usersOfImage(digest).length === 0 &&
-          metadata.additionalImages.directoriesOf(digest).length === 0,
+          (only === undefined || only.has(digest)),
       )
     return unused.map(({ digest }) => ({
       digest,
@@ -89,8 +86,7 @@ export async function sweepRetainedBlobs({
   // An image that is being fetched has no row yet.
   using lock = FileLock.tryAcquire(documentsLock)
   if (lock === undefined) return []
-  const layers = metadata.images.list().flatMap((image) => image.layers)
-  return await retained.sweep(new Set(layers.map(({ blobDigest }) => blobDigest)))
+  return await retained.sweep(metadata.images.layerBlobs())
 }
 
 /** While an image is being fetched, its documents have no row yet: then they are left for the next prune. */
