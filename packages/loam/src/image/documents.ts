@@ -371,6 +371,17 @@ export function listReferences(bytes: Uint8Array, what: string): References {
   return { manifests: manifests.map(toDescriptor), blobs: all.map(toDescriptor) }
 }
 
+const IMAGE_LAYER = /^(?:$|application\/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\.)/
+
+/** Returns whether a manifest is that of an artifact: its config, or each of its layers, is none of an image. @throws DOCUMENT_INVALID */
+export function isArtifact(bytes: Uint8Array, what: string): boolean {
+  const { config, layers } = check(ReferencesSchema, parseStrictJson(bytes, what), what)
+  if (config === undefined || config === null) return false
+  // A layer of an image may be of a type that Loam cannot read: one that is encrypted.
+  const isOfImage = layers.length === 0 || layers.some(({ mediaType }) => IMAGE_LAYER.test(mediaType))
+  return !isConfigType(config.mediaType) || !isOfImage
+}
+
 /** Checks a value against a schema. @throws DOCUMENT_INVALID with the path of the first wrong field */
 export function check<const Schema extends v.GenericSchema>(
   schema: Schema,

@@ -1,10 +1,10 @@
 // The images of a file with several: by their names in it, or by their digests.
-import { type Descriptor, imageEntries, type StoredReference } from '../image/index.ts'
+import { type Descriptor, type StoredReference } from '../image/index.ts'
 import { namesOf as referencesOf, normalizeReference } from './archived-images.ts'
 import type { ArchiveFiles } from './archive-files.ts'
 import { listImages } from './docker-archive.ts'
 import type { ImageSource } from './image-source.ts'
-import { namesOf, readIndex } from './oci-layout.ts'
+import { imagesOf, namesOf, readIndex } from './oci-layout.ts'
 
 /** An image of a file, with the names that it has there. */
 export interface ArchivedSource {
@@ -33,8 +33,11 @@ export function dockerParts(path: string, members: ArchiveFiles): Part[] {
 }
 
 /** Lists the images of a layout: entries of one name are one image, for several platforms; so are entries of one digest, under several names. */
-export function layoutParts(path: string, members: ArchiveFiles): Part[] {
-  const entries = imageEntries(readIndex(path, members).manifests)
+export function layoutParts(path: string, members: ArchiveFiles, onNote: (text: string) => void): Part[] {
+  const { manifests, others } = readIndex(path, members)
+  const entries = imagesOf(manifests, members)
+  for (const { digest } of new Set([...manifests, ...others]).difference(new Set(entries)))
+    onNote(`${digest} is not loaded: it is no image`)
   return [...Map.groupBy(entries, keyOf).values()].map((group) => {
     const texts = [...new Set(group.flatMap(namesOf))]
     const [digest, other] = new Set(group.map((entry) => entry.digest))

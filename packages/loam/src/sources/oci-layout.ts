@@ -16,6 +16,7 @@ import {
   imageEntries,
   type ImageIndex,
   type ImageReference,
+  isArtifact,
   isDigest,
   isForeign,
   parseManifestDocument,
@@ -96,7 +97,8 @@ export function selectInLayout(
   reference: ImageReference,
   members: ArchiveFiles,
 ): string | undefined {
-  const named = imageEntries(readIndex(path, members).manifests).filter((entry) => namesOf(entry).length > 0)
+  const entries = readIndex(path, members).manifests.filter((entry) => namesOf(entry).length > 0)
+  const named = imagesOf(entries, members)
   const names = named.flatMap(namesOf)
   const { typed, tag, registry } = reference
   const full = formatReference(reference)
@@ -150,13 +152,17 @@ export function readIndex(path: string, members: ArchiveFiles): ImageIndex {
  * Chooses an entry of index.json by its name or digest; without either, the only image, else `latest`. If several entries for
  * several platforms have the same name, or none, the platform decides, as in any index.
  */
-function choose(index: ImageIndex, { path, selector, entries, platform }: LayoutOptions): Descriptor {
+function choose(
+  index: ImageIndex,
+  { path, selector, entries, members, platform }: LayoutOptions,
+): Descriptor {
   if (entries === undefined && isDigest(selector)) {
     return index.manifests.find(({ digest }) => digest === selector) ?? describeUnlisted(selector)
   }
   const named = entries ?? index.manifests.filter((entry) => namesOf(entry).includes(selector ?? 'latest'))
   const isAny = selector === undefined && named.length === 0
-  const images = distinct(imageEntries(isAny ? index.manifests : named))
+  const found = distinct(imageEntries(isAny ? index.manifests : named))
+  const images = found.length > 1 ? imagesOf(found, members) : found
   const [only, other] = images
   // The requested image is used for any platform, as from a registry.
   if (only !== undefined && other === undefined) return only
@@ -186,6 +192,20 @@ function notChosen(path: string, selector: string | undefined, index: ImageIndex
 /** Returns the names of an entry: its tag, and the whole name. */
 export function namesOf({ annotations }: Descriptor): string[] {
   return [annotations?.[REF_NAME], annotations?.[CONTAINERD_NAME]].filter((name) => name !== undefined)
+}
+
+/** Leaves out entries that are no images, although the index does not say so: signatures, and what else refers to an image. */
+export function imagesOf(entries: readonly Descriptor[], members: ArchiveFiles): Descriptor[] {
+  return imageEntries(entries).filter(({ digest }) => {
+    try {
+      const bytes = members.read(blobName(digest), 'manifest')
+      return bytes === undefined || !isArtifact(bytes, `manifest ${digest}`)
+    } catch (error) {
+      // What is wrong with it is told to those who open it.
+      if (error instanceof LoamError) return true
+      throw error
+    }
+  })
 }
 
 /** Removes repeated digests: an image with several names has an entry for each. */

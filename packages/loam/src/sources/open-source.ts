@@ -119,7 +119,7 @@ export async function openAllSources(
       hint: `loam put ${location} NAME`,
     })
   const parts = isOciLayout(members)
-    ? layoutParts(path, members)
+    ? layoutParts(path, members, options.onNote)
     : isDockerV1(members)
       ? [{ names: [] }]
       : dockerParts(path, members)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
-import { digestOf } from '../../src/image/index.ts'
+import { digestOf, MEDIA_TYPES } from '../../src/image/index.ts'
 import {
   type BuiltImage,
   buildImage,
@@ -178,5 +178,29 @@ describe('files with images', () => {
       )
       must('skopeo', 'inspect', `docker-archive:${file}`)
     }
+  })
+
+  test('what is no image in a layout is not loaded, with a note, and put does not count it', () => {
+    const layout = world.path('signed')
+    const types = {
+      // As cosign has signatures, and as others refer to an image.
+      signature: [MEDIA_TYPES.ociConfig, 'application/vnd.dev.cosign.simplesigning.v1+json'],
+      referrer: ['application/vnd.oci.empty.v1+json', 'application/spdx+json'],
+    }
+    const beside = Object.values(types).map(([config = '', layer = '']) => {
+      const document = JSON.parse(one.manifest.bytes.toString())
+      document.config.mediaType = config
+      document.layers[0].mediaType = layer
+      document.subject = { ...document.layers[0], digest: one.manifest.digest, mediaType: one.mediaType }
+      const bytes = Buffer.from(JSON.stringify(document))
+      return { ...one, manifest: { digest: digestOf(bytes), bytes } }
+    })
+    writeOciLayout(layout, { 'x.test/one:1': one, signature: beside[0] ?? one, referrer: beside[1] ?? one })
+    using other = new World()
+    const { stdout, stderr } = ok(other.loam('load', '-i', layout))
+    assert.equal(stdout, 'Loaded image: x.test/one:1\n')
+    for (const { manifest } of beside) assert.ok(stderr.includes(`${manifest.digest} is not loaded`), stderr)
+    ok(other.loam('put', layout, 'x.test/put:1'))
+    ok(other.loam('pull', `oci:${layout}`))
   })
 })
