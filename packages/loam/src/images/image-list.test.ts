@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { setImmediate } from 'node:timers/promises'
 import { openWiring } from '../../test/support/open-wiring.ts'
+import { countTurns } from '../../test/support/turns.ts'
 import type { Wiring } from '../app/wiring.ts'
 import { digestOf, type DiffId, type Digest, storedReference } from '../image/index.ts'
 import { listImages } from './image-list.ts'
@@ -29,20 +29,12 @@ describe('the list of a store with many images', () => {
   })
 
   test('has each image with its own names and layers, and other work runs while it is made', async () => {
-    let turns = 0
-    let isDone = false
-    const others = (async () => {
-      for (; !isDone; turns++) await setImmediate()
-    })()
-    const listed = await listImages(wiring)
-    isDone = true
-    const turnsMeanwhile = turns
-    await others
+    const { result: listed, turns } = await countTurns(async () => listImages(wiring))
     assert.deepEqual(
       listed.map(({ names, layers, damage }) => ({ names, layers: layers.length, damage })),
       numbers.map((index) => ({ names: [nameOf(index)], layers: index % 3, damage: undefined })),
     )
-    assert.ok(turnsMeanwhile > 0, 'the thread was never free')
+    assert.ok(turns > 0, 'the thread was never free')
   })
 
   test('has no image that is removed meanwhile, and reports none as damaged', async () => {

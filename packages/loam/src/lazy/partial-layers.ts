@@ -1,5 +1,6 @@
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
+import { TimeSlice } from '../linux/index.ts'
 import type { MetadataStore } from '../metadata/index.ts'
 import type { LazyStatus } from './protocol.ts'
 
@@ -21,28 +22,29 @@ export interface PartialLayerInfo {
   readonly containers: readonly string[]
 }
 
-/** Lists the partial layers of a store, with what the handler says of them; undefined: none runs. */
-export function describePartialLayers(
+/** Lists the partial layers of a store, with what the handler says of them; undefined: none runs. Other work runs meanwhile. */
+export async function describePartialLayers(
   { metadata, layers }: { readonly metadata: MetadataStore; readonly layers: LayerStore },
   status: LazyStatus | undefined,
-): PartialLayerInfo[] {
+): Promise<PartialLayerInfo[]> {
   const served = new Map(status?.layers.map((layer) => [layer.diffId, layer]))
-  const partials = metadata.layers.partials()
-  if (partials.length === 0) return []
-  const images = metadata.images.list()
-  return partials.map(({ diffId }) => {
+  const described: PartialLayerInfo[] = []
+  const slice = new TimeSlice()
+  for (const { diffId } of metadata.layers.partials()) {
+    await slice.rest()
+    const layer = metadata.layers.find(diffId)
+    // It may have been completed or removed meanwhile.
+    if (layer?.data !== 'partial') continue
     const known = served.get(diffId)
-    const { tarBytes = 0 } = metadata.layers.find(diffId) ?? {}
-    return {
+    described.push({
       diffId,
-      presentBytes: known?.presentBytes ?? Math.min(tarBytes, layers.partial.diskBytes(diffId)),
-      totalBytes: tarBytes,
+      presentBytes: known?.presentBytes ?? Math.min(layer.tarBytes, layers.partial.diskBytes(diffId)),
+      totalBytes: layer.tarBytes,
       waitingReads: known?.waiting ?? 0,
       failure: known?.failure ?? undefined,
-      images: images
-        .filter((image) => image.layers.some((layer) => layer.diffId === diffId))
-        .map(({ digest }) => digest),
+      images: metadata.images.usersOfLayer(diffId),
       containers: metadata.containers.usersOfLayer(diffId),
-    }
-  })
+    })
+  }
+  return described
 }

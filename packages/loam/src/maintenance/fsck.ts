@@ -13,7 +13,7 @@ import {
 import { faultOfFile, throwIfAborted, toLoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest, parseDiffId } from '../image/index.ts'
 import type { LayerStore, WantedArtifact } from '../layers/index.ts'
-import { FileLock } from '../linux/index.ts'
+import { FileLock, TimeSlice } from '../linux/index.ts'
 import type {
   CompleteLayer,
   ImageRecord,
@@ -82,7 +82,11 @@ class StoreCheck {
     await this.#checkFolders()
     await this.#checkRetained()
     const rootfses = containers.rootfses()
-    for (const rootfs of rootfses) this.#checkRootfs(rootfs)
+    const slice = new TimeSlice()
+    for (const rootfs of rootfses) {
+      await slice.rest()
+      this.#checkRootfs(rootfs)
+    }
     return {
       checked: {
         layers: known.length,
@@ -200,12 +204,9 @@ class StoreCheck {
 
   /** A mount keeps the files that it was created from. */
   #adviseUsers(diffId: DiffId): string | undefined {
-    const users = this.#parts.metadata.containers
-      .rootfses()
-      .filter(({ layers }) => layers.includes(diffId))
-      .map(({ containerId }) => containerId)
+    const users = this.#parts.metadata.containers.usersOfLayer(diffId)
     if (users.length === 0) return undefined
-    return `existing containers still see the damaged files: ${[...new Set(users)].join(', ')}`
+    return `existing containers still see the damaged files: ${users.join(', ')}`
   }
 
   async #checkImage(image: ImageRecord): Promise<void> {

@@ -9,6 +9,7 @@ import {
 } from '../content/index.ts'
 import type { DiffId, Digest } from '../image/index.ts'
 import type { LayerStore } from '../layers/index.ts'
+import { TimeSlice } from '../linux/index.ts'
 import type { MetadataStore, RootfsRecord } from '../metadata/index.ts'
 
 /** The disk usage of a layer, in bytes. */
@@ -90,9 +91,18 @@ async function bytesOfWritable(
 /** Measures the disk usage of images, layers and containers. Linear in the files of folders and containers. */
 export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
   const { paths, metadata } = parts
-  const bytesOf = async (path: string) => (await parts.measure(path)).bytes
+  const slice = new TimeSlice()
+  const bytesOf = async (path: string) => {
+    // What is small is measured here.
+    await slice.rest()
+    return (await parts.measure(path)).bytes
+  }
   const namesOfImage = Map.groupBy(metadata.images.listNames(), ({ imageDigest }) => imageDigest)
+  await slice.rest()
   const images = metadata.images.list()
+  await slice.rest()
+  const rootfses = metadata.containers.rootfses()
+  const usersOfImage = Map.groupBy(rootfses, ({ imageDigest }) => imageDigest)
   const usersOfLayer = new Map<DiffId, Digest[]>()
   for (const { digest, layers } of images) {
     for (const diffId of new Set(layers.map((layer) => layer.diffId))) {
@@ -133,11 +143,11 @@ export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
       bytes,
       sharedBytes: sharedBytes + (isOnlyOfStack ? 0 : stackBytes),
       ownBytes: bytes - sharedBytes - (isOnlyOfStack ? 0 : stackBytes),
-      containers: metadata.containers.usersOfImage(digest),
+      containers: [...new Set(usersOfImage.get(digest)?.map(({ containerId }) => containerId))],
     })
   }
   const containers: ContainerUsage[] = []
-  for (const rootfs of metadata.containers.rootfses()) {
+  for (const rootfs of rootfses) {
     // If something is mounted there, only the files of the scratch folder are the container's own.
     const ownBytes = rootfs.backend === 'copy' ? await bytesOf(rootfs.rootfsPath) : 0
     containers.push({
@@ -147,12 +157,16 @@ export async function measureStore(parts: UsageParts): Promise<StoreUsage> {
       bytes: (await bytesOfWritable(rootfs, bytesOf)) + ownBytes,
     })
   }
-  const unused = layers.filter(({ diffId }) => !metadata.layers.isUsed(diffId))
+  let unusedBytes = 0
+  for (const { diffId, bytes, folderBytes } of layers) {
+    await slice.rest()
+    if (!metadata.layers.isUsed(diffId)) unusedBytes += bytes + folderBytes
+  }
   return {
     images: imageUsages,
     layers,
     containers,
-    unusedBytes: unused.reduce((sum, { bytes, folderBytes }) => sum + bytes + folderBytes, 0),
+    unusedBytes,
     retainedBytes: await bytesOf(paths.retained),
     totalBytes: await bytesOf(paths.root),
   }

@@ -4,12 +4,12 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { setImmediate } from 'node:timers/promises'
 import { parseDigest } from '../../src/image/index.ts'
 import { unmountTop } from '../../src/linux/index.ts'
 import { parseContainerId, type RootfsRecord } from '../../src/metadata/index.ts'
 import type { Wiring } from '../../src/app/wiring.ts'
 import { openWiring } from '../support/open-wiring.ts'
+import { countTurns } from '../support/turns.ts'
 
 const CONTAINERS = 400
 const ids = Array.from({ length: CONTAINERS }, (_, index) => `c${String(index).padStart(4, '0')}`)
@@ -56,15 +56,7 @@ describe('the list of many containers', () => {
   }
 
   test('has what each container alone has, and other work runs while it is made', async () => {
-    let turns = 0
-    let isDone = false
-    const others = (async () => {
-      for (; !isDone; turns++) await setImmediate()
-    })()
-    const listed = await wiring.provisioner.list()
-    isDone = true
-    const turnsMeanwhile = turns
-    await others
+    const { result: listed, turns } = await countTurns(async () => wiring.provisioner.list())
     assert.deepEqual(
       listed,
       ids.map((id) => wiring.provisioner.find(id)),
@@ -73,7 +65,7 @@ describe('the list of many containers', () => {
       listed.map(({ rootfses }) => rootfses.map(({ isStanding }) => isStanding)),
       ids.map((_, index) => [index % 2 === 0]),
     )
-    assert.ok(turnsMeanwhile > 0, 'the thread was never free')
+    assert.ok(turns > 0, 'the thread was never free')
   })
 
   test('knows a root filesystem that is mounted meanwhile, and has no container that is removed', async () => {
