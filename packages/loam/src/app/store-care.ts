@@ -105,7 +105,7 @@ export class StoreCare {
     // Lists of images and containers show this, and do not fail for it.
     using limit = new TimeLimit(STATUS_LIMIT_MS)
     const status = await handler.status(limit.signal).catch(() => undefined)
-    return describePartialLayers(this.#services, status)
+    return await describePartialLayers(this.#services, status)
   }
 
   /**

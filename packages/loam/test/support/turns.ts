@@ -5,13 +5,13 @@ export async function countTurns<T>(
   act: () => Promise<T>,
 ): Promise<{ readonly result: T; readonly turns: number }> {
   let turns = 0
-  let isDone = false
+  const done = new AbortController()
   const others = (async () => {
-    for (; !isDone; turns++) await setImmediate()
+    for (; !done.signal.aborted; turns++) await setImmediate()
   })()
   const result = await act()
   const counted = { result, turns }
-  isDone = true
+  done.abort()
   await others
   return counted
 }
