@@ -16,7 +16,7 @@ test('a status or a backend that no container can have is refused, also if there
       choose(wrong),
       (error) => isLoamError(error, 'USAGE') && error.hint?.includes(hint) === true,
     )
-  await assert.rejects(choose('before=nosuch'), { code: 'USAGE' })
+  await assert.rejects(choose('before=nosuch'), { code: 'CONTAINER_NOT_FOUND' })
 })
 
 test('a format of docker with ports is understood: there are none', () => {

@@ -126,7 +126,7 @@ export function containerList(rows: readonly ContainerRow[]): ListDefinition<Con
   const createdAt = (key: string, id: string) => {
     const found = rows.find(({ container }) => container.id === id)
     if (found !== undefined) return createdAtMs(found)
-    throw new LoamError('USAGE', `read --filter ${key}: there is no container ${id}`)
+    throw new LoamError('CONTAINER_NOT_FOUND', `read --filter ${key}: there is no container ${id}`)
   }
   return {
     fields: [...FIELDS, dataField(rows)],

@@ -96,7 +96,7 @@ export function imageList(rows: readonly ImageRow[]): ListDefinition<ImageRow> {
   const pulledAt = (key: string, word: string) => {
     const found = rows.find((row) => isNamed(row, word) || isDigestOf(row.image, word))
     if (found !== undefined) return found.image.pulledAtMs
-    throw new LoamError('USAGE', `read --filter ${key}: there is no image ${word}`)
+    throw new LoamError('IMAGE_NOT_FOUND', `read --filter ${key}: there is no image ${word}`)
   }
   return {
     fields: [...FIELDS, dataField(rows)],

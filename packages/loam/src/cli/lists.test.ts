@@ -115,7 +115,7 @@ describe('a list', () => {
         for (const rows of [imageRows(IMAGES), []])
           await assert.rejects(
             choose(rows, filter),
-            (error) => isLoamError(error, 'USAGE', 'PLATFORM_INVALID'),
+            (error) => isLoamError(error, 'USAGE', 'PLATFORM_INVALID', 'IMAGE_NOT_FOUND'),
             filter.join(' '),
           )
     }

@@ -37,7 +37,7 @@ export interface ListField<Row> {
 /** What a value is sorted by. */
 type SortKey<Row> = (row: Row) => string | number
 
-/** Reads a value once, before the first row: returns which rows have it. @throws USAGE for one that no row can have */
+/** Reads a value once, before the first row: returns which rows have it. @throws USAGE for one that no row can have, and as a search for what it names */
 export type Filter<Row> = (value: string) => (row: Row) => boolean
 
 /** Returns a filter that has only some values. */

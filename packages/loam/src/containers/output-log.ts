@@ -29,7 +29,7 @@ export interface OutputRange {
   readonly signal: AbortSignal | undefined
 }
 
-/** Yields the output of the process of a container. @throws USAGE if none was kept */
+/** Yields the output of the process of a container. @throws CONTAINER_NOT_DETACHED if none was kept */
 export async function* readOutput(
   path: string,
   id: string,
@@ -67,7 +67,7 @@ class OutputLog implements Disposable {
     this.#path = path
     this.#parts = openParts(path, undefined)
     if (this.#parts.length > 0) return
-    throw new LoamError('USAGE', `read the output of ${id}: none was kept`, {
+    throw new LoamError('CONTAINER_NOT_DETACHED', `read the output of ${id}: none was kept`, {
       hint: 'The output of `loam run` is kept with --detach only.',
     })
   }

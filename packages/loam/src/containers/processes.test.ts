@@ -44,8 +44,8 @@ describe('the process of a container', () => {
     const ended = await Promise.allSettled([start(), start()])
     const errors = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason as Error] : []))
     assert.deepEqual(
-      errors.map(({ message }) => message),
-      ['start web: its process is running'],
+      errors.map((error) => [isLoamError(error, 'CONTAINER_RUNNING'), error.message]),
+      [[true, 'start web: its process is running']],
     )
     assert.equal(await world.status(), 'running')
   })

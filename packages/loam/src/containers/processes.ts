@@ -118,8 +118,8 @@ export class ContainerProcesses {
   }
 
   /**
-   * Starts the process of a detached container again, with the configuration and the files that it had. @throws CONTAINER_NOT_FOUND, USAGE
-   * for a container that was not detached, or that runs; ROOTFS_UNMOUNTED
+   * Starts the process of a detached container again, with the configuration and the files that it had.
+   * @throws CONTAINER_NOT_FOUND, CONTAINER_NOT_DETACHED, CONTAINER_RUNNING, ROOTFS_UNMOUNTED
    */
   async start(container: string, starter?: RunStarter): Promise<void> {
     await this.#observe('containers.start', container, async () => {
@@ -130,12 +130,13 @@ export class ContainerProcesses {
       using _lock = await lockProcess(this.#paths, id, undefined)
       const monitor = readMonitor(bundle)
       if (monitor === undefined) {
-        throw new LoamError('USAGE', `start ${id}: it has no process to start again`, {
+        throw new LoamError('CONTAINER_NOT_DETACHED', `start ${id}: it has no process to start again`, {
           hint: 'Only containers of `loam run --detach` can be started again, until the machine restarts.',
         })
       }
       const { status } = await readProcess(this.#paths, id)
-      if (status !== 'exited') throw new LoamError('USAGE', `start ${id}: its process is ${status}`)
+      if (status !== 'exited')
+        throw new LoamError('CONTAINER_RUNNING', `start ${id}: its process is ${status}`)
       this.#services.provisioner.requireStanding(this.#rootfsOf(found), `start ${id}`)
       // A runtime that was killed has left it.
       await killRuntimeContainer(this.#paths, id)
@@ -189,8 +190,8 @@ export class ContainerProcesses {
   }
 
   /**
-   * Reads the output of a detached process: standard output and error, each in its own order. @throws CONTAINER_NOT_FOUND, USAGE for a container
-   * that was not detached
+   * Reads the output of a detached process: standard output and error, each in its own order.
+   * @throws CONTAINER_NOT_FOUND, CONTAINER_NOT_DETACHED
    */
   async *logs(container: string, { tail, follow, signal }: LogOptions = {}): AsyncIterable<Buffer> {
     const { id } = this.#get(container, 'read the output of')

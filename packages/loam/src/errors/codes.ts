@@ -83,6 +83,8 @@ const TABLE = {
   CONTAINER_EXISTS: 'already_exists',
   CONTAINER_NOT_FOUND: 'not_found',
   CONTAINER_NOT_RUNNING: 'failed_precondition',
+  CONTAINER_RUNNING: 'failed_precondition',
+  CONTAINER_NOT_DETACHED: 'failed_precondition',
   DESTROY_FAILED: 'internal',
   VOLUMES_FAILED: 'internal',
   VOLUME_EXISTS: 'already_exists',

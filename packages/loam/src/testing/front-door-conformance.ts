@@ -217,6 +217,8 @@ function checkRuns(check: Check): void {
       )
       await assert.rejects(processes.kill('back'), (error) => isLoamError(error, 'CONTAINER_NOT_RUNNING'))
       await processes.start('back')
+      await assert.rejects(processes.start('back'), (error) => isLoamError(error, 'CONTAINER_RUNNING'))
+      await assert.rejects(processes.start('two'), (error) => isLoamError(error, 'CONTAINER_NOT_DETACHED'))
       await processes.kill('back', 'KILL')
       await loam.destroy('back')
       assert.deepEqual(

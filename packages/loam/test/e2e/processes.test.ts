@@ -83,8 +83,13 @@ describe('a process of loam run', () => {
     const refused = loam('rm', 'web')
     assert.deepEqual(
       [refused.status, /its process is running\nhint: Stop it first/.test(refused.stderr)],
-      [2, true],
+      [1, true],
     )
+    for (const command of ['rm', 'start']) {
+      const { status, stderr } = loam('--json', command, 'web')
+      const { code, kind } = JSON.parse(stderr).error
+      assert.deepEqual([status, code, kind], [1, 'CONTAINER_RUNNING', 'failed_precondition'], command)
+    }
     assert.equal(said('stop', 'web'), 'web\n')
     assert.equal(said('logs', '--tail', '1', 'web'), 'bye\n')
     assert.equal(said('ps', '--format', '{{.ID}} {{.Status}}'), 'web exited (3)\n')

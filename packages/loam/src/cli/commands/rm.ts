@@ -29,7 +29,7 @@ export function addRm(program: Command, host: Host): void {
           }
           const { status } = await loam.containers.processes.find(id)
           if (status !== 'exited' && status !== 'none') {
-            throw new LoamError('USAGE', `remove ${id}: its process is ${status}`, {
+            throw new LoamError('CONTAINER_RUNNING', `remove ${id}: its process is ${status}`, {
               // A process that is paused does not end by itself.
               hint:
                 status === 'paused'
