@@ -10,6 +10,8 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     ...same('umount', 'export'),
   },
   system: { df: 'df', info: 'doctor', events: 'events' },
+  // Its words are all others.
+  volume: {},
 }
 /** Words of one command alone. */
 const WORDS: Readonly<Record<string, string>> = { ls: 'images', list: 'images', unmount: 'umount' }
@@ -20,13 +22,24 @@ const WORDS: Readonly<Record<string, string>> = { ls: 'images', list: 'images', 
  */
 export function translateWords(args: readonly string[], index: number): readonly string[] {
   const [first = '', second = ''] = args.slice(index)
-  const own = findIn(findIn(GROUPS, first) ?? {}, second)
+  const own = findIn(wordsOfGroup(first), second)
   if (own !== undefined) return [...args.slice(0, index), own, ...args.slice(index + 2)]
   const word = findIn(WORDS, first)
   return word === undefined ? args : [...args.slice(0, index), word, ...args.slice(index + 1)]
 }
 
-function findIn<Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined {
+/** Returns whether a word is that of a group of commands. */
+export function isGroup(word: string): boolean {
+  return Object.hasOwn(GROUPS, word)
+}
+
+/** Returns the second words of a group that are understood, and Loam's own command for each. */
+export function wordsOfGroup(group: string): Readonly<Record<string, string>> {
+  return findIn(GROUPS, group) ?? {}
+}
+
+/** Returns an own entry of a table. */
+export function findIn<Value>(table: Readonly<Record<string, Value>>, key: string): Value | undefined {
   return Object.hasOwn(table, key) ? table[key] : undefined
 }
 

@@ -71,6 +71,17 @@ const MISTAKES: readonly (readonly [what: string, words: readonly string[], says
   ['an option of docker start', ['start', '-a', 'web'], /hint: `loam logs -f` follows/],
   ['a filter of docker images', ['images', '--filter', 'label=x'], /Labels}}' IMAGE` shows .* There are ref/],
   ['a filter of time', ['images', '--filter', 'until=24h'], /`before=IMAGE` lists/],
+  [
+    'all that podman prunes',
+    ['system', 'prune', '-a'],
+    /unknown command 'system prune'\nhint: `loam prune` removes/,
+  ],
+  ['images that docker prunes', ['image', 'prune'], /unknown command 'image prune'\nhint: `loam prune`/],
+  ['containers that docker prunes', ['container', 'prune'], /hint: `loam rm /],
+  ['a question of podman', ['container', 'exists', 'x'], /'container exists'\nhint: `loam inspect --type c/],
+  ['a volume of docker', ['volume', 'ls'], /unknown command 'volume ls'\nhint: Loam has no named volumes/],
+  ['an option of a volume', ['volume', 'rm', '-f', 'x'], /'volume rm'\nhint: Loam has no named volumes/],
+  ['help for words of podman', ['help', 'system', 'prune'], /unknown command 'system prune'\nhint: /],
   ['several images where bytes are meant', ['inspect', '--raw', 'a', 'b'], /hint: /],
   ['an image alone', ['diff', 'localhost:5071/busybox:1.38'], /a second image or container is missing/],
 ]

@@ -44,6 +44,7 @@ import { addExec } from './commands/exec.ts'
 import { addLogs } from './commands/logs.ts'
 import { addRm } from './commands/rm.ts'
 import { addKill, addStart, addStop } from './commands/stop.ts'
+import { translateWords } from './command-aliases.ts'
 import { addExamples } from './command-examples.ts'
 import { groupCommands } from './command-groups.ts'
 import { addCp } from './commands/cp.ts'
@@ -161,9 +162,10 @@ function addHelp(program: Command): void {
     .description('show help for a command')
     .action((names: readonly string[]) => {
       let command = program
-      for (const name of names) {
+      const own = translateWords(names, 0)
+      for (const [index, name] of own.entries()) {
         const next = command.commands.find((each) => each.name() === name || each.aliases().includes(name))
-        if (next === undefined) throw unknownCommand(name, command)
+        if (next === undefined) throw unknownCommand(own.slice(index), command)
         command = next
       }
       command.outputHelp()

@@ -1,5 +1,7 @@
 import type { Command, CommanderError } from 'commander'
 import { editDistance, findNear, LoamError } from '../errors/index.ts'
+import { findIn, isGroup, wordsOfGroup } from './command-aliases.ts'
+import { OTHER_PAIRS, OTHER_WORDS } from './other-commands.ts'
 import { OTHER_OPTIONS } from './other-options.ts'
 
 /** Commands that are never suggested for a mistyped word. */
@@ -18,38 +20,6 @@ const DESTRUCTIVE: readonly string[] = [
   'logout',
 ]
 
-/** Commands of other tools, and their counterparts in Loam or elsewhere. */
-const OTHER_WORDS: Readonly<Record<string, string>> = {
-  image: '`loam images` lists images; `loam image ls|pull|push|rm|tag|inspect` is understood.',
-  container: '`loam ps` lists containers; `loam container ls|run|exec|logs|rm` is understood.',
-  containers: '`loam ps` lists containers.',
-  system: '`loam df` shows disk usage, `loam doctor` what works on this machine.',
-  create: '`loam provision` creates a root filesystem, `loam run` runs a process in one.',
-  unpack: '`loam provision` creates a root filesystem from an image.',
-  fetch: '`loam pull` pulls an image into the store.',
-  check: '`loam fsck` verifies the store.',
-  verify: '`loam fsck` verifies the store.',
-  info: '`loam doctor` reports what works on this machine, `loam config` shows the settings.',
-  version: '`loam --version` prints the version.',
-  attach: '`loam logs -f` follows the output of a container, `loam exec -it` runs a shell in it.',
-  top: '`loam exec CONTAINER ps` lists the processes of a container.',
-  stats: 'Loam does not measure processes; `systemd-cgtop` does.',
-  restart: '`loam stop` and `loam start` restart the process of a container.',
-  pause: 'Loam does not pause processes; `loam kill -s STOP` and `-s CONT` do it for the first one.',
-  unpause: '`loam kill -s CONT` continues a process.',
-  wait: '`loam run` without --detach waits; `loam logs -f` ends with the process.',
-  port: 'Loam does not forward ports; --network host shares the network of this machine.',
-  rename: 'A container keeps its ID; `loam tag` gives an image another name.',
-  update: 'The limits of a container are chosen by `loam run`.',
-  network: '`loam run --network none|host|ns:PATH` chooses the network of a container.',
-  compose: 'Loam runs single containers; `podman-compose` runs several.',
-  'list-tags': '`loam tags REPOSITORY` lists the tags of a repository.',
-  manifest: '`loam inspect --raw IMAGE` writes the manifest of an image in its registry.',
-  digest: '`loam inspect --remote --format {{.Digest}} IMAGE` writes the digest of a tag.',
-  search: 'Loam does not search registries; `podman search` does.',
-  build: 'Loam does not build images; `podman build` does.',
-}
-
 /** Returns the error for an invalid command line, with a hint. */
 export function usageError(error: CommanderError, command: Command): LoamError {
   const name = fullName(command)
@@ -59,7 +29,9 @@ export function usageError(error: CommanderError, command: Command): LoamError {
     })
   }
   const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n')
-  if (error.code === 'commander.unknownCommand') return unknownCommand(command.args[0] ?? '', command)
+  if (error.code === 'commander.unknownCommand') return unknownCommand(command.args, command)
+  const pair = otherPair(command)
+  if (pair !== undefined) return pair
   const setting = /^option '(--\w+) <value>' argument missing/.exec(message)?.[1]
   if (setting !== undefined) return new LoamError('USAGE', `read ${setting}: it needs a value`)
   const own =
@@ -73,8 +45,7 @@ export function usageError(error: CommanderError, command: Command): LoamError {
 /** Returns the replacement of an option of other tools. */
 function otherOption(message: string, command: Command): string | undefined {
   const word = /^unknown option '([^'=]*)/.exec(message)?.[1] ?? ''
-  const others = Object.hasOwn(OTHER_OPTIONS, command.name()) ? OTHER_OPTIONS[command.name()] : undefined
-  return others !== undefined && Object.hasOwn(others, word) ? others[word] : undefined
+  return findIn(findIn(OTHER_OPTIONS, command.name()) ?? {}, word)
 }
 
 /** Returns a question about an option with a value, as `--rooot=/x`. */
@@ -87,35 +58,57 @@ function nearOption(message: string, command: Command): string | undefined {
   return near === undefined ? undefined : `Did you mean ${near}?`
 }
 
-/** Returns the error for an unknown command, with the command that may be meant; it never suggests one that removes data. */
-export function unknownCommand(word: string, parent: Command): LoamError {
-  const name = fullName(parent)
-  const isRoot = parent.parent === null
-  const known = isRoot && Object.hasOwn(OTHER_WORDS, word) ? OTHER_WORDS[word] : undefined
-  const similar =
-    known === undefined
-      ? nearest(
-          word,
-          parent.commands.map((each) => each.name()),
-        )
-      : undefined
-  const own = known ?? (similar === undefined ? '' : `Did you mean ${similar}?`)
-  return new LoamError('USAGE', `unknown command '${word}'`, {
-    hint: `${own}${own === '' ? '' : ' '}\`${name} --help\` lists the commands.`,
+/**
+ * Returns the error for words that begin with an unknown command, with the command that may be meant; it never suggests one that removes data for a
+ * mistyped word. Of docker's and podman's groups the second word says what is meant.
+ */
+export function unknownCommand(words: readonly string[], parent: Command): LoamError {
+  const [first = '', second = ''] = words
+  const isPair = parent.parent === null && isGroup(first) && /^\w/.test(second)
+  const own = isPair ? hintOfPair(first, second, parent) : hintOfWord(first, parent)
+  return new LoamError('USAGE', `unknown command '${isPair ? `${first} ${second}` : first}'`, {
+    hint: `${own === undefined ? '' : `${own} `}\`${fullName(parent)} --help\` lists the commands.`,
   })
+}
+
+function hintOfWord(word: string, parent: Command): string | undefined {
+  const known = parent.parent === null ? findIn(OTHER_WORDS, word) : undefined
+  const names = Object.fromEntries(parent.commands.map((each) => [each.name(), each.name()]))
+  return known ?? didYouMean(nearest(word, names))
+}
+
+function hintOfPair(group: string, word: string, program: Command): string | undefined {
+  const known = findIn(findIn(OTHER_PAIRS, group) ?? {}, word) ?? findIn(OTHER_WORDS, word)
+  if (known !== undefined) return known
+  if (program.commands.some((each) => each.name() === word)) return `Loam's own command is \`loam ${word}\`.`
+  const near = nearest(word, wordsOfGroup(group))
+  return near === undefined ? findIn(OTHER_WORDS, group) : didYouMean(`${group} ${near}`)
+}
+
+/** Returns the error for words that are no arguments of a command, but a command of two words elsewhere: `volume ls`. */
+function otherPair(command: Command): LoamError | undefined {
+  const { parent } = command
+  if (parent === null || parent.parent !== null) return undefined
+  const [group, word = ''] = [command.name(), command.args[0]]
+  const isKnown = findIn(findIn(OTHER_PAIRS, group) ?? {}, word) !== undefined
+  return isKnown ? unknownCommand([group, word], parent) : undefined
+}
+
+function didYouMean(name: string | undefined): string | undefined {
+  return name === undefined ? undefined : `Did you mean ${name}?`
 }
 
 function fullName(command: Command): string {
   return command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`
 }
 
-/** Returns the one name that a word is a misspelling of; undefined if it may be one that removes data. */
-function nearest(word: string, names: readonly string[]): string | undefined {
-  const ranked = names
+/** Returns the one of the words that a word is a misspelling of; undefined if the command that it stands for may remove data. */
+function nearest(word: string, commands: Readonly<Record<string, string>>): string | undefined {
+  const ranked = Object.keys(commands)
     .map((name) => ({ name, distance: editDistance(word, name) }))
     .filter(({ name, distance }) => distance <= Math.min(2, Math.floor(name.length / 2)))
     .toSorted((a, b) => a.distance - b.distance)
   const [best, next] = ranked
   if (best === undefined || (next !== undefined && next.distance === best.distance)) return undefined
-  return DESTRUCTIVE.includes(best.name) ? undefined : best.name
+  return DESTRUCTIVE.includes(commands[best.name] ?? '') ? undefined : best.name
 }

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { Command } from 'commander'
+import { translateWords } from './command-aliases.ts'
 import { hostWords, moveOptions, ownWords, translatePull } from './command-line.ts'
+import { OTHER_PAIRS, OTHER_WORDS } from './other-commands.ts'
 import { createProgram } from './program.ts'
 import { processHost } from './process-host.ts'
 import { addSettingOptions } from './setting-options.ts'
@@ -107,7 +109,7 @@ describe('a command line', () => {
 })
 
 describe('a mistyped command', () => {
-  const hintOf = (word: string) => unknownCommand(word, program()).hint ?? ''
+  const hintOf = (word: string) => unknownCommand(word.split(' '), program()).hint ?? ''
 
   test('a mistyped command never suggests one that removes data', () => {
     const slips = [
@@ -150,6 +152,30 @@ describe('a mistyped command', () => {
     }
     for (const word of ['', 'nope', 'toString', '__proto__'])
       assert.equal(hintOf(word), '`loam --help` lists the commands.')
+  })
+
+  test('of the groups of docker and podman the second word says what is meant, and only exact words name a command that removes data', () => {
+    for (const [line, answer] of [
+      ['image build .', /podman build/],
+      ['image config x', /`loam config`/],
+      ['image pul x', /Did you mean image pull\?/],
+      ['container stp web', /`loam ps` lists containers/],
+      ['image remov x', /`loam images` lists images/],
+      ['image toString', /`loam images` lists images/],
+      ['system -a', /`loam df` shows disk usage/],
+    ] as const)
+      assert.match(hintOf(line), answer, line)
+  })
+
+  test('the answers for words of other tools name commands that Loam has', () => {
+    const whole = createProgram('1', processHost(), () => undefined)
+    const texts = [OTHER_WORDS, ...Object.values(OTHER_PAIRS)].flatMap((table) => Object.values(table))
+    for (const [, line = ''] of texts.join().matchAll(/`(loam [^`]*)`/g)) {
+      const [word = ''] = translateWords(line.split(' ').slice(1), 0)
+      const isKnown =
+        word.startsWith('--') || line.includes('|') || whole.commands.some((each) => each.name() === word)
+      assert.ok(isKnown, line)
+    }
   })
 
   test('the distance of a mistyped command counts missing, added, changed and swapped letters', () => {
