@@ -1,9 +1,11 @@
 import { type Command, Option } from 'commander'
 import type { RunImageOptions } from '../containers/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { readEnvFiles } from './env-file.ts'
+import { envFileOption, readEnvFiles } from './env-file.ts'
 import type { Host } from './host.ts'
+import { completes, type ValueCompletion } from './completion/values.ts'
 import { repeated } from './image-options.ts'
+import { completeNetwork } from './run-options.ts'
 import { absoluteBind, parseVolume } from './volume-option.ts'
 
 /** Options of `loam run` that are spelled as in podman and mean several things of the library. */
@@ -37,13 +39,23 @@ export function addContainerFlags(command: Command): Command {
     .option('--rm', 'remove the container when its process has ended (default without --detach)')
     .addOption(new Option('--keep', 'keep the container after the process exits').conflicts('rm'))
     .addOption(
-      repeated(
-        '-v, --volume <host:target[:ro]>',
-        'path of this machine to mount, as --mount type=bind; repeatable',
+      completes(
+        repeated(
+          '-v, --volume <host:target[:ro]>',
+          'path of this machine to mount, as --mount type=bind; repeatable',
+        ),
+        completeVolume,
       ),
     )
-    .addOption(repeated('--env-file <file>', 'file of environment variables, NAME=VALUE lines; repeatable'))
-    .addOption(new Option('--net <mode>', 'the same as --network').hideHelp())
+    .addOption(envFileOption())
+    .addOption(completes(new Option('--net <mode>', 'the same as --network'), completeNetwork).hideHelp())
+}
+
+/** The target is a path of the container. */
+function completeVolume(typed: string): ValueCompletion {
+  const [, kept] = /^([^:]*:[^:]*:)/.exec(typed) ?? []
+  if (kept !== undefined) return { kept, words: ['ro'] }
+  return typed.includes(':') ? {} : { kinds: ['mounted-files'] }
 }
 
 /** Returns the library's options for the flags. Reads files from the caller's directory. @throws USAGE, SOURCE_NOT_FOUND */

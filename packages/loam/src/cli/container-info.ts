@@ -1,13 +1,17 @@
 import { resolve } from 'node:path'
+import { Option } from 'commander'
 import { type MesosContainer, parseMesosContainer } from '../containers/index.ts'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { readRegular } from '../linux/index.ts'
+import { completes } from './completion/values.ts'
 
 const MAX_BYTES = 1 << 20
 
-export const CONTAINER_INFO = '--container-info <file>'
-export const CONTAINER_INFO_HELP =
-  'ContainerInfo of Mesos, instead of an image: a JSON file, or the JSON itself'
+/** Returns the option for a container of Mesos. */
+export function containerInfoOption(): Option {
+  const help = 'ContainerInfo of Mesos, instead of an image: a JSON file, or the JSON itself'
+  return completes(new Option('--container-info <file>', help), 'files')
+}
 
 /** Reads the file of `--container-info`; undefined without that option. @throws USAGE, SOURCE_NOT_FOUND */
 export function readContainerInfo(given: string | undefined, cwd: string): MesosContainer | undefined {

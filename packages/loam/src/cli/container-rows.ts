@@ -1,4 +1,3 @@
-import type { BackendName } from '../backends/index.ts'
 import { LoamError } from '../errors/index.ts'
 import { type ContainerProcess, PROCESS_STATUSES } from '../containers/index.ts'
 import type { PartialLayerInfo } from '../lazy/index.ts'
@@ -7,6 +6,7 @@ import { parseExpression } from '../snapshotter/index.ts'
 import { formatAge, shortCommand, shortDigest } from './format.ts'
 import { filterOf, type ListDefinition, type ListField } from './lists.ts'
 import { dataField } from './missing-data.ts'
+import { BACKEND_NAMES } from './run-options.ts'
 
 /** A row of `loam ps`: a root filesystem of a container, or a container without one. */
 export interface ContainerRow {
@@ -56,8 +56,6 @@ const STATES: readonly string[] = [
   ...(['provisioning', 'ready', 'destroying'] satisfies RootfsInfo['state'][]),
   'not mounted',
 ]
-
-const BACKEND_NAMES = ['erofs', 'overlay', 'copy', 'bind'] satisfies BackendName[]
 
 function statusOf(row: ContainerRow): string {
   const { exitStatus } = row.process ?? {}

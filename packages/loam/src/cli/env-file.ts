@@ -1,9 +1,18 @@
 import { resolve } from 'node:path'
+import type { Option } from 'commander'
 import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { readRegular } from '../linux/index.ts'
+import { completes } from './completion/values.ts'
 import type { Host } from './host.ts'
+import { repeated } from './image-options.ts'
 
 const MAX_BYTES = 1 << 20
+
+/** Returns the option for files of variables. */
+export function envFileOption(): Option {
+  const help = 'file of environment variables, NAME=VALUE lines; repeatable'
+  return completes(repeated('--env-file <file>', help), 'files')
+}
 
 /** Reads files of `--env-file`. @throws USAGE, SOURCE_NOT_FOUND */
 export function readEnvFiles(paths: readonly string[], { cwd, env }: Pick<Host, 'cwd' | 'env'>): string[] {

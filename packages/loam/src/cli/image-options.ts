@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander'
 import type { FetchOptions, ImageOptions, LazyOptions } from '../images/index.ts'
 import { NAMED_TYPES } from '../sources/index.ts'
 import { parseDigest, parsePlatform } from '../image/index.ts'
+import { completes } from './completion/values.ts'
 
 /** The options of all commands that may fetch something. */
 export interface FetchFlags {
@@ -16,12 +17,28 @@ export interface PullFlags extends FetchFlags {
   readonly imageType?: string
 }
 
+/** Usual ones; others are allowed, too. */
+const PLATFORMS = [
+  'linux/amd64',
+  'linux/arm64',
+  'linux/arm/v7',
+  'linux/386',
+  'linux/ppc64le',
+  'linux/riscv64',
+  'linux/s390x',
+] as const
+
 export function addPullOptions(command: Command): Command {
   return addFetchOptions(
     command
-      .option(
-        '--platform <os/arch[/variant]>',
-        'platform of a multi-platform image (default: that of this machine)',
+      .addOption(
+        completes(
+          new Option(
+            '--platform <os/arch[/variant]>',
+            'platform of a multi-platform image (default: that of this machine)',
+          ),
+          PLATFORMS,
+        ),
       )
       .addOption(imageTypeOption()),
   )
@@ -67,11 +84,19 @@ export function addFetchOptions(command: Command): Command {
         'registry to access without TLS or without verifying its certificate; repeatable',
       ),
     )
-    .addOption(unlessEmpty('--authfile <file>', "credentials file in the format of Docker's config.json"))
     .addOption(
-      unlessEmpty(
-        '--certs-dir <dir>',
-        'directory of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
+      completes(
+        unlessEmpty('--authfile <file>', "credentials file in the format of Docker's config.json"),
+        'files',
+      ),
+    )
+    .addOption(
+      completes(
+        unlessEmpty(
+          '--certs-dir <dir>',
+          'directory of certificates and mirrors: DIR/<host>/{hosts.toml,ca.crt,client.cert,client.key}',
+        ),
+        'directories',
       ),
     )
 }
@@ -88,6 +113,11 @@ export function replaceOption(): Option {
 /** Returns the option for the type of image that a bare name refers to. */
 export function imageTypeOption(): Option {
   return new Option('--image-type <type>', 'image type of a name without a prefix').choices(NAMED_TYPES)
+}
+
+/** Returns the option for the image whose config a commit starts from. */
+export function baseOption(): Option {
+  return completes(new Option('--base <image>', 'image whose config the new image starts from'), 'images')
 }
 
 /** Creates an option for which an empty text is none, as for an unset variable in a script. */

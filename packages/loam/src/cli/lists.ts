@@ -9,6 +9,7 @@ import type { Output } from './output.ts'
 import { OTHER_FILTERS } from './other-options.ts'
 import { sortedInSlices } from './sorted-in-slices.ts'
 import { createTemplate, withKnownFields } from './template/index.ts'
+import { completes } from './completion/values.ts'
 
 /** The options of every command that lists something. */
 export interface ListFlags {
@@ -66,17 +67,31 @@ export interface ListDefinition<Row> {
   readonly sorts: Readonly<Record<string, SortKey<Row>>>
 }
 
+/** Returns the option for the format of a list. */
+export function listFormatOption(help: string): Option {
+  return completes(new Option('--format <template>', help), ['table', 'json'])
+}
+
 /** Adds the options of lists to a command. */
 export function addListOptions<Row>(command: Command, definition: ListDefinition<Row>): Command {
   const quiet = command.options.find(({ long }) => long === '--quiet')
   if (quiet !== undefined) Object.assign(quiet, { short: '-q', description: 'print only the IDs' })
+  const filters = Object.keys(definition.filters)
   const sorts = Object.keys(definition.sorts).map((key) => key.replace(/^-/, ''))
   return command
-    .option('--format <template>', "a Go template such as '{{.ID}}', table TEMPLATE, table or json")
+    .addOption(listFormatOption("a Go template such as '{{.ID}}', table TEMPLATE, table or json"))
     .addOption(
-      repeated('-f, --filter <key=value>', `show only some: ${Object.keys(definition.filters).join(', ')}`),
+      completes(
+        repeated('-f, --filter <key=value>', `show only some: ${filters.join(', ')}`),
+        filters.map((key) => `${key}=`),
+      ),
     )
-    .option('--sort <key[:asc|desc]>', `order: ${sorts.join(', ')}`)
+    .addOption(
+      completes(new Option('--sort <key[:asc|desc]>', `order: ${sorts.join(', ')}`), (typed) => {
+        const kept = typed.slice(0, typed.indexOf(':') + 1)
+        return { kept, words: kept === '' ? sorts : ['asc', 'desc'] }
+      }),
+    )
     .option('--no-trunc', 'shorten nothing')
     .addOption(new Option('--no-heading', 'leave out the heading of the table'))
 }

@@ -1,5 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { BackendName } from '../backends/index.ts'
 import type { RunImageOptions } from '../containers/index.ts'
+import { CAPABILITIES } from '../runtime/index.ts'
+import { type Completion, completes, keyed, type ValueCompletion } from './completion/values.ts'
 import { repeated } from './image-options.ts'
 import { parseSize, SIZE_HELP } from './size.ts'
 
@@ -10,16 +13,16 @@ interface RunOption {
   readonly help: string
   readonly isRepeated?: boolean
   readonly parse?: (text: string) => unknown
+  readonly completion?: Completion
 }
+
+const BACKEND_HELP = 'erofs, overlay, copy or bind (default: the best one that works on this machine)'
+export const BACKEND_NAMES = ['erofs', 'overlay', 'copy', 'bind'] satisfies BackendName[]
 
 /** Named as in podman, if podman has them. */
 const PROCESS_OPTIONS: readonly RunOption[] = [
   { flags: '--id <id>', key: 'id', help: 'container ID (default: generated)' },
-  {
-    flags: '--backend <name>',
-    key: 'backend',
-    help: 'erofs, overlay, copy or bind (default: the best one that works on this machine)',
-  },
+  { flags: '--backend <name>', key: 'backend', help: BACKEND_HELP, completion: BACKEND_NAMES },
   {
     flags: '--read-only',
     key: 'isReadOnly',
@@ -47,6 +50,11 @@ const PROCESS_OPTIONS: readonly RunOption[] = [
     flags: '--mount <spec>',
     key: 'mounts',
     help: 'type=bind,source=DIR,target=DIR[,readonly], type=tmpfs,target=DIR or type=image,source=IMAGE,target=DIR[,readonly]; repeatable',
+    completion: keyed(['type=', 'source=', 'target=', 'readonly'], (key, word) => {
+      if (key === 'type') return { words: ['bind', 'tmpfs', 'image'] }
+      if (key !== 'source' && key !== 'src') return {}
+      return { kinds: [/\btype=image\b/.test(word) ? 'images' : 'paths'] }
+    }),
     isRepeated: true,
   },
   {
@@ -70,23 +78,29 @@ const CONFINEMENT_OPTIONS: readonly RunOption[] = [
     flags: '--network <mode>',
     key: 'network',
     help: 'none: loopback only; host: the network of this machine; ns:PATH: an existing network namespace (default: none)',
+    completion: completeNetwork,
   },
   {
     flags: '--cap-add <capability>',
     key: 'capAdd',
     help: 'capability to add to the default set, or ALL; repeatable',
+    completion: ['ALL', ...CAPABILITIES],
     isRepeated: true,
   },
   {
     flags: '--cap-drop <capability>',
     key: 'capDrop',
     help: 'capability to drop from the default set, or ALL; repeatable',
+    completion: ['ALL', ...CAPABILITIES],
     isRepeated: true,
   },
   {
     flags: '--security-opt <option>',
     key: 'securityOpts',
     help: 'seccomp=FILE or seccomp=unconfined instead of the default profile; no-new-privileges=false to allow setuid programs; repeatable',
+    completion: keyed(['seccomp=', 'no-new-privileges=false'], (key) =>
+      key === 'seccomp' ? { words: ['unconfined'], kinds: ['paths'] } : { words: ['false'] },
+    ),
     isRepeated: true,
   },
   {
@@ -122,9 +136,19 @@ export function toRunOptions(flags: Readonly<Record<string, unknown>>): Partial<
   return Object.fromEntries(options.map((option) => [option.key, flags[toOption(option).attributeName()]]))
 }
 
-function toOption({ flags, help, isRepeated, parse }: RunOption): Option {
-  if (isRepeated === true) return repeated(flags, help)
-  const option = new Option(flags, help)
+/** Returns the option for the backend of root filesystems. */
+export function backendOption(): Option {
+  return completes(new Option('--backend <name>', BACKEND_HELP), BACKEND_NAMES)
+}
+
+/** Completes the network of a container. */
+export function completeNetwork(typed: string): ValueCompletion {
+  return typed.startsWith('ns:') ? { kept: 'ns:', kinds: ['paths'] } : { words: ['none', 'host', 'ns:'] }
+}
+
+function toOption({ flags, help, isRepeated, parse, completion = [] }: RunOption): Option {
+  if (isRepeated === true) return completes(repeated(flags, help), completion)
+  const option = completes(new Option(flags, help), completion)
   return parse === undefined ? option : option.argParser(parse)
 }
 

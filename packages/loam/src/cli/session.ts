@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander'
 import type { ConfigurationInput } from '../config/index.ts'
 import type { Loam } from '../app/index.ts'
 import { cancelable } from '../errors/index.ts'
+import { completes } from './completion/values.ts'
 import type { Host } from './host.ts'
 import { Output, PROGRESS_MODES, type ProgressMode } from './output.ts'
 
@@ -31,9 +32,21 @@ export interface Session {
 /** Adds the options that every command has. */
 export function addGlobalOptions(command: Command): Command {
   return command
-    .option('--root <dir>', 'directory of the store (default: /var/lib/loam)')
-    .option('--state <dir>', 'directory for bundles and sockets (default: /run/loam)')
-    .option('--config <file>', 'configuration file (default: /etc/loam/config.toml)')
+    .addOption(
+      completes(new Option('--root <dir>', 'directory of the store (default: /var/lib/loam)'), 'directories'),
+    )
+    .addOption(
+      completes(
+        new Option('--state <dir>', 'directory for bundles and sockets (default: /run/loam)'),
+        'directories',
+      ),
+    )
+    .addOption(
+      completes(
+        new Option('--config <file>', 'configuration file (default: /etc/loam/config.toml)'),
+        'files',
+      ),
+    )
     .addOption(
       new Option(
         '--daemon <when>',
@@ -48,6 +61,12 @@ export function addGlobalOptions(command: Command): Command {
         'show progress as a drawing (tty), lines (plain), lines of JSON (json) or not (none) (default: auto)',
       ).choices(PROGRESS_MODES),
     )
+}
+
+/** Returns the option for the address of the daemon. */
+export function socketOption(): Option {
+  const help = "socket of loamd's own API (default: loamd.sock in the state directory)"
+  return completes(new Option('--socket <path>', help), 'files')
 }
 
 /** Returns the settings that the command's flags give. */

@@ -1,6 +1,7 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { UserNamespace } from '../containers/index.ts'
 import { LoamError } from '../errors/index.ts'
+import { completes } from './completion/values.ts'
 
 /** The options of a user namespace, named as in podman. */
 export interface UserNamespaceFlags {
@@ -20,7 +21,10 @@ export function addUserNamespaceOptions(command: Command): Command {
     ['--uidmap <mapping>', 'IDs of users, with --gidmap'],
     ['--gidmap <mapping>', 'IDs of groups, with --uidmap'],
   ] as const
-  for (const [flags, help] of options) command.addOption(command.createOption(flags, help).helpGroup(GROUP))
+  for (const [flags, help] of options)
+    command.addOption(
+      completes(new Option(flags, help), flags.startsWith('--userns') ? ['host'] : []).helpGroup(GROUP),
+    )
   return command
 }
 

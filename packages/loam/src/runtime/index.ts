@@ -6,7 +6,7 @@ export {
   programOf,
   variablesOf,
 } from './command-info.ts'
-export { capabilitiesOf } from './capabilities.ts'
+export { CAPABILITIES, capabilitiesOf } from './capabilities.ts'
 export {
   type Confinement,
   type ConfinementOptions,

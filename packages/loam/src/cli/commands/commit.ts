@@ -6,6 +6,7 @@ import {
   repeated,
   replaceOption,
   toImageOptions,
+  baseOption,
 } from '../image-options.ts'
 import type { Host } from '../host.ts'
 import { PullProgress } from '../progress.ts'
@@ -31,7 +32,7 @@ export function addCommit(program: Command, host: Host): void {
     )
     .option('-m, --message <text>', "comment in the image's history")
     .option('-a, --author <name>', 'author of the image')
-    .option('--base <image>', 'image whose config the new image starts from')
+    .addOption(baseOption())
     .option('--push', 'also push the image to the registry of its name')
     .addOption(replaceOption())
     .addHelpText(

@@ -1,8 +1,10 @@
 import { Argument, type Command } from 'commander'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { Loam } from '../../app/index.ts'
 import { readConfiguration } from '../../config/index.ts'
-import { type Candidate, type CompletionPlan, type Kind, planCompletion } from '../completion/plan.ts'
+import { type Candidate, type CompletionPlan, planCompletion } from '../completion/plan.ts'
+import type { Kind } from '../completion/values.ts'
 import { completionScript, SHELLS, type Shell } from '../completion/scripts.ts'
 import { formatBytes } from '../format.ts'
 import type { Host } from '../host.ts'
@@ -10,6 +12,13 @@ import { addGlobalOptions, configurationInput, type GlobalOptions } from '../ses
 
 /** Options that say whose names are completed. */
 const STORE_OPTIONS = ['root', 'state', 'config'] as const
+
+/** Lines that let the shell complete a word itself. */
+const BY_SHELL: Readonly<Partial<Record<Kind, readonly string[]>>> = {
+  files: [':files'],
+  directories: [':directories'],
+  'mounted-files': [':files', ':nospace'],
+}
 
 /** Prefixes that users leave out of names. */
 const USUAL = ['docker.io/library/', 'docker.io/']
@@ -34,10 +43,10 @@ export function addCompletion(program: Command, host: Host): void {
     .passThroughOptions()
     .action(async (words: readonly string[]) => {
       const plan = planCompletion(program, words)
-      const found = [...plan.candidates, ...(await namesOf(host, plan, words))]
+      const paths = plan.kinds.includes('paths') ? listPaths(host.cwd, plan.typed) : []
+      const found = [...plan.candidates, ...paths, ...(await namesOf(host, plan, words))]
       const lines = found.map(({ word, description }) => `${plan.prefix}${word}\t${description}`)
-      const files = plan.kinds.filter((kind) => kind === 'files' || kind === 'directories')
-      for (const line of [...new Set(lines), ...files.map((kind) => `:${kind}`)]) {
+      for (const line of [...new Set(lines), ...plan.kinds.flatMap((kind) => BY_SHELL[kind] ?? [])]) {
         // A name with such characters cannot be typed, and would be another line.
         // oxlint-disable-next-line no-control-regex
         if (!/[\0-\x08\n-\x1f\x7f]/.test(line)) host.stdout.write(`${line}\n`)
@@ -45,9 +54,22 @@ export function addCompletion(program: Command, host: Host): void {
     })
 }
 
+/** Returns the files whose paths begin as typed; none if their directory cannot be read. */
+function listPaths(cwd: string, typed: string): Candidate[] {
+  const folder = typed.slice(0, typed.lastIndexOf('/') + 1)
+  const name = typed.slice(folder.length)
+  try {
+    return readdirSync(resolve(cwd, folder), { withFileTypes: true })
+      .filter((each) => each.name.startsWith(name) && (name !== '' || !each.name.startsWith('.')))
+      .map((each) => ({ word: `${folder}${each.name}${each.isDirectory() ? '/' : ''}`, description: '' }))
+  } catch {
+    return []
+  }
+}
+
 /** Returns the names in the store. A store that does not exist is not created, and errors are not told: there are just no names. */
 async function namesOf(host: Host, plan: CompletionPlan, words: readonly string[]): Promise<Candidate[]> {
-  const kinds = plan.kinds.filter((kind) => kind !== 'files' && kind !== 'directories')
+  const kinds = plan.kinds.filter((kind) => kind !== 'paths' && BY_SHELL[kind] === undefined)
   if (kinds.length === 0) return []
   const input = configurationInput(host, storeOptions(words))
   try {

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { StoreUsage } from '../../maintenance/index.ts'
 import { formatBytes, formatTable, shortDigest } from '../format.ts'
 import type { Host } from '../host.ts'
-import { isJsonList, type ListDefinition, writeList } from '../lists.ts'
+import { isJsonList, type ListDefinition, writeList, listFormatOption } from '../lists.ts'
 import { noteMissing } from '../missing-data.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
@@ -40,9 +40,10 @@ export function addDf(program: Command, host: Host): void {
   addGlobalOptions(program.command('df'))
     .description('show the disk space that images and containers use and share')
     .option('--layers', 'also list each layer')
-    .option(
-      '--format <template>',
-      "a Go template such as '{{.Type}} {{.Size}}', table TEMPLATE, table or json, for a line for each kind",
+    .addOption(
+      listFormatOption(
+        "a Go template such as '{{.Type}} {{.Size}}', table TEMPLATE, table or json, for a line for each kind",
+      ),
     )
     .addHelpText(
       'after',

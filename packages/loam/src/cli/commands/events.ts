@@ -5,7 +5,14 @@ import { readConfiguration } from '../../config/index.ts'
 import { findNear, LoamError } from '../../errors/index.ts'
 import type { Host } from '../host.ts'
 import { formatBytes } from '../format.ts'
-import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
+import {
+  addGlobalOptions,
+  configurationInput,
+  type GlobalOptions,
+  outputOf,
+  socketOption,
+} from '../session.ts'
+import { completes } from '../completion/values.ts'
 
 interface Flags extends GlobalOptions {
   readonly operation?: readonly string[]
@@ -22,7 +29,12 @@ const SIZES = /Bytes$/
 export function addEvents(program: Command, host: Host): void {
   addGlobalOptions(program.command('events'))
     .description('show operations of loamd as they begin and end, until a signal')
-    .option('--operation <name...>', 'only these: images.pull, or all of images')
+    .addOption(
+      completes(
+        new Option('--operation <name...>', 'only these: images.pull, or all of images'),
+        OPERATION_NAMES,
+      ),
+    )
     .addOption(
       new Option('--kind <kind...>', 'only these events (default: start and end)').choices([
         'start',
@@ -30,7 +42,7 @@ export function addEvents(program: Command, host: Host): void {
         'end',
       ]),
     )
-    .option('--socket <path>', "socket of loamd's own API (default: loamd.sock in the state directory)")
+    .addOption(socketOption())
     .action(async (flags: Flags) => {
       for (const word of flags.operation ?? []) requireOperation(word)
       // A reader that is slow makes the daemon drop events, and not keep them.

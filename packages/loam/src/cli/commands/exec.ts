@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { LoamError } from '../../errors/index.ts'
 import type { Host } from '../host.ts'
 import { repeated } from '../image-options.ts'
-import { readEnvFiles } from '../env-file.ts'
+import { readEnvFiles, envFileOption } from '../env-file.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import { checkTerminal, terminalSizeOf } from '../terminal-option.ts'
 
@@ -28,7 +28,7 @@ export function addExec(program: Command, host: Host): void {
         'environment variable; KEY alone passes on the current value; repeatable',
       ),
     )
-    .addOption(repeated('--env-file <file>', 'file of environment variables, NAME=VALUE lines; repeatable'))
+    .addOption(envFileOption())
     .option('-u, --user <user[:group]>', "user name or number (default: that of the container's process)")
     .option('-w, --workdir <dir>', "working directory (default: that of the container's process)")
     .addHelpText(

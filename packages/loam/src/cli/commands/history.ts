@@ -3,7 +3,7 @@ import type { HistoryStep } from '../../images/index.ts'
 import { formatAge, formatBytes, shortDigest } from '../format.ts'
 import type { Host } from '../host.ts'
 import { imageTypeOption, type PullFlags, toImageOptions } from '../image-options.ts'
-import { type ListDefinition, type ListFlags, writeList } from '../lists.ts'
+import { type ListDefinition, type ListFlags, writeList, listFormatOption } from '../lists.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
 interface Flags extends GlobalOptions, PullFlags, ListFlags {}
@@ -44,7 +44,7 @@ export function addHistory(program: Command, host: Host): void {
     .description('show how an image was made, the latest step first')
     .option('--platform <os/arch[/variant]>', 'platform to show, when the store has the image for several')
     .addOption(imageTypeOption())
-    .option('--format <template>', "a Go template such as '{{.CreatedBy}}', table TEMPLATE, table or json")
+    .addOption(listFormatOption("a Go template such as '{{.CreatedBy}}', table TEMPLATE, table or json"))
     .option('--no-trunc', 'shorten nothing')
     .addHelpText(
       'after',

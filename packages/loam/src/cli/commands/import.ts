@@ -1,13 +1,19 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { type NamingFlags, replaceOption } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
+import { completes } from '../completion/values.ts'
 
 export function addImport(program: Command, host: Host): void {
   addGlobalOptions(program.command('import'))
     .description('import images from the stores of a Mesos agent')
-    .requiredOption('--from-mesos <dir>', "the agent's work_dir, or the directory of its stores")
+    .addOption(
+      completes(
+        new Option('--from-mesos <dir>', "the agent's work_dir, or the directory of its stores"),
+        'directories',
+      ).makeOptionMandatory(),
+    )
     .addOption(replaceOption())
     .addHelpText(
       'after',

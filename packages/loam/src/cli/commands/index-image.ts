@@ -1,9 +1,10 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { resolve } from 'node:path'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
+import { completes } from '../completion/values.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
   readonly push?: boolean
@@ -15,7 +16,7 @@ export function addIndex(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('index <image>')))
     .description('make lazy indexes of the layers of an image, with which others can pull it lazily')
     .option('--push', 'push them to the repository of the image, and print the digest of the artifact')
-    .option('--output <dir>', 'write them to a directory')
+    .addOption(completes(new Option('--output <dir>', 'write them to a directory'), 'directories'))
     .option('--allow', 'use the lazy index with this digest again, which was denied (loam fsck lists them)')
     .addHelpText(
       'after',

@@ -7,6 +7,7 @@ import { remoteDocument, remoteView } from '../remote-view.ts'
 import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
 import { createTemplate } from '../template/index.ts'
 import type { Host } from '../host.ts'
+import { completes } from '../completion/values.ts'
 
 interface Flags extends GlobalOptions, PullFlags {
   readonly format?: string
@@ -19,7 +20,11 @@ interface Flags extends GlobalOptions, PullFlags {
 export function addInspect(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('inspect <image-or-id...>')))
     .description('show details of images and containers as JSON, or of an image in its registry (--remote)')
-    .option('-f, --format <template>', "a Go template such as '{{.Config.Env}}', or json")
+    .addOption(
+      completes(new Option('-f, --format <template>', "a Go template such as '{{.Config.Env}}', or json"), [
+        'json',
+      ]),
+    )
     .option('--remote', 'look at the image where it is, without pulling it')
     .addOption(new Option('--raw', 'write the bytes of its manifest or index').implies({ remote: true }))
     .option('--no-referrers', 'with --remote: leave out signatures, SBOMs and attestations')

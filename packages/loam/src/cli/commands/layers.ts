@@ -4,7 +4,7 @@ import type { PartialLayerInfo } from '../../lazy/index.ts'
 import { formatBytes, shortDigest } from '../format.ts'
 import type { Host } from '../host.ts'
 import { imageTypeOption, type PullFlags, toImageOptions } from '../image-options.ts'
-import { type ListDefinition, type ListFlags, writeList } from '../lists.ts'
+import { type ListDefinition, type ListFlags, writeList, listFormatOption } from '../lists.ts'
 import { dataField, noteMissing } from '../missing-data.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 
@@ -45,7 +45,7 @@ export function addLayers(program: Command, host: Host): void {
     .option('--platform <os/arch[/variant]>', 'platform to show, when the store has the image for several')
     .addOption(imageTypeOption())
     .option('--largest <number>', 'how many of the largest files to list (default: 5)', parseCount)
-    .option('--format <template>', "a Go template such as '{{.Wasted}}', table TEMPLATE, table or json")
+    .addOption(listFormatOption("a Go template such as '{{.Wasted}}', table TEMPLATE, table or json"))
     .option('--no-trunc', 'shorten nothing')
     .addHelpText(
       'after',

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { LoamError } from '../../errors/index.ts'
 import {
   addPullOptions,
@@ -10,6 +10,7 @@ import {
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
+import { completes } from '../completion/values.ts'
 
 interface Flags extends PullFlags, NamingFlags, GlobalOptions {
   readonly input?: string
@@ -20,7 +21,12 @@ export function addLoad(program: Command, host: Host): void {
     .description(
       'import all images of a file of `docker save`, `podman save` or `loam save` under their names',
     )
-    .option('-i, --input <file>', 'file, directory or URL (default: standard input)')
+    .addOption(
+      completes(
+        new Option('-i, --input <file>', 'file, directory or URL (default: standard input)'),
+        'files',
+      ),
+    )
     .addOption(replaceOption())
     .addHelpText(
       'after',

@@ -8,7 +8,7 @@ import {
   toImageOptions,
   toLazyOptions,
 } from '../image-options.ts'
-import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
+import { containerInfoOption, readContainerInfo, requireImage } from '../container-info.ts'
 import { PullProgress } from '../progress.ts'
 import { parseSize, SIZE_HELP } from '../size.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
@@ -20,6 +20,7 @@ import {
 import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
 import { describeVolume } from './volume.ts'
+import { backendOption } from '../run-options.ts'
 
 interface Flags extends PullFlags, LazyFlags, GlobalOptions, UserNamespaceFlags {
   readonly id?: string
@@ -36,14 +37,11 @@ export function addProvision(program: Command, host: Host): void {
   )
     .description('create a root filesystem from an image, pulling it if needed, and print its path')
     .option('--id <id>', 'container ID; PARENT/CHILD for a nested container (default: generated)')
-    .option(
-      '--backend <name>',
-      'erofs, overlay, copy or bind (default: the best one that works on this machine)',
-    )
+    .addOption(backendOption())
     .option('--read-only', 'make the root filesystem read-only')
     .option('--size <size>', SIZE_HELP, parseSize)
     .option('--pull', 'resolve the name at its source, even if the image is in the store')
-    .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
+    .addOption(containerInfoOption())
     .addHelpText(
       'after',
       `

@@ -5,6 +5,7 @@ import { formatBytes, shortDigest } from '../format.ts'
 import { repeated } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, type Session, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
+import { completes } from '../completion/values.ts'
 
 interface Flags extends GlobalOptions {
   readonly all?: boolean
@@ -29,7 +30,7 @@ export function addPrune(program: Command, host: Host): void {
       'also remove images without a known source: committed, put, imported, or read from a file',
     )
     .option('--dry-run', 'report what would be removed, without removing it')
-    .addOption(repeated('--exclude <image>', 'image to keep; repeatable'))
+    .addOption(completes(repeated('--exclude <image>', 'image to keep; repeatable'), 'images'))
     .addOption(new Option('--image-type <type>', 'remove images of this type only').choices(IMAGE_TYPES))
     .option('-y, --yes', 'skip the confirmation that a terminal is asked for')
     .addOption(new Option('-f, --force', 'the same as --yes').hideHelp())

@@ -1,7 +1,8 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { addFetchOptions, type FetchFlags, toFetchOptions } from '../image-options.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
+import { completes } from '../completion/values.ts'
 
 interface Flags extends FetchFlags, GlobalOptions {
   readonly known?: string
@@ -10,9 +11,14 @@ interface Flags extends FetchFlags, GlobalOptions {
 export function addRecover(program: Command, host: Host): void {
   addFetchOptions(addGlobalOptions(program.command('recover')))
     .description('clean up after a crash, remount after a reboot')
-    .option(
-      '--known <id,...>',
-      'containers to keep; all others are destroyed (default: keep all complete containers)',
+    .addOption(
+      completes(
+        new Option(
+          '--known <id,...>',
+          'containers to keep; all others are destroyed (default: keep all complete containers)',
+        ),
+        (typed) => ({ kept: typed.slice(0, typed.lastIndexOf(',') + 1), kinds: ['containers'] }),
+      ),
     )
     .addHelpText(
       'after',

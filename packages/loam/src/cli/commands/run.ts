@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { CONTAINER_INFO, CONTAINER_INFO_HELP, readContainerInfo, requireImage } from '../container-info.ts'
+import { containerInfoOption, readContainerInfo, requireImage } from '../container-info.ts'
 import {
   addLazyOptions,
   addPullOptions,
@@ -39,7 +39,7 @@ export function addRun(program: Command, host: Host): void {
       '--command-info <json>',
       'CommandInfo of Mesos as JSON: {"shell", "value", "arguments", "environment", "user"}; with a value, arguments is the full argv, including argv[0]',
     )
-    .option(CONTAINER_INFO, CONTAINER_INFO_HELP)
+    .addOption(containerInfoOption())
     .option(
       '-t, --tty',
       'allocate a terminal (default: if the standard streams are one, and not with --detach)',

@@ -7,6 +7,7 @@ import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import type { Host } from '../host.ts'
+import { completes } from '../completion/values.ts'
 
 interface Flags extends PullFlags, GlobalOptions {
   readonly output?: string
@@ -18,7 +19,9 @@ interface Flags extends PullFlags, GlobalOptions {
 export function addSave(program: Command, host: Host): void {
   addPullOptions(addGlobalOptions(program.command('save <image...>')))
     .description('write images of the store to one file, for docker, podman, skopeo and `loam load`')
-    .option('-o, --output <file>', 'file to write (default: standard output)')
+    .addOption(
+      completes(new Option('-o, --output <file>', 'file to write (default: standard output)'), 'files'),
+    )
     .addOption(
       new Option('--format <format>', 'kind of archive').choices(SAVE_FORMATS).default('docker-archive'),
     )

@@ -13,6 +13,7 @@ import {
   replaceOption,
   toFetchOptions,
   toImageOptions,
+  baseOption,
 } from '../image-options.ts'
 import { modeOption } from '../output-mode.ts'
 import { PullProgress } from '../progress.ts'
@@ -158,7 +159,7 @@ function addDiff(parent: Command, host: Host): void {
 function addCommit(parent: Command, host: Host): void {
   addPullOptions(addGlobalOptions(parent.command('commit <key> <name>')))
     .description('commit a snapshot or a container to an image and print its digest')
-    .option('--base <image>', 'image whose config the new image starts from')
+    .addOption(baseOption())
     .option('--push', 'also push the image to the registry of its name')
     .addOption(replaceOption())
     .addHelpText(

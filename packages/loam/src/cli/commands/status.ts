@@ -5,7 +5,13 @@ import { readConfiguration } from '../../config/index.ts'
 import { askDaemonStatus } from '../daemon-status.ts'
 import { formatAge } from '../format.ts'
 import type { Host } from '../host.ts'
-import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
+import {
+  addGlobalOptions,
+  configurationInput,
+  type GlobalOptions,
+  outputOf,
+  socketOption,
+} from '../session.ts'
 
 /** Exit status of `systemctl status` for a service that does not run. */
 const EXIT_NOT_RUNNING = 3
@@ -19,7 +25,7 @@ export function addStatus(program: Command, host: Host): void {
     .description(
       'show whether loamd runs, since when, where it listens and what it does; status 3 without it',
     )
-    .option('--socket <path>', "socket of loamd's own API (default: loamd.sock in the state directory)")
+    .addOption(socketOption())
     .action(async (flags: Flags) => {
       const { values } = readConfiguration(configurationInput(host, flags))
       const socket = resolve(host.cwd, flags.socket ?? join(values.state, 'loamd.sock'))

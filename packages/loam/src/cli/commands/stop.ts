@@ -1,7 +1,11 @@
+import { constants } from 'node:os'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Host } from '../host.ts'
 import { addGlobalOptions, type GlobalOptions, withSession } from '../session.ts'
 import { forEach } from '../for-each.ts'
+import { completes } from '../completion/values.ts'
+
+const SIGNALS = Object.keys(constants.signals)
 
 interface StopFlags extends GlobalOptions {
   readonly timeout?: number
@@ -44,7 +48,12 @@ until \`loam rm\`, unless it was started with --rm.`,
 export function addKill(program: Command, host: Host): void {
   addGlobalOptions(program.command('kill <container...>'))
     .description('send a signal to the first process of containers')
-    .option('-s, --signal <signal>', 'name or number of the signal (default: SIGKILL)')
+    .addOption(
+      completes(
+        new Option('-s, --signal <signal>', 'name or number of the signal (default: SIGKILL)'),
+        (typed) => ({ words: typed.startsWith('SIG') ? SIGNALS : SIGNALS.map((name) => name.slice(3)) }),
+      ),
+    )
     .addHelpText('after', '\n  loam kill web\n  loam kill -s HUP web\n  loam kill --signal SIGUSR1 web')
     .action(async (ids: readonly string[], flags: GlobalOptions & { signal?: string }) => {
       await withSession(host, flags, async ({ loam, output, signal }) => {

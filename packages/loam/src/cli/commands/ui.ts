@@ -7,7 +7,13 @@ import { LoamError } from '../../errors/index.ts'
 import { check } from '../../image/index.ts'
 import { askDaemon, type DaemonRequest } from '../ask-daemon.ts'
 import type { Host } from '../host.ts'
-import { addGlobalOptions, configurationInput, type GlobalOptions, outputOf } from '../session.ts'
+import {
+  addGlobalOptions,
+  configurationInput,
+  type GlobalOptions,
+  outputOf,
+  socketOption,
+} from '../session.ts'
 
 interface Flags extends GlobalOptions {
   readonly stop?: boolean
@@ -20,7 +26,7 @@ export function addUi(program: Command, host: Host): void {
   addGlobalOptions(program.command('ui'))
     .description('let loamd serve its web page on this machine, and print the address')
     .option('--stop', 'end serving it; the address is worth nothing afterwards')
-    .option('--socket <path>', "socket of loamd's own API (default: loamd.sock in the state directory)")
+    .addOption(socketOption())
     .action(async (flags: Flags) => {
       const { values } = readConfiguration(configurationInput(host, flags))
       const socket = flags.socket ?? join(values.state, 'loamd.sock')

@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import type { ProvisionedVolume } from '../../containers/index.ts'
 import { addPullOptions, type PullFlags, toImageOptions } from '../image-options.ts'
 import { PullProgress } from '../progress.ts'
@@ -10,6 +10,8 @@ import {
 } from '../user-namespace-options.ts'
 import type { Host } from '../host.ts'
 import { LoamError } from '../../errors/index.ts'
+import { completes } from '../completion/values.ts'
+import { backendOption } from '../run-options.ts'
 
 interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
   readonly id: string
@@ -21,12 +23,22 @@ interface Flags extends PullFlags, GlobalOptions, UserNamespaceFlags {
 export function addVolume(program: Command, host: Host): void {
   addUserNamespaceOptions(addPullOptions(addGlobalOptions(program.command('volume <image=target...>'))))
     .description('mount images as volumes of a container until it is destroyed')
-    .requiredOption('--id <id>', 'container that owns the volumes; created if it does not exist')
-    .option(
-      '--backend <name>',
-      'erofs, overlay, copy or bind (default: the best one that works on this machine)',
+    .addOption(
+      completes(
+        new Option('--id <id>', 'container that owns the volumes; created if it does not exist'),
+        'containers',
+      ).makeOptionMandatory(),
     )
-    .option('--sandbox <dir>', 'directory for relative targets, for a container without a root filesystem')
+    .addOption(backendOption())
+    .addOption(
+      completes(
+        new Option(
+          '--sandbox <dir>',
+          'directory for relative targets, for a container without a root filesystem',
+        ),
+        'directories',
+      ),
+    )
     .option('--read-only', 'mount the volumes read-only')
     .addHelpText(
       'after',

@@ -1,8 +1,8 @@
 import type { Argument, Command, Option } from 'commander'
+import { translateWords, wordsOfGroup } from '../command-aliases.ts'
+import { commandIndex, translatePull } from '../command-line.ts'
 import { SettingOption } from '../setting-options.ts'
-
-/** What a word may become, beyond a fixed list: names of the store, which are looked up, or files, which the shell knows. */
-export type Kind = 'images' | 'containers' | 'container-paths' | 'snapshots' | 'files' | 'directories'
+import { completionOf, type Kind } from './values.ts'
 
 /** A word that may be typed, and what it means. */
 export interface Candidate {
@@ -20,7 +20,7 @@ export interface CompletionPlan {
   readonly kinds: readonly Kind[]
 }
 
-/** Meanings of the names of arguments and of options' values. An argument may have several, as `image-or-container`. */
+/** Meanings of the names of arguments. An argument may have several, as `image-or-container`. */
 const KINDS: readonly (readonly [RegExp, Kind])[] = [
   [/image|reference|^names?$/, 'images'],
   [/container|\bid\b/, 'containers'],
@@ -29,28 +29,24 @@ const KINDS: readonly (readonly [RegExp, Kind])[] = [
   [/dir/, 'directories'],
 ]
 
-/** Words for values that are not checked against a list. */
-const PLATFORMS = [
-  'linux/amd64',
-  'linux/arm64',
-  'linux/arm/v7',
-  'linux/386',
-  'linux/ppc64le',
-  'linux/riscv64',
-  'linux/s390x',
-]
-
 /** Plans how to complete the last one of the words behind the program's name. Pure. */
 export function planCompletion(program: Command, words: readonly string[]): CompletionPlan {
   const current = words.at(-1) ?? ''
-  const { command, operands, waiting, isOver } = follow(program, words.slice(0, -1))
+  const typed = words.slice(0, -1)
+  const index = commandIndex(program, typed)
+  const group = wordsOfGroup(typed[index] ?? '')
+  if (index === typed.length - 1 && !current.startsWith('-') && Object.keys(group).length > 0)
+    return ofGroup(program, group, current)
+  const own = translatePull(program, translateWords(typed, index))
+  const { command, operands, waiting, isOver } = follow(program, own)
   if (waiting !== undefined) return ofValue(waiting, current, '')
   if (isOver) return none(current)
   if (current.startsWith('-')) return ofOption(program, command, current)
   if (command.commands.length > 0 && operands === 0) return ofCommands(command, current)
   const argument = argumentAt(command, operands)
   if (command.name() === 'cp') return { ...none(current), kinds: ['container-paths', 'files'] }
-  return argument === undefined ? none(current) : ofArgument(program, argument, current)
+  if (command.name() === 'help') return ofCommands(program, current)
+  return argument === undefined ? none(current) : ofArgument(argument, current)
 }
 
 /** Follows the words up to the one that is completed: the command, its operands so far, and an option that waits for its value. */
@@ -87,11 +83,27 @@ function argumentAt({ registeredArguments }: Command, index: number): Argument |
   return registeredArguments[index] ?? (last?.variadic === true ? last : undefined)
 }
 
+/** Returns the option whose value is the next word. Short options may be one word: `-itu root`. */
 function findWaiting(program: Command, command: Command, word: string): Option | undefined {
-  const option = [...command.options, ...program.options].find((each) =>
-    each instanceof SettingOption ? each.is(word) : each.long === word || each.short === word,
-  )
-  return option?.required === true ? option : undefined
+  const options = [...command.options, ...program.options]
+  if (word.startsWith('--')) {
+    const option = options.find((each) =>
+      each instanceof SettingOption ? each.is(word) : each.long === word,
+    )
+    return option?.required === true ? option : undefined
+  }
+  const letters = word.slice(1).split('')
+  const short = letters.map((letter) => options.find((each) => each.short === `-${letter}`))
+  const first = short.findIndex((option) => option?.required === true)
+  return first === letters.length - 1 ? short[first] : undefined
+}
+
+/** Offers the second words of a group of docker's commands. */
+function ofGroup(program: Command, group: Readonly<Record<string, string>>, current: string): CompletionPlan {
+  const candidates = Object.entries(group)
+    .filter(([word]) => word.startsWith(current))
+    .map(([word, own]) => ({ word, description: summaryOf(find(program, own)?.description() ?? '') }))
+  return { ...none(current), candidates }
 }
 
 function ofCommands(command: Command, current: string): CompletionPlan {
@@ -128,22 +140,20 @@ function describe(option: Option): Candidate {
   return { word: option.long ?? option.short ?? '', description: summaryOf(option.description) }
 }
 
-function ofArgument(program: Command, argument: Argument, current: string): CompletionPlan {
-  if (argument.argChoices !== undefined) return ofWords(argument.argChoices, current, '')
-  if (argument.name() === 'command') return ofCommands(program, current)
+function ofArgument(argument: Argument, current: string): CompletionPlan {
+  if (argument.argChoices !== undefined)
+    return { ...none(current), candidates: startingWith(argument.argChoices, current) }
   return { ...none(current), kinds: kindsOf(argument.name()) }
 }
 
-function ofValue(option: Option, typed: string, prefix: string): CompletionPlan {
-  if (option.argChoices !== undefined) return ofWords(option.argChoices, typed, prefix)
-  if (option.long === '--platform') return ofWords(PLATFORMS, typed, prefix)
-  const name = /[<[]([^>\].]+)/.exec(option.flags)?.[1] ?? ''
-  return { typed, prefix, candidates: [], kinds: kindsOf(name) }
+function ofValue(option: Option, value: string, before: string): CompletionPlan {
+  const { kept = '', words = [], kinds = [] } = completionOf(option, value)
+  const typed = value.slice(kept.length)
+  return { typed, prefix: `${before}${kept}`, candidates: startingWith(words, typed), kinds }
 }
 
-function ofWords(words: readonly string[], typed: string, prefix: string): CompletionPlan {
-  const candidates = words.filter((word) => word.startsWith(typed)).map((word) => ({ word, description: '' }))
-  return { typed, prefix, candidates, kinds: [] }
+function startingWith(words: readonly string[], typed: string): Candidate[] {
+  return words.filter((word) => word.startsWith(typed)).map((word) => ({ word, description: '' }))
 }
 
 function kindsOf(name: string): Kind[] {

@@ -1,6 +1,7 @@
 /*
  * What a shell reads once. At each press of Tab it asks `loam __complete -- WORDS`, whose last word is the one to complete, and which prints
- * a line for each possible word: the word, a tab and its description. The line `:files` or `:directories` lets the shell offer those, too.
+ * a line for each possible word: the word, a tab and its description. The line `:files` or `:directories` lets the shell offer those, too;
+ * with `:nospace` the word goes on behind one.
  */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 
@@ -28,6 +29,7 @@ _loam() {
   done < <("\${COMP_WORDS[0]}" __complete -- "\${words[@]:1}" 2>/dev/null)
   # A word that ends so goes on.
   [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == *[=:/] ]] && compopt -o nospace 2>/dev/null
+  [[ $kinds == *:nospace* ]] && compopt -o nospace 2>/dev/null
   case $kinds in
     *:files*) compopt -o filenames 2>/dev/null; mapfile -t -O "\${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "\${current##*=}") ;;
     *:directories*) compopt -o filenames 2>/dev/null; mapfile -t -O "\${#COMPREPLY[@]}" COMPREPLY < <(compgen -d -- "\${current##*=}") ;;
@@ -67,6 +69,7 @@ _loam() {
     if [[ \${#described} -eq 1 && $value == *[=:/] ]]; then _describe 'loam' described -S ''; else _describe 'loam' described; fi
   fi
   case $kinds in
+    *:files*:nospace*) _files -S '' ;;
     *:files*) _files ;;
     *:directories*) _files -/ ;;
   esac
