@@ -176,20 +176,22 @@ function userPaths(
   values: Settings,
   isGiven: (name: SettingName) => boolean,
 ): Partial<Record<SettingName, readonly [string, string]>> {
-  const home =
-    env['XDG_DATA_HOME'] ?? (env['HOME'] === undefined ? undefined : join(env['HOME'], '.local/share'))
-  const isNamed = isGiven('root') || values.work_dir !== undefined
-  const own = home === undefined || !isAbsolute(home) ? undefined : join(home, 'loam')
-  const root = own ?? (isNamed ? values.root : undefined)
+  const isPath = (path: string | undefined): path is string => path !== undefined && isAbsolute(path)
+  // What is empty or relative counts as not set.
+  const home = [env['XDG_DATA_HOME'], join(env['HOME'] ?? '', '.local/share')].find(isPath)
+  const own = home === undefined ? undefined : join(home, 'loam')
+  const named = isGiven('root') ? values.root : values.work_dir && join(values.work_dir, 'loam')
+  const root = own ?? named
   if (root === undefined)
     throw new LoamError('CONFIG_INVALID', 'read root (default): this user has no home directory', {
       hint: 'Name a directory for the store: --root (LOAM_ROOT), or set HOME or XDG_DATA_HOME.',
     })
   const runtime = env['XDG_RUNTIME_DIR']
-  const state = runtime === undefined || !isAbsolute(runtime) ? join(root, 'state') : join(runtime, 'loam')
+  const state = isPath(runtime) ? join(runtime, 'loam') : join(root, 'state')
+  const origin = own === undefined && !isPath(runtime) ? 'root' : 'home directory'
   return {
     ...(isGiven('root') ? {} : { root: [root, 'home directory'] }),
-    ...(isGiven('state') ? {} : { state: [state, 'home directory'] }),
+    ...(isGiven('state') ? {} : { state: [state, origin] }),
   }
 }
 

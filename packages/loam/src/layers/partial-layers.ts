@@ -258,13 +258,15 @@ export class PartialLayers {
    */
   async resume(signal?: AbortSignal): Promise<readonly string[]> {
     const { lazy, metadata, paths } = this.#options
-    const isShown = (diffId: DiffId) => metadata.layers.isShown(diffId) && this.find(diffId) !== undefined
+    // Also one whose files are damaged: the handler looks for the mounts of all of them, and a hole must not be read as zeros.
+    const isShown = (diffId: DiffId) => metadata.layers.isShown(diffId) && this.#isOfThisBoot(diffId)
     const shown = metadata.layers.partials().flatMap(({ diffId }) => (isShown(diffId) ? [diffId] : []))
     if (lazy === undefined || shown.length === 0) return []
     using leases = new DisposableStack()
     for (const diffId of shown)
       leases.use(await FileLock.acquire(lockPath(paths, 'layer', diffId), { shared: true, signal }))
-    return await lazy.filler.resume(shown.filter(isShown), signal)
+    const sound = shown.filter((diffId) => isShown(diffId) && this.find(diffId) !== undefined)
+    return await lazy.filler.resume(sound, signal)
   }
 
   /**

@@ -59,7 +59,9 @@ export class HandlerClient implements LayerFiller {
   }
 
   async resume(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<readonly string[]> {
-    await this.serve(diffIds, signal)
+    // A handler that starts looks for mounts whose reads nobody has let wait, also if there is nothing to serve.
+    await this.#ask({ op: 'serve', diffIds }, { signal })
+    this.prepare()
     return (await this.status(signal))?.poisoned ?? []
   }
 

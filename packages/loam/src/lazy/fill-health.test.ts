@@ -22,7 +22,7 @@ describe('the health of a layer that is filled', () => {
     const gone = Array.from({ length: 8 }, () => failure('REGISTRY_RESPONSE'))
     assert.deepEqual(pausesOf(health, gone), [100, 200, 400, 800, 1600, 3200, 5000, 5000])
     health.arrived(0, 100_000)
-    assert.equal(health.failure, undefined)
+    assert.equal(health.failureAt(100_000), undefined)
     assert.deepEqual(pausesOf(health, gone.slice(0, 2), 100_000), [100, 200])
   })
 
@@ -44,10 +44,35 @@ describe('the health of a layer that is filled', () => {
     health.failed(failure('REGISTRY_RESPONSE'), 0)
     assert.equal(health.isRefused(3, 10), false)
     assert.equal(health.failed(failure('NO_SPACE'), 10), true)
-    assert.equal(health.failure?.code, 'NO_SPACE')
+    assert.equal(health.failureAt(10)?.code, 'NO_SPACE')
     const until = health.nextMs(10) ?? 0
     assert.ok(health.isRefused(3, until - 1))
     assert.ok(!health.isRefused(3, until))
+  })
+
+  test('runs that end together are one failure, whatever each of them ended by', () => {
+    const health = new FillHealth(0)
+    const codes = [
+      'REGISTRY_RESPONSE',
+      'REGISTRY_UNREACHABLE',
+      'DIGEST_MISMATCH',
+      'REGISTRY_RESPONSE',
+    ] as const
+    assert.deepEqual(
+      codes.map((code) => health.failed(failure(code), 5)),
+      [true, false, false, false],
+    )
+    assert.deepEqual([health.failures, health.nextMs(5)], [1, 105])
+  })
+
+  test('a full disk lets reads fail for as long as it pauses by itself, also beside a longer pause', () => {
+    const health = new FillHealth(0)
+    health.failed(failure('REGISTRY_RATE_LIMITED', { retryAfterMs: 600_000 }), 0)
+    assert.equal(health.failed(failure('NO_SPACE'), 2000), true)
+    assert.deepEqual([health.isRefused(3, 2999), health.isRefused(3, 3000)], [true, false])
+    const codes = [2999, 3000].map((now) => health.failureAt(now)?.code)
+    assert.deepEqual(codes, ['NO_SPACE', 'REGISTRY_RATE_LIMITED'])
+    assert.equal(health.nextMs(3000), 600_000)
   })
 
   test('reads of a span fail after three tries, for longer after each further one, and those of others wait', () => {

@@ -33,6 +33,8 @@ export class FillHealth {
   #refusedUntilMs = 0
   #lastMs: number
   #failure: LoamError | undefined
+  /** The full disk, which pauses a layer beside anything else. */
+  #full: { readonly failure: LoamError; readonly count: number; readonly untilMs: number } | undefined
 
   constructor(nowMs: number) {
     this.#lastMs = nowMs
@@ -48,9 +50,9 @@ export class FillHealth {
     return this.#failures
   }
 
-  /** Why nothing arrives; undefined while spans do. */
-  get failure(): LoamError | undefined {
-    return this.#failure
+  /** Returns why nothing arrives; undefined while spans do. */
+  failureAt(nowMs: number): LoamError | undefined {
+    return this.#isFull(nowMs) ? this.#full?.failure : this.#failure
   }
 
   /** Returns whether nothing is fetched for now. */
@@ -60,7 +62,11 @@ export class FillHealth {
 
   /** Returns whether reads of a span that is missing fail. */
   isRefused(span: number, nowMs: number): boolean {
-    return nowMs < Math.max(this.#refusedUntilMs, this.#wrong.get(span)?.untilMs ?? 0)
+    return this.#isFull(nowMs) || nowMs < this.#refusedUntilMs || this.isHeldBack(span, nowMs)
+  }
+
+  #isFull(nowMs: number): boolean {
+    return nowMs < (this.#full?.untilMs ?? 0)
   }
 
   /** Returns whether a span was wrong so often that it is not fetched for now. */
@@ -79,27 +85,39 @@ export class FillHealth {
     this.#arrivals += 1
     this.#failures = 0
     this.#failure = undefined
+    this.#full = undefined
     this.#refusedUntilMs = 0
     this.#lastMs = nowMs
   }
 
   /**
    * A run has failed: nothing is fetched for longer after each failure in a row, or for as long as the registry asks. On a full disk reads fail
-   * meanwhile. Returns false for a run that has ended by what the layer is paused for already.
+   * meanwhile. Returns false for a run that ends while the layer is paused already: such runs began together.
    */
   failed(failure: LoamError, nowMs: number): boolean {
-    if (this.isPaused(nowMs) && this.#failure?.code === failure.code) return false
+    const isPaused = this.isPaused(nowMs)
+    if (failure.code !== 'NO_SPACE') {
+      if (isPaused) return false
+      this.#count(failure, nowMs)
+      const ownMs = pauseOf(FIRST_PAUSE_MS, this.#failures)
+      const askedMs = failure.details['retryAfterMs']
+      const longestMs = typeof askedMs === 'number' ? Math.min(askedMs, MAX_ASKED_MS) : 0
+      this.#pausedUntilMs = nowMs + Math.max(longestMs, ownMs)
+      return true
+    }
+    if (this.#isFull(nowMs)) return false
+    if (!isPaused) this.#count(failure, nowMs)
+    const count = (this.#full?.count ?? 0) + 1
+    const untilMs = nowMs + pauseOf(FIRST_REFUSAL_MS, count)
+    this.#full = { failure, count, untilMs }
+    this.#pausedUntilMs = Math.max(this.#pausedUntilMs, untilMs)
+    return true
+  }
+
+  #count(failure: LoamError, nowMs: number): void {
     this.#failures += 1
     this.#failure = failure
     if (this.#failures === 1) this.#failingSinceMs = nowMs
-    const isFull = failure.code === 'NO_SPACE'
-    const firstMs = isFull ? FIRST_REFUSAL_MS : FIRST_PAUSE_MS
-    const ownMs = Math.min(firstMs * 2 ** (this.#failures - 1), MAX_PAUSE_MS)
-    const askedMs = failure.details['retryAfterMs']
-    const pauseMs = typeof askedMs === 'number' ? Math.max(Math.min(askedMs, MAX_ASKED_MS), ownMs) : ownMs
-    this.#pausedUntilMs = Math.max(this.#pausedUntilMs, nowMs + pauseMs)
-    if (isFull) this.refuse(this.#pausedUntilMs)
-    return true
   }
 
   /** Lets reads of all that is missing fail for a while. */
@@ -141,4 +159,9 @@ export class FillHealth {
     this.#reports.set(code, { ms: nowMs, arrivals: this.#arrivals })
     return true
   }
+}
+
+/** Returns the pause after a failure, in ms: twice as long after each further one. */
+function pauseOf(firstMs: number, failures: number): number {
+  return Math.min(firstMs * 2 ** (failures - 1), MAX_PAUSE_MS)
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { openSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, test, type TestContext } from 'node:test'
+import { LoamError } from '../errors/index.ts'
 import { ALLOW_READ, FAIL_READ, type ReadAnswer } from '../linux/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import type { ServedLayer } from './served-layer.ts'
@@ -42,6 +43,8 @@ class FillerWorld {
   /** How long each span takes. */
   spanMs = 0
   isSilent = false
+  /** The span before which the connection ends. */
+  endsAt = SPANS
   readonly tries: number[] = []
   #now = 0
   readonly #test: TestContext
@@ -75,6 +78,7 @@ class FillerWorld {
   #sourceOf(name: string): ImageSource {
     const spanMs = () => this.spanMs
     const isSilent = () => this.isSilent
+    const endsAt = () => this.endsAt
     const openBlob = async function* openBlob(_blob: unknown, { signal }: { signal: AbortSignal }) {
       const aborted = new Promise((_resolve, reject) => {
         signal.addEventListener('abort', () => reject(signal.reason as Error))
@@ -82,6 +86,7 @@ class FillerWorld {
       aborted.catch(() => undefined)
       for (let span = 0; span < SPANS; span += 1) {
         if (isSilent()) await aborted
+        if (span === endsAt()) throw new LoamError('REGISTRY_UNREACHABLE', 'the connection ended')
         if (spanMs() > 0)
           await Promise.race([aborted, new Promise((resolve) => setTimeout(resolve, spanMs()))])
         const bytes = Buffer.allocUnsafeSlow(SPAN_BYTES)
@@ -157,6 +162,15 @@ describe('filling layers', () => {
     world.filler.add(layerOf('a'), [])
     await world.pass(2000)
     assert.deepEqual(world.tries, [0, 1, 2, 3])
+  })
+
+  test('a run that brings wrong bytes and then fails is one failure, so that the sources have turns', async (t) => {
+    const world = new FillerWorld(t)
+    world.outcomeOf = () => ({ kind: 'wrong', why: 'its sum differs' })
+    world.endsAt = 4
+    world.filler.add(layerOf('a'), [])
+    await world.pass(2000)
+    assert.deepEqual(world.tries, [0, 1, 2, 3, 4])
   })
 
   test('a full disk ends downloads, and lets reads of all layers fail for pauses that grow', async (t) => {

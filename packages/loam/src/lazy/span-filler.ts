@@ -130,7 +130,7 @@ export class SpanFiller {
 
   /** Returns why a layer's data does not arrive; undefined while it does. */
   failureOf({ diffId }: ServedLayer): LoamError | undefined {
-    return this.#layers.get(diffId)?.health.failure
+    return this.#layers.get(diffId)?.health.failureAt(performance.now())
   }
 
   /** Lets a read wait for its spans, or answers it. */
@@ -234,9 +234,11 @@ export class SpanFiller {
     { wrong, hasArrived, failure, mustBeInOrder }: FillRunResult,
   ): void {
     if (mustBeInOrder) filling.isInOrder = true
-    if (wrong.size > 0) this.#onWrong(filling, wrong, hasArrived)
+    const wrongBytes = wrong.size > 0 ? this.#onWrong(filling, wrong) : undefined
     if (failure?.code === 'NO_SPACE') this.#onFull()
     else if (failure !== undefined) this.#fail(filling, failure)
+    // A run that brought nothing else is a failure of its source.
+    else if (wrongBytes !== undefined && !hasArrived) this.#fail(filling, wrongBytes)
     this.#giveBack(filling, from, to)
     this.#goOn(filling)
   }
@@ -288,8 +290,8 @@ export class SpanFiller {
     if (layer.missing === 0) this.#options.onFilled(layer)
   }
 
-  /** Spans that are wrong again and again are held back, and their reads refused. A run that brought nothing else is a failure of its source. */
-  #onWrong(filling: Filling, wrong: ReadonlyMap<number, string>, hasArrived: boolean): void {
+  /** Spans that are wrong again and again are held back, and their reads refused. Returns what is wrong. */
+  #onWrong(filling: Filling, wrong: ReadonlyMap<number, string>): LoamError {
     const { layer, health } = filling
     const now = performance.now()
     const refused = [...wrong.keys()].filter((span) => health.wasWrong(span, now))
@@ -298,9 +300,11 @@ export class SpanFiller {
     const more = wrong.size > 1 ? `, and ${wrong.size - 1} more` : ''
     const text = `fill layer ${layer.diffId}: span ${first} is wrong${more}: ${why}`
     const failure = new LoamError('DIGEST_MISMATCH', text)
-    if (!hasArrived) this.#fail(filling, failure)
-    else if (refused.length > 0) this.#report(filling, failure)
-    if (refused.length > 0) this.#options.onGivenUp(layer, failure)
+    if (refused.length > 0) {
+      this.#report(filling, failure)
+      this.#options.onGivenUp(layer, failure)
+    }
+    return failure
   }
 
   /** Reads of what is not here fail at once for a while, of all layers; nothing is fetched. */

@@ -58,9 +58,9 @@ export const OPTION_KINDS = {
   ...named(flag, 'referrers refresh remove repair replace replaceIndex terminal times'),
   ...named(count, 'largest layer memoryBytes sizeBytes tail timeoutMs'),
   ...named(time, 'createdAtMs latestMs'),
-  ...named(filledText, 'base lazyIndex output path sandbox to workDir'),
+  ...named(filledText, 'authFile base certsDir lazyIndex output path sandbox to workDir'),
   // What is wrong with a name, and what there is, is told where they are used.
-  ...named(text, 'authFile backend certsDir id'),
+  ...named(text, 'backend id'),
   ...named(text, 'author entrypoint hostname message network shell user workingDir'),
   ...named(texts, 'capAdd capDrop changes command env mounts securityOpts tmpfs'),
   ...named(listOf(filledText), 'insecure known'),

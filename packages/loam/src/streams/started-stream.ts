@@ -59,10 +59,12 @@ function webIterator<Chunk>(stream: ReadableStream<Chunk>): AsyncIterator<Chunk>
   return {
     next: async () => {
       const { done, value } = await reader.read()
+      if (done) reader.releaseLock()
       return done ? { done, value: undefined } : { done, value }
     },
     return: async () => {
       await reader.cancel()
+      reader.releaseLock()
       return { done: true, value: undefined }
     },
   }

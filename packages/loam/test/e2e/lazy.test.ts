@@ -215,6 +215,31 @@ describe('partial layers', { timeout: 600_000 }, () => {
     assert.equal(await content, 'top')
   })
 
+  test('what may have shown wrong data is unmounted also if the lazy index is damaged meanwhile', async () => {
+    await using registry = await GatedRegistry.start()
+    using world = new LazyWorld()
+    const rootfs = await provision(world, registry)
+    for (const diffId of image.diffIds) {
+      const path = join(world.root, 'layers', diffId, 'layer.lazy-index')
+      const bytes = readFileSync(path)
+      bytes.writeUInt8(bytes.readUInt8(100) ^ 1, 100)
+      writeFileSync(path, bytes)
+    }
+    world.endHandlers()
+    registry.open()
+    const { stdout } = await world.loamAsync('--json', 'recover')
+    const { poisoned, failed } = JSON.parse(stdout) as { poisoned: string[]; failed: { what: string }[] }
+    assert.ok(poisoned.includes(rootfs), stdout)
+    assert.deepEqual(
+      failed.map(({ what }) => what),
+      [rootfs],
+    )
+    assert.ok(!world.mounts().includes(rootfs))
+    ok(await world.loamAsync('destroy', 'lazy'))
+    const again = ok(await world.loamAsync('provision', registry.name)).stdout.trim()
+    assert.equal(await read(join(again, 'etc/config')), 'top')
+  })
+
   test('the data of layers above disk_budget is evicted once nothing shows them, and comes again when it is read', async () => {
     await using registry = await GatedRegistry.start()
     using world = new LazyWorld()
