@@ -9,9 +9,10 @@ import {
   listReferences,
   normalizePlatform,
   type Platform,
+  splitTransport,
 } from '../image/index.ts'
 import type { WantedLayer } from '../layers/index.ts'
-import type { ImageRecord } from '../metadata/index.ts'
+import type { ImageRecord, MetadataStore } from '../metadata/index.ts'
 import type { ImageSource } from '../sources/index.ts'
 import { type ImageLimits, overLimit } from '../tree/index.ts'
 import type { ResolvedImage } from './resolve.ts'
@@ -78,9 +79,20 @@ export function createRecord(
   }
 }
 
-/** Returns an image of the store with the addresses of layers that must not be distributed, which only its manifest has. */
-export function withAddresses(image: ImageRecord, manifest: Buffer): ImageRecord {
+/**
+ * Returns an image of the store with the addresses of layers that must not be distributed, which only its manifest has. A file may name
+ * any host, so that they count only if a registry has this manifest.
+ */
+export function withAddresses(
+  image: ImageRecord,
+  manifest: Buffer,
+  { origins }: Pick<MetadataStore, 'origins'>,
+): ImageRecord {
   if (!image.layers.some(({ blobMediaType }) => isForeignLayerType(blobMediaType))) return image
+  const isInRegistry = origins
+    .list(image.digest)
+    .some((origin) => splitTransport(origin, 'file') === undefined)
+  if (!isInRegistry) return image
   const { blobs } = listReferences(manifest, `manifest ${image.digest}`)
   const urlsOf = new Map(blobs.map((blob) => [blob.digest, isForeign(blob) ? blob.urls : undefined]))
   const layers = image.layers.map((layer) => ({ ...layer, blobUrls: urlsOf.get(layer.blobDigest) }))

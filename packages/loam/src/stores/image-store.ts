@@ -287,8 +287,9 @@ export class ImageStore implements Store<ImageSource> {
     diffId: DiffId,
     signal?: AbortSignal,
   ): Promise<void> {
-    const manifest = this.#options.blobs.find(image.digest, 'manifest')
-    const { layers } = manifest === undefined ? image : withAddresses(image, manifest)
+    const { blobs, metadata } = this.#options
+    const manifest = blobs.find(image.digest, 'manifest')
+    const { layers } = manifest === undefined ? image : withAddresses(image, manifest, metadata)
     const layer = layers.find((candidate) => candidate.diffId === diffId)
     if (layer === undefined)
       throw new LoamError('LAYER_NOT_FOUND', `fetch layer ${diffId}: ${source.name} does not have it`)
@@ -342,7 +343,7 @@ export class ImageStore implements Store<ImageSource> {
     const found =
       findStored(source, this.#options.metadata) ?? findNamed(source.name, platform, this.#options)
     if (found === undefined) return undefined
-    const { blobs, enforcer } = this.#options
+    const { blobs, enforcer, metadata } = this.#options
     const { record, targetDigest, from } = found
     // The policy cannot evaluate an image of unknown location: its source is asked again.
     if (from.some((location) => enforcer?.isLost(location) === true)) return undefined
@@ -352,7 +353,7 @@ export class ImageStore implements Store<ImageSource> {
     if (manifest === undefined || configBytes === undefined) return undefined
     const config = parseImageConfig(configBytes, `config ${record.configDigest}`)
     if (platform !== undefined && !isFor(config, platform)) return undefined
-    const known = withAddresses(record, manifest)
+    const known = withAddresses(record, manifest, metadata)
     return { record: known, targetDigest, manifest, config, configBytes, from, pinNote: undefined }
   }
 

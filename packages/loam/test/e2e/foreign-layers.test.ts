@@ -1,7 +1,7 @@
 // Images with layers that must not be distributed, which are at an address of their own: pulled, and copied to where they are needed.
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
-import { existsSync, rmSync } from 'node:fs'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { after, before, beforeEach, describe, test } from 'node:test'
 import { digestOf } from '../../src/image/index.ts'
@@ -32,7 +32,11 @@ describe('an image with a layer that must not be distributed', () => {
   let served = foreign.bytes
   let name = ''
   let address = ''
-  const vendor = createServer((_request, response) => response.end(served))
+  let deliveries = 0
+  const vendor = createServer((_request, response) => {
+    deliveries += 1
+    response.end(served)
+  })
   before(async () => {
     await new Promise<void>((resolve) => {
       vendor.listen(0, '127.0.0.1', resolve)
@@ -94,5 +98,25 @@ describe('an image with a layer that must not be distributed', () => {
         new RegExp(`must not be distributed; the manifest says that it is at ${address}`),
       )
     }
+  })
+
+  test('that only a file has is never looked for at the address in it', async () => {
+    const [layout, own] = [world.path('layout'), `${registry.host}/own:1`]
+    ok(await world.loamAsync('copy', name, `oci:${layout}:1`))
+    writeFileSync(`${layout}/blobs/${foreign.digest.replace(':', '/')}`, foreign.bytes)
+    using other = new World()
+    ok(await other.loamAsync('put', `oci:${layout}:1`, own))
+    deliveries = 0
+    rmSync(other.path('store', 'layers', image.diffIds[0] ?? ''), { recursive: true })
+    rmSync(layout, { recursive: true })
+    for (const words of [
+      ['save', '-o', other.path('saved.tar'), own],
+      ['fsck', '--repair'],
+    ])
+      assert.notEqual((await other.loamAsync(...words)).status, 0, words.join(' '))
+    assert.equal(deliveries, 0)
+    ok(await other.loamAsync('pull', name))
+    ok(await other.loamAsync('fsck', '--repair'))
+    assert.ok(deliveries > 0, 'its registry names the address')
   })
 })
