@@ -268,7 +268,9 @@ export class EndpointSession {
       tls: isOwn ? endpoint.tls : tlsOfTarget(url, endpoint.tls, rulesOf),
       headers: {
         ...request.headers,
-        ...(isOwn ? { ...traceHeaders(), ...endpoint.headers } : {}),
+        // A server that another one named is not part of the caller's system.
+        ...(isOwn && this.#options.namedBy === undefined ? traceHeaders() : {}),
+        ...(isOwn ? endpoint.headers : {}),
         ...(authorization === undefined || authorization === '' ? {} : { authorization }),
       },
       signal: request.signal,

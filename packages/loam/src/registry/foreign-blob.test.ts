@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import { afterEach, beforeEach, test } from 'node:test'
+import { Activity } from '../activity/index.ts'
 import { isLoamError, LoamError } from '../errors/index.ts'
 import { type Descriptor, digestOf, MEDIA_TYPES, parseReference } from '../image/index.ts'
 import { streamForeign } from './foreign-blob.ts'
@@ -111,6 +112,20 @@ test('a foreign layer that its registry lacks comes from its own addresses, with
       await get(foreign(`http://${vendor.name}/layer`), fromByte),
       CONTENT.subarray(fromByte).toString(),
     )
+})
+
+test('the trace of the caller is sent to the registry, and to no host of such an address', async () => {
+  const activity = new Activity()
+  activity.traceBy({
+    begin: () => ({
+      context: { parent: 'a span', state: undefined, isRemote: false },
+      end: () => undefined,
+    }),
+  })
+  const url = `http://${vendor.name}/layer`
+  assert.equal(await activity.observe('images.pull', {}, async () => get(foreign(url))), CONTENT.toString())
+  const tracesOf = ({ asked }: Host) => new Set(asked.map(({ headers }) => headers['traceparent']))
+  assert.deepEqual([tracesOf(registry), tracesOf(vendor)], [new Set(['a span']), new Set([undefined])])
 })
 
 test('the registry itself is asked first, and the addresses of other layers do not count', async () => {
