@@ -34,8 +34,8 @@ export async function putManifest(
 ): Promise<void> {
   const what = `manifest ${digest}`
   const mediaType = mediaTypeOf(bytes, stated, what)
-  const { isListed } = await to.client.putManifest(to.reference, mediaType, bytes, signal)
   const { subject, ...described } = referrerOf(bytes, what)
+  const { isListed } = await to.client.putManifest(to.reference, mediaType, bytes, signal)
   if (subject === undefined || isListed) return
   await listReferrer(to, subject, { mediaType, digest, sizeBytes: bytes.length, ...described }, signal)
 }

@@ -54,7 +54,11 @@ const ManifestSchema = v.object({
 const ReferrerSchema = goStruct({
   artifactType: goText,
   config: goStruct({ mediaType: goText }),
-  subject: v.nullish(goStruct({ digest: v.custom<Digest>(isDigest, 'is not a digest') })),
+  // One that cannot be read, as a digest of another algorithm, has no list of referrers.
+  subject: v.fallback(
+    v.nullish(goStruct({ digest: v.custom<Digest>(isDigest, 'is not a digest') })),
+    undefined,
+  ),
   annotations: goTextMap,
 })
 

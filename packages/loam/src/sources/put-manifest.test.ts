@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { digestOf, MEDIA_TYPES, parseReference } from '../image/index.ts'
+import { RegistryClient } from '../registry/index.ts'
+import { RegistryServer } from '../testing/index.ts'
+import { putManifest } from './put-manifest.ts'
+
+const mediaType = MEDIA_TYPES.ociManifest
+const manifestOf = (subject: unknown) => {
+  const config = { mediaType: 'application/x-config', digest: digestOf(Buffer.from('{}')), size: 2 }
+  const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, config, layers: [], subject }))
+  return { bytes, digest: digestOf(bytes), mediaType }
+}
+
+/** Starts a registry that takes manifests and has no referrers API. */
+async function start() {
+  const server = await RegistryServer.start()
+  server.intercept = (request, response) => {
+    const [, name = ''] = /^\/v2\/app\/manifests\/(.*)$/.exec(request.url ?? '') ?? []
+    if (request.method !== 'PUT') return false
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.on('end', () => {
+      const bytes = Buffer.concat(chunks)
+      const type = request.headers['content-type'] ?? ''
+      server.addManifest('app', name, { bytes, digest: digestOf(bytes) }, type)
+      response.writeHead(201).end()
+    })
+    return true
+  }
+  const client = new RegistryClient({
+    credentials: { find: async () => undefined },
+    insecure: [],
+    certsDirs: [],
+    proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
+    stallTimeoutMs: 5000,
+    connectTimeoutMs: 5000,
+    retry: { tries: 1, baseMs: 5, waitMs: 0 },
+    manifestBytes: 1 << 20,
+  })
+  const reference = parseReference(`${server.host}/app:1`)
+  const tagsPut = () =>
+    server.requests.filter((each) => each.startsWith('PUT ')).map((each) => each.split('/').at(-1))
+  return {
+    client,
+    reference,
+    tagsPut,
+    [Symbol.asyncDispose]: async () => {
+      await client[Symbol.asyncDispose]()
+      await server[Symbol.asyncDispose]()
+    },
+  }
+}
+
+describe('a manifest that is about another one', () => {
+  test('is uploaded without a list of referrers if its subject cannot be read', async () => {
+    await using registry = await start()
+    const subjects = [{}, { digest: `sha384:${'a'.repeat(96)}` }, { digest: 5 }, 'text', null, undefined]
+    for (const subject of subjects) await putManifest(registry, manifestOf(subject), undefined)
+    assert.deepEqual(
+      registry.tagsPut(),
+      subjects.map(() => '1'),
+    )
+  })
+})
