@@ -136,6 +136,7 @@ export {
   manifestSelector,
   parseReference,
 } from './reference.ts'
+export { cosignTag, referrersTag } from './referrer-tags.ts'
 export { isSchema1, parseSchema1, schema1Payload } from './schema1.ts'
 export { configOfV1, isV1Id, parseV1Json, type V1Json } from './v1-json.ts'
 export {

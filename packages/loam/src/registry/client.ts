@@ -11,6 +11,7 @@ import {
   MANIFEST_ACCEPT,
   MEDIA_TYPES,
   manifestSelector,
+  referrersTag,
   SCHEMA_1_ACCEPT,
   schema1Payload,
   splitDigest,
@@ -177,7 +178,7 @@ export class RegistryClient implements AsyncDisposable {
       return isListed ? pages : undefined
     })
     if (answer !== undefined) return answer
-    const tagged = { ...reference, tag: digest.replace(':', '-'), digest: undefined }
+    const tagged = { ...reference, tag: referrersTag(digest), digest: undefined }
     const found = await this.findManifest(tagged, signal)
     return found === undefined ? [] : [found.bytes]
   }

@@ -4,6 +4,8 @@ import { digestOf, MEDIA_TYPES, parseReference } from '../image/index.ts'
 import { RegistryClient } from '../registry/index.ts'
 import { RegistryServer } from '../testing/index.ts'
 import { putManifest } from './put-manifest.ts'
+import { findReferrers } from './referrers.ts'
+import { findSignatures } from './signatures.ts'
 
 const mediaType = MEDIA_TYPES.ociManifest
 const manifestOf = (subject: unknown) => {
@@ -39,12 +41,12 @@ async function start() {
     manifestBytes: 1 << 20,
   })
   const reference = parseReference(`${server.host}/app:1`)
-  const tagsPut = () =>
-    server.requests.filter((each) => each.startsWith('PUT ')).map((each) => each.split('/').at(-1))
+  const tags = (method: string) =>
+    server.requests.filter((each) => each.startsWith(`${method} `)).map((each) => each.split('/').at(-1))
   return {
     client,
     reference,
-    tagsPut,
+    tags,
     [Symbol.asyncDispose]: async () => {
       await client[Symbol.asyncDispose]()
       await server[Symbol.asyncDispose]()
@@ -58,8 +60,30 @@ describe('a manifest that is about another one', () => {
     const subjects = [{}, { digest: `sha384:${'a'.repeat(96)}` }, { digest: 5 }, 'text', null, undefined]
     for (const subject of subjects) await putManifest(registry, manifestOf(subject), undefined)
     assert.deepEqual(
-      registry.tagsPut(),
+      registry.tags('PUT'),
       subjects.map(() => '1'),
     )
+  })
+
+  test('is found where it was listed, whatever the algorithm of the digest', async () => {
+    for (const algorithm of ['sha256', 'sha512'] as const) {
+      await using registry = await start()
+      const { client, reference, tags } = registry
+      const subject = digestOf(Buffer.from('subject'), algorithm)
+      const manifest = manifestOf({ mediaType, digest: subject, size: 7 })
+      await putManifest(registry, manifest, undefined)
+      assert.deepEqual(tags('PUT'), ['1', `${algorithm}-${subject.slice(7, 71)}`])
+      const found = await findReferrers(client, reference, [subject])
+      assert.deepEqual(
+        found.map(({ digest }) => digest),
+        [manifest.digest],
+      )
+      for await (const _signature of findSignatures(client, reference, [subject]));
+      const isValid = (tag = '') => tag.includes(':') || tag.length <= 128
+      assert.deepEqual(
+        tags('GET').filter((tag) => !isValid(tag)),
+        [],
+      )
+    }
   })
 })

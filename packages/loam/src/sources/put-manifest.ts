@@ -7,7 +7,7 @@ import {
   mediaTypeOf,
   MEDIA_TYPES,
   parseManifestDocument,
-  splitDigest,
+  referrersTag,
 } from '../image/index.ts'
 import type { RegistryClient } from '../registry/index.ts'
 import { referrerOf } from './referrers.ts'
@@ -41,7 +41,7 @@ export async function putManifest(
 }
 
 /**
- * Adds a manifest to the index of the referrers of its subject, which clients keep under the tag `<algorithm>-<hex>` of registries without the referrers API
+ * Adds a manifest to the index of the referrers of its subject, which clients keep under a tag of registries without the referrers API
  * (OCI distribution-spec, "Pushing manifests with subject"). An entry that another client adds at the same moment may be lost, as the specification says.
  */
 async function listReferrer(
@@ -50,8 +50,7 @@ async function listReferrer(
   referrer: Descriptor,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const { algorithm, hex } = splitDigest(subject)
-  const tagged = { ...reference, tag: `${algorithm}-${hex.slice(0, 64)}`, digest: undefined }
+  const tagged = { ...reference, tag: referrersTag(subject), digest: undefined }
   const present = await client.findManifest(tagged, signal)
   const index = present?.bytes ?? formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [] })
   const what = `referrers of ${subject}`

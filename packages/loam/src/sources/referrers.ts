@@ -2,6 +2,7 @@
 import * as v from 'valibot'
 import {
   check,
+  cosignTag,
   type Descriptor,
   type Digest,
   digestOf,
@@ -112,7 +113,8 @@ async function tagged(
   subject: Digest,
   suffix: (typeof COSIGN_SUFFIXES)[number],
 ): Promise<Referrer[]> {
-  const tag = `${subject.replace(':', '-')}.${suffix}`
+  const tag = cosignTag(subject, suffix)
+  if (tag === undefined) return []
   const manifest = await client.findManifest({ ...reference, tag, digest: undefined }, signal)
   if (manifest === undefined) return []
   const { type, predicates } = readArtifact(manifest.bytes, `manifest ${tag}`)

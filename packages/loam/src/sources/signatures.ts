@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import { isLoamError, type LoamError } from '../errors/index.ts'
 import {
   check,
+  cosignTag,
   type Descriptor,
   type Digest,
   type ImageReference,
@@ -93,8 +94,9 @@ function isOfContent(error: LoamError): boolean {
 
 async function* findSimple(place: Place, digest: Digest): AsyncGenerator<Signature> {
   const { client, reference, signal } = place
-  const tagged = { ...reference, tag: `${digest.replace(':', '-')}.sig`, digest: undefined }
-  const manifest = await client.findManifest(tagged, signal)
+  const tag = cosignTag(digest, 'sig')
+  if (tag === undefined) return
+  const manifest = await client.findManifest({ ...reference, tag, digest: undefined }, signal)
   if (manifest === undefined) return
   const what = `signatures of ${digest}`
   const { valid, invalid } = entriesOf(readList(manifest.bytes, what).layers, what)
