@@ -82,6 +82,12 @@ const MISTAKES: readonly (readonly [what: string, words: readonly string[], says
   ['a volume of docker', ['volume', 'ls'], /unknown command 'volume ls'\nhint: Loam has no named volumes/],
   ['an option of a volume', ['volume', 'rm', '-f', 'x'], /'volume rm'\nhint: Loam has no named volumes/],
   ['help for words of podman', ['help', 'system', 'prune'], /unknown command 'system prune'\nhint: /],
+  [
+    'help for a volume of docker',
+    ['help', 'volume', 'ls'],
+    /'volume ls'\nhint: Loam has no named volumes.*`loam --help`/,
+  ],
+  ['help for an argument', ['help', 'pull', 'x'], /'x'\nhint: `loam pull --help` lists the options\./],
   ['several images where bytes are meant', ['inspect', '--raw', 'a', 'b'], /hint: /],
   ['an image alone', ['diff', 'localhost:5071/busybox:1.38'], /a second image or container is missing/],
 ]

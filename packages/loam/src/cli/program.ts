@@ -53,7 +53,7 @@ import { addMount, addUmount } from './commands/mount.ts'
 import type { Host } from './host.ts'
 import { addGlobalOptions } from './session.ts'
 import { addSettingOptions, settingsOf } from './setting-options.ts'
-import { unknownCommand, usageError } from './usage-error.ts'
+import { isOtherPair, unknownCommand, usageError } from './usage-error.ts'
 
 /** Width of help that is not written to a terminal, as in commander. */
 const HELP_WIDTH = 80
@@ -163,6 +163,7 @@ function addHelp(program: Command): void {
     .action((names: readonly string[]) => {
       let command = program
       const own = translateWords(names, 0)
+      if (isOtherPair(own)) throw unknownCommand(own, program)
       for (const [index, name] of own.entries()) {
         const next = command.commands.find((each) => each.name() === name || each.aliases().includes(name))
         if (next === undefined) throw unknownCommand(own.slice(index), command)

@@ -22,12 +22,10 @@ const DESTRUCTIVE: readonly string[] = [
 
 /** Returns the error for an invalid command line, with a hint. */
 export function usageError(error: CommanderError, command: Command): LoamError {
-  const name = fullName(command)
-  if (error.code === 'commander.help') {
-    return new LoamError('USAGE', `${name}: no command is given`, {
-      hint: `\`${name} --help\` lists the commands.`,
+  if (error.code === 'commander.help')
+    return new LoamError('USAGE', `${fullName(command)}: no command is given`, {
+      hint: withHelp(undefined, command),
     })
-  }
   const [message = '', suggestion] = error.message.replace(/^error: /, '').split('\n')
   if (error.code === 'commander.unknownCommand') return unknownCommand(command.args, command)
   const pair = otherPair(command)
@@ -36,9 +34,8 @@ export function usageError(error: CommanderError, command: Command): LoamError {
   if (setting !== undefined) return new LoamError('USAGE', `read ${setting}: it needs a value`)
   const own =
     otherOption(message, command) ?? suggestion?.replace(/^\(|\)$/g, '') ?? nearOption(message, command)
-  const what = command.commands.length > 0 ? 'commands' : 'options'
   return new LoamError('USAGE', message, {
-    hint: `${own === undefined ? '' : `${own} `}\`${name} --help\` lists the ${what}.`,
+    hint: withHelp(own, command),
   })
 }
 
@@ -67,7 +64,7 @@ export function unknownCommand(words: readonly string[], parent: Command): LoamE
   const isPair = parent.parent === null && isGroup(first) && /^\w/.test(second)
   const own = isPair ? hintOfPair(first, second, parent) : hintOfWord(first, parent)
   return new LoamError('USAGE', `unknown command '${isPair ? `${first} ${second}` : first}'`, {
-    hint: `${own === undefined ? '' : `${own} `}\`${fullName(parent)} --help\` lists the commands.`,
+    hint: withHelp(own, parent),
   })
 }
 
@@ -89,9 +86,19 @@ function hintOfPair(group: string, word: string, program: Command): string | und
 function otherPair(command: Command): LoamError | undefined {
   const { parent } = command
   if (parent === null || parent.parent !== null) return undefined
-  const [group, word = ''] = [command.name(), command.args[0]]
-  const isKnown = findIn(findIn(OTHER_PAIRS, group) ?? {}, word) !== undefined
-  return isKnown ? unknownCommand([group, word], parent) : undefined
+  const words = [command.name(), ...command.args]
+  return isOtherPair(words) ? unknownCommand(words, parent) : undefined
+}
+
+/** Returns whether words begin with a command of two words of other tools that Loam does not take as one of its own. */
+export function isOtherPair([group = '', word = '']: readonly string[]): boolean {
+  return findIn(findIn(OTHER_PAIRS, group) ?? {}, word) !== undefined
+}
+
+/** Returns a hint that ends with where the help is. */
+function withHelp(hint: string | undefined, command: Command): string {
+  const what = command.commands.length > 0 ? 'commands' : 'options'
+  return `${hint === undefined ? '' : `${hint} `}\`${fullName(command)} --help\` lists the ${what}.`
 }
 
 function didYouMean(name: string | undefined): string | undefined {
