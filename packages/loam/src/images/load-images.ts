@@ -28,7 +28,7 @@ export async function loadImages(
   return services.sources.withAll(address, options, async (images) => {
     const loaded: LoadedImage[] = []
     for (const { names, open } of images) {
-      const source = open()
+      const source = await open()
       const all = names.length > 0 ? names : await claimedNames(source, options)
       loaded.push(await loadOne(services, source, all, options))
     }

@@ -4,13 +4,14 @@ import { namesOf as referencesOf, normalizeReference } from './archived-images.t
 import type { ArchiveFiles } from './archive-files.ts'
 import { listImages } from './docker-archive.ts'
 import type { ImageSource } from './image-source.ts'
-import { imagesOf, namesOf, readIndex } from './oci-layout.ts'
+import { imagesOf, type LayoutFiles } from './layout-images.ts'
+import { namesOf, readIndex } from './oci-layout.ts'
 
 /** An image of a file, with the names that it has there. */
 export interface ArchivedSource {
   /** Empty for an image without a name of a registry. */
   readonly names: readonly StoredReference[]
-  readonly open: () => ImageSource
+  readonly open: () => Promise<ImageSource>
 }
 
 /** An image of a file, and what finds it there. */
@@ -33,10 +34,11 @@ export function dockerParts(path: string, members: ArchiveFiles): Part[] {
 }
 
 /** Lists the images of a layout: entries of one name are one image, for several platforms; so are entries of one digest, under several names. */
-export function layoutParts(path: string, members: ArchiveFiles, onNote: (text: string) => void): Part[] {
-  const { manifests, others } = readIndex(path, members)
-  const entries = imagesOf(manifests, members)
-  for (const { digest } of new Set([...manifests, ...others]).difference(new Set(entries)))
+export async function layoutParts(files: LayoutFiles, onNote: (text: string) => void): Promise<Part[]> {
+  const { manifests, others } = readIndex(files.path, files.members)
+  const entries = await imagesOf(manifests, files)
+  const digests = (of: readonly Descriptor[]) => new Set(of.map(({ digest }) => digest))
+  for (const digest of digests([...manifests, ...others]).difference(digests(entries)))
     onNote(`${digest} is not loaded: it is no image`)
   return [...Map.groupBy(entries, keyOf).values()].map((group) => {
     const texts = [...new Set(group.flatMap(namesOf))]

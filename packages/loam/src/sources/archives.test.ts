@@ -6,6 +6,7 @@ import { digestOf, parseReference } from '../image/index.ts'
 import { dockerArchiveSource } from './docker-archive.ts'
 import { dockerV1Source } from './docker-v1.ts'
 import type { ArchiveFiles } from './archive-files.ts'
+import { layoutParts } from './archive-parts.ts'
 import { ociLayoutSource, selectInLayout } from './oci-layout.ts'
 
 const TAG = 'org.opencontainers.image.ref.name'
@@ -41,7 +42,9 @@ function layoutOf(
 
 async function imageOf(members: ArchiveFiles, { selector, put }: { selector?: string; put?: string }) {
   const chosen =
-    put === undefined ? selector : selectInLayout('/l', parseReference(put, 'docker.io'), members)
+    put === undefined
+      ? selector
+      : await selectInLayout(parseReference(put, 'docker.io'), { path: '/l', members, signal: undefined })
   const { bytes } = await ociLayoutSource({ path: '/l', selector: chosen, members, platform }).resolve()
   return (JSON.parse(Buffer.from(bytes).toString()) as { annotations: { image: string } }).annotations.image
 }
@@ -89,5 +92,55 @@ describe('an archive of docker save with one image under several names', () => {
     }
     assert.throws(() => dockerArchiveSource('/a', { selector: 'app:3' }, archive), isNotFound)
     assert.throws(() => dockerV1Source('/a', { selector: 'app:3' }, v1, folders), isNotFound)
+  })
+})
+
+describe('what is read of a layout to find its images', () => {
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json'
+  const artifact = (padding: number) =>
+    JSON.stringify({
+      schemaVersion: 2,
+      config: { mediaType: 'x/y', digest: digestOf(Buffer.alloc(0)), size: 0 },
+    }) + ' '.repeat(padding)
+
+  /** Returns a layout with entries for some manifests, and counts what is read of it. */
+  function counted(manifests: readonly string[]) {
+    const files: Record<string, string> = { 'oci-layout': '{"imageLayoutVersion":"1.0.0"}' }
+    const entries = manifests.map((bytes, at) => {
+      const digest = digestOf(Buffer.from(bytes))
+      files[`blobs/sha256/${digest.slice('sha256:'.length)}`] = bytes
+      return { mediaType, digest, size: bytes.length, annotations: { [TAG]: `t${at}` } }
+    })
+    const members = membersOf({
+      ...files,
+      'index.json': JSON.stringify({ schemaVersion: 2, manifests: entries }),
+    })
+    let reads = 0
+    const read: ArchiveFiles['read'] = (name, kind) => {
+      if (name.startsWith('blobs/')) reads += 1
+      return members.read(name, kind)
+    }
+    return { members: { ...members, read }, reads: () => reads }
+  }
+
+  test('a manifest is read once, however many entries name it, and noted once', async () => {
+    const { members, reads } = counted(Array.from({ length: 500 }, () => artifact(0)))
+    const notes: string[] = []
+    const parts = await layoutParts({ path: '/l', members, signal: undefined }, (note) => notes.push(note))
+    assert.deepEqual([parts, reads(), notes.length], [[], 1, 1])
+    assert.equal(
+      await selectInLayout(parseReference('a:1', 'docker.io'), { path: '/l', members, signal: undefined }),
+      undefined,
+    )
+    assert.equal(reads(), 2)
+  })
+
+  test('the bytes that are read have a limit, and the signal ends it before', async () => {
+    const { members, reads } = counted(Array.from({ length: 40 }, (_, at) => artifact((2 << 20) + at)))
+    const find = async (signal?: AbortSignal) => layoutParts({ path: '/l', members, signal }, () => {})
+    await assert.rejects(async () => find(AbortSignal.abort()), { code: 'CANCELED' })
+    assert.equal(reads(), 0)
+    await assert.rejects(async () => find(), { code: 'SOURCE_INVALID' })
+    assert.equal(reads(), 32)
   })
 })

@@ -16,7 +16,6 @@ import {
   imageEntries,
   type ImageIndex,
   type ImageReference,
-  isArtifact,
   isDigest,
   isForeign,
   parseManifestDocument,
@@ -29,6 +28,7 @@ import { normalizeReference } from './archived-images.ts'
 import type { ImageSource, SourceDocument } from './image-source.ts'
 import { fileLocations, formatImageName } from './image-name.ts'
 import type { ArchiveFiles } from './archive-files.ts'
+import { blobName, imagesOf, type LayoutFiles } from './layout-images.ts'
 
 const REF_NAME = 'org.opencontainers.image.ref.name'
 /** Annotation of `ctr images export` and `nerdctl save`. */
@@ -61,7 +61,7 @@ export function ociLayoutSource(options: LayoutOptions): ImageSource {
     aliases: [],
     isRemote: false,
     isConverted: false,
-    resolve: async () => resolveInLayout(options),
+    resolve: async (signal) => resolveInLayout(options, signal),
     getDocument: async (descriptor, { kind }) => readBlob(path, members, descriptor, kind),
     openBlob: (descriptor, range) => {
       const blob = blobName(descriptor.digest)
@@ -90,15 +90,15 @@ export function isOciLayout(members: ArchiveFiles): boolean {
 
 /**
  * Returns the name of the image in a layout that a reference refers to; undefined if the layout has one image at most, under any name.
- * @throws IMAGE_NOT_FOUND for several images none of which has that name, SOURCE_INVALID
+ * @throws IMAGE_NOT_FOUND for several images none of which has that name, SOURCE_INVALID, CANCELED
  */
-export function selectInLayout(
-  path: string,
+export async function selectInLayout(
   reference: ImageReference,
-  members: ArchiveFiles,
-): string | undefined {
+  files: LayoutFiles,
+): Promise<string | undefined> {
+  const { path, members } = files
   const entries = readIndex(path, members).manifests.filter((entry) => namesOf(entry).length > 0)
-  const named = imagesOf(entries, members)
+  const named = await imagesOf(entries, files)
   const names = named.flatMap(namesOf)
   const { typed, tag, registry } = reference
   const full = formatReference(reference)
@@ -122,9 +122,12 @@ function countImages(entries: readonly Descriptor[]): number {
   )
 }
 
-function resolveInLayout(options: LayoutOptions): SourceDocument {
+async function resolveInLayout(
+  options: LayoutOptions,
+  signal: AbortSignal | undefined,
+): Promise<SourceDocument> {
   const { path, members } = options
-  const descriptor = choose(readIndex(path, members), options)
+  const descriptor = await choose(readIndex(path, members), options, signal)
   const document = readBlob(path, members, descriptor, 'manifest')
   return { bytes: document, mediaType: descriptor.mediaType, digest: descriptor.digest }
 }
@@ -152,17 +155,18 @@ export function readIndex(path: string, members: ArchiveFiles): ImageIndex {
  * Chooses an entry of index.json by its name or digest; without either, the only image, else `latest`. If several entries for
  * several platforms have the same name, or none, the platform decides, as in any index.
  */
-function choose(
+async function choose(
   index: ImageIndex,
   { path, selector, entries, members, platform }: LayoutOptions,
-): Descriptor {
+  signal: AbortSignal | undefined,
+): Promise<Descriptor> {
   if (entries === undefined && isDigest(selector)) {
     return index.manifests.find(({ digest }) => digest === selector) ?? describeUnlisted(selector)
   }
   const named = entries ?? index.manifests.filter((entry) => namesOf(entry).includes(selector ?? 'latest'))
   const isAny = selector === undefined && named.length === 0
   const found = distinct(imageEntries(isAny ? index.manifests : named))
-  const images = found.length > 1 ? imagesOf(found, members) : found
+  const images = found.length > 1 ? await imagesOf(found, { path, members, signal }) : found
   const [only, other] = images
   // The requested image is used for any platform, as from a registry.
   if (only !== undefined && other === undefined) return only
@@ -194,20 +198,6 @@ export function namesOf({ annotations }: Descriptor): string[] {
   return [annotations?.[REF_NAME], annotations?.[CONTAINERD_NAME]].filter((name) => name !== undefined)
 }
 
-/** Leaves out entries that are no images, although the index does not say so: signatures, and what else refers to an image. */
-export function imagesOf(entries: readonly Descriptor[], members: ArchiveFiles): Descriptor[] {
-  return imageEntries(entries).filter(({ digest }) => {
-    try {
-      const bytes = members.read(blobName(digest), 'manifest')
-      return bytes === undefined || !isArtifact(bytes, `manifest ${digest}`)
-    } catch (error) {
-      // What is wrong with it is told to those who open it.
-      if (error instanceof LoamError) return true
-      throw error
-    }
-  })
-}
-
 /** Removes repeated digests: an image with several names has an entry for each. */
 function distinct(entries: readonly Descriptor[]): Descriptor[] {
   return [...new Map(entries.toReversed().map((entry) => [entry.digest, entry])).values()].toReversed()
@@ -235,9 +225,4 @@ function readBlob(path: string, members: ArchiveFiles, descriptor: Descriptor, k
     throw new LoamError('DIGEST_MISMATCH', `verify blob ${digest} of ${path}: its digest is ${actual}`)
   }
   return bytes
-}
-
-function blobName(digest: Digest): string {
-  const { algorithm, hex } = splitDigest(digest)
-  return `blobs/${algorithm}/${hex}`
 }

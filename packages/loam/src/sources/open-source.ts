@@ -57,7 +57,10 @@ export async function openSource(name: ImageName, options: OpenSourceOptions): P
     case 'aci':
       return (await loadAppc()).aciSource(name.path, options)
     case 'docker-archive':
-      return asArchive(name, archiveSource(name.path, name, await openMembers(name.path, options), options))
+      return asArchive(
+        name,
+        await archiveSource(name.path, name, await openMembers(name.path, options), options),
+      )
     case 'oci':
       return ociLayoutSource({ ...options, ...name, members: await openMembers(name.path, options) })
   }
@@ -119,19 +122,19 @@ export async function openAllSources(
       hint: `loam put ${location} NAME`,
     })
   const parts = isOciLayout(members)
-    ? layoutParts(path, members, options.onNote)
+    ? await layoutParts({ path, members, signal: options.signal }, options.onNote)
     : isDockerV1(members)
       ? [{ names: [] }]
       : dockerParts(path, members)
   return parts.map(({ names, selector, entries, position }: Part) => ({
     names,
-    open: () =>
+    open: async () =>
       withOrigin(
         location,
         path,
         isOciLayout(members)
           ? ociLayoutSource({ path, selector, entries, members, platform: options.platform })
-          : archiveSource(path, { selector, position }, members, options),
+          : await archiveSource(path, { selector, position }, members, options),
       ),
   }))
 }
@@ -146,7 +149,7 @@ async function openCopy(
   if (members.sizeOf('manifest') !== undefined && members.sizeOf('manifest.json') === undefined) {
     return withOrigin(location, path, (await loadAppc()).aciSource(path, options))
   }
-  return withOrigin(location, path, archiveSource(path, { name: reference }, members, options))
+  return withOrigin(location, path, await archiveSource(path, { name: reference }, members, options))
 }
 
 /** Replaces the location of a copy, which ends with the request, by the original address. */
@@ -166,16 +169,17 @@ function withOrigin(address: string, path: string, source: ImageSource): ImageSo
 }
 
 /** Archives of Docker come in three forms: of before 1.10, of before 25, and with an OCI layout inside. */
-function archiveSource(
+async function archiveSource(
   path: string,
   choice: ArchiveChoice,
   members: ArchiveFiles,
-  { folders, platform }: Pick<OpenSourceOptions, 'folders' | 'platform'>,
-): ImageSource {
+  { folders, platform, signal }: Pick<OpenSourceOptions, 'folders' | 'platform' | 'signal'>,
+): Promise<ImageSource> {
   if (isDockerV1(members)) return dockerV1Source(path, choice, members, folders)
   if (!isOciLayout(members) || members.sizeOf('manifest.json') !== undefined)
     return dockerArchiveSource(path, choice, members)
-  const named = choice.name === undefined ? undefined : selectInLayout(path, choice.name, members)
+  const named =
+    choice.name === undefined ? undefined : await selectInLayout(choice.name, { path, members, signal })
   return ociLayoutSource({ path, selector: choice.selector ?? named, members, platform })
 }
 
@@ -235,7 +239,11 @@ async function openFromFolder(
     try {
       const path = await fetchFile(address, options, signal)
       const members = await openMembers(path, { ...options, signal })
-      const source = withOrigin(address, path, archiveSource(path, { name: reference }, members, options))
+      const source = withOrigin(
+        address,
+        path,
+        await archiveSource(path, { name: reference }, members, { ...options, signal }),
+      )
       return withDigest(source, reference.digest, address)
     } catch (error) {
       const failure = toLoamError(error, `open ${address}`)
