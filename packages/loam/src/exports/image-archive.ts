@@ -11,6 +11,7 @@ import {
   formatIndex,
   MEDIA_TYPES,
   parseManifestDocument,
+  shortenNames,
   splitDigest,
   withoutDigest,
 } from '../image/index.ts'
@@ -61,9 +62,9 @@ export async function writeImageArchive(
   check()
 }
 
-interface DockerEntry {
+/** An image of manifest.json without its names. */
+interface DockerImage {
   readonly Config: string
-  readonly RepoTags: readonly string[]
   readonly Layers: readonly string[]
 }
 
@@ -74,7 +75,7 @@ class ImageArchive implements ImageSink {
   /** By their text: an image may be put twice. */
   readonly #entries = new Map<string, Descriptor>()
   /** By config and layers: one entry has all names of its image. */
-  readonly #docker = new Map<string, DockerEntry>()
+  readonly #docker = new Map<string, DockerImage & { readonly names: Set<string> }>()
 
   constructor(format: ArchiveFormat, write: (chunk: Buffer) => Promise<void>) {
     this.isSinglePlatform = format === 'docker-archive'
@@ -105,13 +106,28 @@ class ImageArchive implements ImageSink {
   async putImage(manifest: SinkManifest, names: readonly string[]): Promise<void> {
     await this.putManifest(manifest)
     for (const entry of indexEntries(manifest, names)) this.#entries.set(JSON.stringify(entry), entry)
-    if (this.isSinglePlatform) this.#addDocker(dockerEntry(manifest, names))
+    if (this.isSinglePlatform) this.#addDocker(dockerImage(manifest), names)
   }
 
-  #addDocker({ Config, RepoTags, Layers }: DockerEntry): void {
-    const key = JSON.stringify([Config, Layers])
-    const known = this.#docker.get(key)?.RepoTags ?? []
-    this.#docker.set(key, { Config, RepoTags: [...new Set([...known, ...RepoTags])], Layers })
+  #addDocker(image: DockerImage, names: readonly string[]): void {
+    const key = JSON.stringify(image)
+    const known = this.#docker.get(key)?.names ?? []
+    this.#docker.set(key, { ...image, names: new Set([...known, ...names]) })
+  }
+
+  /** Returns manifest.json. Its names have no digest, and each belongs to one image. */
+  #dockerEntries() {
+    const claims = [...this.#docker].flatMap(([owner, { names }]) =>
+      [...names].map((name) => ({ owner, name })),
+    )
+    const tags = shortenNames(claims, ({ name }) => (name.includes('@') ? withoutDigest(name) : name))
+    const tagsOf = (owner: string) =>
+      tags.filter((tag, at) => tag !== undefined && claims[at]?.owner === owner)
+    return [...this.#docker].map(([owner, { Config, Layers }]) => ({
+      Config,
+      RepoTags: [...new Set(tagsOf(owner))],
+      Layers,
+    }))
   }
 
   /** Writes the documents that refer to the blobs. */
@@ -121,7 +137,7 @@ class ImageArchive implements ImageSink {
       formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [...this.#entries.values()] }),
     )
     if (this.isSinglePlatform)
-      await this.#putFile('manifest.json', Buffer.from(JSON.stringify([...this.#docker.values()])))
+      await this.#putFile('manifest.json', Buffer.from(JSON.stringify(this.#dockerEntries())))
     await this.#putFile('oci-layout', Buffer.from(LAYOUT_VERSION))
     await this.#write(tarEnd())
   }
@@ -148,12 +164,11 @@ export function indexEntries(
   })
 }
 
-function dockerEntry({ bytes, mediaType, digest }: SinkManifest, names: readonly string[]): DockerEntry {
+function dockerImage({ bytes, mediaType, digest }: SinkManifest): DockerImage {
   const document = parseManifestDocument(bytes, mediaType, `manifest ${digest}`)
   const layers = document.kind === 'manifest' ? document.layers : []
   return {
     Config: document.kind === 'manifest' ? blobName(document.config.digest) : '',
-    RepoTags: names.flatMap((name) => (name.includes('@') ? (withoutDigest(name) ?? []) : name)),
     Layers: layers.map((layer) => blobName(layer.digest)),
   }
 }

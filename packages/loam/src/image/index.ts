@@ -80,7 +80,7 @@ export {
   parseLazyProfile,
   uniteSpans,
 } from './lazy-profile.ts'
-export { nameOfDigest, pinOf, withoutDigest } from './name-pin.ts'
+export { nameOfDigest, pinOf, shortenNames, withoutDigest } from './name-pin.ts'
 export { type StoredReference, storedReference } from './stored-reference.ts'
 export {
   archiveAddress,

@@ -24,3 +24,32 @@ export function withoutDigest(reference: string): string | undefined {
   const [rest = ''] = reference.split('@')
   return /:[^:/]+$/.test(rest) ? rest : undefined
 }
+
+/** A name of an image in a file of several. */
+export interface NameClaim {
+  /** The image. */
+  readonly owner: string
+  readonly name: string
+}
+
+/**
+ * Shortens the names of the images of one file, so that each belongs to one image. A name as it was given goes before a shortened one; a shortened
+ * one that several images would have is left out. Returns one for each claim, undefined for none.
+ */
+export function shortenNames<T extends NameClaim>(
+  claims: readonly T[],
+  shorten: (claim: T) => string | undefined,
+): (string | undefined)[] {
+  const shortened = claims.map((claim) => ({ ...claim, text: shorten(claim) }))
+  const given = new Map(
+    shortened.flatMap(({ owner, name, text }) => (text === name ? [[text, owner] as const] : [])),
+  )
+  const owners = Map.groupBy(shortened, ({ text }) => text)
+  return shortened.map(({ owner, text }) => {
+    if (text === undefined) return undefined
+    const isOwn = given.has(text)
+      ? given.get(text) === owner
+      : owners.get(text)?.every((other) => other.owner === owner)
+    return isOwn === true ? text : undefined
+  })
+}

@@ -14,6 +14,7 @@ import {
   MEDIA_TYPES,
   nameOfDigest,
   parseManifestDocument,
+  shortenNames,
 } from '../image/index.ts'
 import { streamStored } from '../linux/index.ts'
 import type { StoredImage } from '../stores/index.ts'
@@ -61,18 +62,51 @@ export async function saveImages(
   if (images.length === 0) throw new LoamError('USAGE', 'save: no image is named')
   const { format = 'docker-archive', force, mode, signal } = options
   return withArchive(output, { cwd: services.cwd, format, force, mode, signal }, async (sink) => {
-    const saved: SavedImage[] = []
-    for (const image of images) saved.push(await saveOne(services, image, sink, options))
-    return saved
+    const written: WrittenImage[] = []
+    for (const image of images) written.push(await writeImage(services, image, sink, options))
+    return nameImages(written, sink, options)
   })
 }
 
-async function saveOne(
+/** An image whose blobs are in the file. */
+interface WrittenImage {
+  readonly manifest: SinkManifest
+  /** The name that the user gave, with the digest that it states; undefined for none. */
+  readonly given: string | undefined
+  readonly storedDigest: Digest
+}
+
+/** Gives the images their names in the file, once all are known: a name that loses its digest may be another image's. */
+async function nameImages(
+  written: readonly WrittenImage[],
+  sink: ImageSink,
+  { onEvent }: SaveImagesOptions,
+): Promise<SavedImage[]> {
+  const claims = written.flatMap(({ manifest, given: name }) =>
+    name === undefined ? [] : [{ owner: manifest.digest, name }],
+  )
+  const names = shortenNames(claims, ({ owner, name }) => nameOfDigest(name, owner))
+  const saved: SavedImage[] = []
+  for (const { manifest, given, storedDigest } of written) {
+    const { digest } = manifest
+    const name = names[claims.findIndex((claim) => claim.owner === digest && claim.name === given)]
+    await sink.putImage(manifest, name === undefined ? [] : [name])
+    if (name === undefined && given !== undefined && nameOfDigest(given, digest) !== undefined)
+      onEvent?.({
+        kind: 'note',
+        text: `${given} has no name in the file: without its digest, several images would have the same`,
+      })
+    saved.push({ name, digest, storedDigest })
+  }
+  return saved
+}
+
+async function writeImage(
   services: SaveServices,
   image: string,
   sink: ImageSink,
   options: SaveImagesOptions,
-): Promise<SavedImage> {
+): Promise<WrittenImage> {
   const { sources, stores, layers } = services
   const { name } = sources.find(image, { ...options, mayBeGone: true })
   return sources.with(name, options, async (source) => {
@@ -88,10 +122,7 @@ async function saveOne(
         : new Map(original.blobs.map(({ digest, path }) => [digest, path]))
     const manifest = original?.manifest ?? plainManifest(stored)
     await putBlobs(manifest, { files, config: stored.configBytes, sink, onSave: options.onSave })
-    const whole = nameForOthers(source)
-    const known = whole === undefined ? undefined : nameOfDigest(whole, manifest.digest)
-    await sink.putImage(manifest, known === undefined ? [] : [known])
-    return { name: known, digest: manifest.digest, storedDigest: stored.record.digest }
+    return { manifest, given: nameForOthers(source), storedDigest: stored.record.digest }
   })
 }
 

@@ -159,6 +159,40 @@ describe('files with images', () => {
     }
   })
 
+  test('a name belongs to one image of a saved file: one that lost its digest is left out for another image', async () => {
+    await using server = await RegistryServer.start()
+    server.addImage('app', '1', one)
+    server.addImage('app', '1', two)
+    const tagged = `${server.host}/app:1`
+    const [first, second] = [`${tagged}@${one.manifest.digest}`, `${tagged}@${two.manifest.digest}`]
+    for (const retention of ['none', 'all']) {
+      for (const [at, names] of [
+        [first, second],
+        [first, tagged],
+        [tagged, first],
+      ].entries()) {
+        using own = new World()
+        const file = own.path('saved')
+        const flags = [`--blob_retention=${retention}`, '-o', file]
+        const { stderr } = ok(await own.loamAsync('save', ...flags, ...names))
+        const left = retention === 'all' ? [] : at === 0 ? [first, second] : [first]
+        for (const name of left) assert.ok(stderr.includes(`${name} has no name in the file`), stderr)
+        const entries = JSON.parse(must('tar', '-xOf', file, 'manifest.json')) as { RepoTags: string[] }[]
+        const tags = names.map((name) => (name === tagged ? [tagged] : []))
+        assert.deepEqual(
+          entries.map(({ RepoTags }) => RepoTags),
+          tags,
+        )
+        if (at > 0) must('skopeo', 'inspect', `docker-archive:${file}:${tagged}`)
+        using other = new World()
+        ok(other.loam('load', '-i', file))
+        const kept = names.filter((name) => !left.includes(name)).toSorted()
+        assert.deepEqual(Object.keys(configs(other)).toSorted(), kept)
+        if (at > 0) assert.equal(configs(other)[tagged], two.config.digest)
+      }
+    }
+  })
+
   test('an image is one entry of a saved file, with all its names', () => {
     ok(loam('tag', 'x.test/one:1', 'x.test/other:2'))
     for (const format of ['docker-archive', 'oci-archive']) {
