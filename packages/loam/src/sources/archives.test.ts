@@ -143,4 +143,41 @@ describe('what is read of a layout to find its images', () => {
     await assert.rejects(async () => find(), { code: 'SOURCE_INVALID' })
     assert.equal(reads(), 32)
   })
+
+  test('an index of nothing but artifacts is no image', async () => {
+    const indexType = 'application/vnd.oci.image.index.v1+json'
+    const image = JSON.stringify({ schemaVersion: 2, annotations: { image: 'a' } })
+    const files: Record<string, string> = { 'oci-layout': '{"imageLayoutVersion":"1.0.0"}' }
+    const put = (bytes: string, type: string, fields: object = {}) => {
+      const digest = digestOf(Buffer.from(bytes))
+      files[`blobs/sha256/${digest.slice('sha256:'.length)}`] = bytes
+      return { mediaType: type, digest, size: bytes.length, ...fields }
+    }
+    const indexOf = (...manifests: readonly object[]) => JSON.stringify({ schemaVersion: 2, manifests })
+    const missing = { mediaType, digest: digestOf(Buffer.from('missing')), size: 7 }
+    const bundle = put(artifact(0), mediaType)
+    const said = put(image, mediaType, { artifactType: 'x/y' })
+    const attestation = put(image, mediaType, {
+      annotations: { 'vnd.docker.reference.type': 'attestation-manifest' },
+    })
+    const other = put('text', 'text/plain')
+    const none = indexOf(bundle, said, attestation, other)
+    const artifacts = [none, indexOf(said), indexOf(put(none, indexType), bundle)]
+    const images = [
+      indexOf(),
+      indexOf(bundle, missing),
+      indexOf(put(image, mediaType)),
+      indexOf(bundle, put(indexOf(missing), indexType)),
+    ]
+    const kindsOf = async (...indexes: readonly string[]) => {
+      const named = indexes.map((bytes, at) => put(bytes, indexType, { annotations: { [TAG]: `t${at}` } }))
+      const members = membersOf({ ...files, 'index.json': indexOf(...named) })
+      const parts = await layoutParts({ path: '/l', members, signal: undefined }, () => {})
+      return parts.map(({ selector }) => named.findIndex(({ digest }) => digest === selector))
+    }
+    assert.deepEqual(await kindsOf(...artifacts), [])
+    assert.deepEqual(await kindsOf(...images), [...images.keys()])
+    const tagged = [put(image, mediaType), put(none, indexType, { annotations: { [TAG]: 'sha256-ab' } })]
+    assert.equal(await imageOf(membersOf({ ...files, 'index.json': indexOf(...tagged) }), {}), 'a')
+  })
 })
