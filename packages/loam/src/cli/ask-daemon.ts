@@ -1,4 +1,4 @@
-import { isErrno } from '../errors/index.ts'
+import { faultOfSocket } from '../errors/index.ts'
 
 const TIMEOUT_MS = 10_000
 
@@ -37,10 +37,7 @@ export async function askDaemon(
   try {
     return await promise
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return 'no such socket'
-    if (isErrno(error, 'ECONNREFUSED')) return 'nothing listens there'
-    if (isErrno(error, 'EACCES')) return 'permission denied'
-    return error instanceof Error ? error.message : String(error)
+    return faultOfSocket(error)
   }
 }
 

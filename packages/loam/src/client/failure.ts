@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { type ErrorCode, ERRORS, LoamError } from '../errors/index.ts'
+import { type ErrorCode, ERRORS, faultOfSocket, LoamError } from '../errors/index.ts'
 
 const ProblemSchema = v.object({
   detail: v.string(),
@@ -19,25 +19,25 @@ export function readProblem(name: string, value: unknown): LoamError {
 }
 
 /** Errors of connecting: the daemon has not received the request. */
+const NOT_ASKED: readonly (string | undefined)[] = ['ENOENT', 'ENOTDIR', 'ECONNREFUSED', 'EAGAIN']
+/** Those that only clients of the daemon tell by words. */
 const WHY: Readonly<Record<string, string>> = {
-  ENOENT: 'no such socket',
   ENOTDIR: 'no such socket',
-  ECONNREFUSED: 'nothing listens there',
   EAGAIN: 'too many clients wait for it',
 }
 
 /** The error for a daemon that could not be reached, or that has not answered. */
 export function unavailable(name: string, socket: string, cause: NodeJS.ErrnoException): LoamError {
   if (cause.code === 'EACCES') {
-    return new LoamError('PERMISSION_DENIED', `connect to loamd at ${socket}: permission denied`, {
+    return new LoamError('PERMISSION_DENIED', `connect to loamd at ${socket}: ${faultOfSocket(cause)}`, {
       cause,
       hint: 'The socket is for root and for the group of the setting socket_group.',
     })
   }
-  if (!Object.hasOwn(WHY, cause.code ?? '')) return lost(name, socket, cause)
+  if (!NOT_ASKED.includes(cause.code)) return lost(name, socket, cause)
   return new LoamError(
     'DAEMON_UNAVAILABLE',
-    `connect to loamd at ${socket}: ${WHY[cause.code ?? ''] ?? cause.message}`,
+    `connect to loamd at ${socket}: ${WHY[cause.code ?? ''] ?? faultOfSocket(cause)}`,
     {
       cause,
       hint: HINT,

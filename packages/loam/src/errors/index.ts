@@ -11,5 +11,12 @@ export {
 } from './loam-error.ts'
 export { editDistance, findNear } from './near-names.ts'
 export { keepSecret, keepServerSecret, redact } from './redact.ts'
-export { cancelable, faultOfFile, NO_SPACE_HINT, throwIfAborted, toLoamError } from './system.ts'
+export {
+  cancelable,
+  faultOfFile,
+  faultOfSocket,
+  NO_SPACE_HINT,
+  throwIfAborted,
+  toLoamError,
+} from './system.ts'
 export { visible, visibleJson } from './visible.ts'

@@ -116,3 +116,11 @@ export async function cancelable<T>(
     throw error
   }
 }
+
+/** Returns why a server at a unix socket does not answer, as a sentence. */
+export function faultOfSocket(error: unknown): string {
+  if (isErrno(error, 'ENOENT')) return 'no such socket'
+  if (isErrno(error, 'ECONNREFUSED')) return 'nothing listens there'
+  if (isErrno(error, 'EACCES')) return 'permission denied'
+  return error instanceof Error ? error.message : String(error)
+}

@@ -53,16 +53,18 @@ export class HandlerClient implements LayerFiller {
   }
 
   async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<void> {
-    if (diffIds.length === 0) return
-    await this.#ask({ op: 'serve', diffIds }, { signal })
-    this.prepare()
+    if (diffIds.length > 0) await this.#serve(diffIds, signal)
   }
 
   async resume(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<readonly string[]> {
     // A handler that starts looks for mounts whose reads nobody has let wait, also if there is nothing to serve.
+    await this.#serve(diffIds, signal)
+    return (await this.status(signal))?.poisoned ?? []
+  }
+
+  async #serve(diffIds: readonly DiffId[], signal: AbortSignal | undefined): Promise<void> {
     await this.#ask({ op: 'serve', diffIds }, { signal })
     this.prepare()
-    return (await this.status(signal))?.poisoned ?? []
   }
 
   prepare(): void {

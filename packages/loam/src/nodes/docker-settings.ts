@@ -1,6 +1,6 @@
 import { json } from 'node:stream/consumers'
 import * as v from 'valibot'
-import { isErrno, LoamError, toLoamError } from '../errors/index.ts'
+import { faultOfSocket, isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import { readRegular } from '../linux/index.ts'
 
 /** Configuration file of Docker, by default. */
@@ -74,10 +74,7 @@ export async function askDocker(socketPath: string): Promise<RunningDocker | str
       containerd: address === '' ? undefined : address,
     }
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return 'no such socket'
-    if (isErrno(error, 'ECONNREFUSED')) return 'nothing listens there'
-    if (isErrno(error, 'EACCES')) return 'permission denied'
-    return error instanceof Error ? error.message : String(error)
+    return faultOfSocket(error)
   }
 }
 

@@ -1,6 +1,6 @@
 // Asks a running containerd about itself, by two of its services (api/services/version/v1/version.proto and
 // api/services/introspection/v1/introspection.proto; the numbers below are those of the fields).
-import { isErrno } from '../errors/index.ts'
+import { faultOfSocket } from '../errors/index.ts'
 import { callGrpc } from './grpc-call.ts'
 import { readEntry, readFields } from './protobuf.ts'
 
@@ -30,10 +30,7 @@ export async function askContainerd(socket: string): Promise<RunningContainerd |
     ])
     return { version: readVersion(version), plugins: readPlugins(plugins) }
   } catch (error) {
-    if (isErrno(error, 'ENOENT')) return 'no such socket'
-    if (isErrno(error, 'ECONNREFUSED')) return 'nothing listens there'
-    if (isErrno(error, 'EACCES')) return 'permission denied'
-    return error instanceof Error ? error.message : String(error)
+    return faultOfSocket(error)
   }
 }
 
