@@ -110,7 +110,10 @@ function createDisk(): string {
 }
 
 function removeDisk(mount: string): void {
-  run(`umount -R ${mount} || umount -l ${mount}; rm -f ${join(folder, 'disk.img')}`)
+  // The next fresh file system has the same inode numbers: a handler that still has this one's database open would take
+  // the next one for its own when it closes it.
+  const tries = `for try in $(seq 100); do umount -R ${mount} 2>/dev/null && exit; sleep 0.1; done; exit 1`
+  run(`(${tries}) || umount -l ${mount}; rm -f ${join(folder, 'disk.img')}`)
 }
 
 function createTools(): BenchTool[] {

@@ -1,4 +1,14 @@
-import { closeSync, existsSync, fstatSync, readdirSync, readSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  readdirSync,
+  readSync,
+  type Stats,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { faultOfFile, isErrno, LoamError, toLoamError } from '../errors/index.ts'
 import {
@@ -16,6 +26,10 @@ import type { IngestArea } from './ingest-area.ts'
 import { blobPath, type StorePaths } from './store-paths.ts'
 import { clearName, moveOver } from './trash.ts'
 
+/** Two changes of a file may have the same time if the clock of the kernel has not moved on between them. */
+const SETTLED_MS = 1_000
+const MAX_REMEMBERED = 10_000
+
 /** The result of reading a document of the store. */
 type Reading =
   | { readonly state: 'sound'; readonly bytes: Buffer }
@@ -32,6 +46,8 @@ type Reading =
 export class BlobStore {
   readonly #paths: StorePaths
   readonly #limits: DocumentLimits
+  /** States of files that were read and were sound. */
+  readonly #sound = new Map<Digest, string>()
 
   constructor(paths: StorePaths, limits: DocumentLimits) {
     this.#paths = paths
@@ -65,6 +81,37 @@ export class BlobStore {
     } catch (error) {
       return toLoamError(error, `read ${kind} ${digest}`).message
     }
+  }
+
+  /**
+   * As `findProblem`, for lists of many documents: a document that was found sound here is read again only if its file has changed. What a disk has changed by
+   * itself is found by those that read the document.
+   */
+  findNewProblem(digest: Digest, kind: DocumentKind): string | undefined {
+    const before = this.#stateOf(digest)
+    if (before !== undefined && this.#sound.get(digest) === before.state) return undefined
+    const problem = this.findProblem(digest, kind)
+    if (problem === undefined && before?.isSettled === true) this.#remember(digest, before.state)
+    return problem
+  }
+
+  /** Returns what tells a file from a changed one, and whether it is too old for a change that its times do not show; undefined if that is unknown. */
+  #stateOf(digest: Digest): { readonly state: string; readonly isSettled: boolean } | undefined {
+    let stats: Stats
+    try {
+      stats = statSync(blobPath(this.#paths, digest))
+    } catch {
+      // Whoever reads the document says what is wrong.
+      return undefined
+    }
+    const { ino, size, ctimeMs } = stats
+    return { state: [ino, size, ctimeMs].join(), isSettled: Date.now() - ctimeMs > SETTLED_MS }
+  }
+
+  #remember(digest: Digest, state: string): void {
+    const [oldest] = this.#sound.keys()
+    if (this.#sound.size >= MAX_REMEMBERED && oldest !== undefined) this.#sound.delete(oldest)
+    this.#sound.set(digest, state)
   }
 
   #read(digest: Digest, maxBytes: number): Reading {

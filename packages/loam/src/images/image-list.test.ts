@@ -1,13 +1,20 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { openWiring } from '../../test/support/open-wiring.ts'
 import { countTurns } from '../../test/support/turns.ts'
 import type { Wiring } from '../app/wiring.ts'
+import { blobPath } from '../content/index.ts'
 import { digestOf, type DiffId, type Digest, storedReference } from '../image/index.ts'
 import { listImages } from './image-list.ts'
+
+interface Document {
+  readonly digest: Digest
+  readonly path: string
+}
 
 const IMAGES = 300
 const numbers = Array.from({ length: IMAGES }, (_, index) => index)
@@ -35,6 +42,39 @@ describe('the list of a store with many images', () => {
       numbers.map((index) => ({ names: [nameOf(index)], layers: index % 3, damage: undefined })),
     )
     assert.ok(turns > 0, 'the thread was never free')
+  })
+
+  test('says what happens to documents that were sound before', async () => {
+    // Their files are old enough to be remembered.
+    await sleep(1_100)
+    const [changed, replaced, removed, damaged] = digests.slice(0, 4).map((digest) => ({
+      digest,
+      path: blobPath(wiring.paths, digest),
+    })) as [Document, Document, Document, Document]
+    writeFileSync(damaged.path, 'damaged then')
+    const listed = async () => {
+      const all = await listImages(wiring)
+      return new Map(all.flatMap(({ digest, damage }) => (damage === undefined ? [] : [[digest, damage]])))
+    }
+    assert.deepEqual([...(await listed()).keys()], [damaged.digest])
+    const sound = readFileSync(changed.path)
+    writeFileSync(changed.path, Buffer.alloc(sound.length))
+    writeFileSync(`${replaced.path}-new`, Buffer.alloc(sound.length))
+    renameSync(`${replaced.path}-new`, replaced.path)
+    rmSync(removed.path)
+    writeFileSync(damaged.path, 'manifest 3')
+    const problems = await listed()
+    assert.deepEqual(
+      [...problems].map(([digest, damage]) => [digest, /missing|damaged/.exec(damage)?.[0]]),
+      [
+        [changed.digest, 'damaged'],
+        [replaced.digest, 'damaged'],
+        [removed.digest, 'missing'],
+      ],
+    )
+    for (const [index, { path }] of [changed, replaced, removed].entries())
+      writeFileSync(path, `manifest ${index}`)
+    assert.deepEqual([...(await listed()).keys()], [])
   })
 
   test('has no image that is removed meanwhile, and reports none as damaged', async () => {

@@ -14,34 +14,40 @@ import type { AnyImageName } from './stored-name.ts'
 type ListServices = Pick<ImageServices, 'metadata' | 'blobs' | 'stores' | 'sources'>
 
 const MAX_SHOWN = 5
+/** Images that are listed without a pause. */
+const AT_ONCE = 32
 
 /** Lists the images in the store with their names, and reports those whose documents cannot be read. Other work runs meanwhile. */
-export async function listImages({
-  metadata,
-  blobs,
-}: Pick<ImageServices, 'metadata' | 'blobs'>): Promise<ListedImage[]> {
+export async function listImages(
+  services: Pick<ImageServices, 'metadata' | 'blobs'>,
+): Promise<ListedImage[]> {
   const listed: ListedImage[] = []
   const slice = new TimeSlice()
-  for (const digest of metadata.images.digests()) {
+  const digests = services.metadata.images.digests()
+  for (let from = 0; from < digests.length; from += AT_ONCE) {
     await slice.rest()
-    const image = metadata.images.find(digest)
-    if (image === undefined) continue
-    const damage = blobs.findProblem(digest, 'manifest') ?? blobs.findProblem(image.configDigest, 'config')
-    // The documents go after the row.
-    if (damage !== undefined && metadata.images.find(digest) === undefined) continue
-    listed.push(describeListed(metadata, image, damage))
+    listed.push(...describeListed(services, digests.slice(from, from + AT_ONCE)))
   }
   return listed
 }
 
+/** Describes those of some images that are in the store, in the order of the list. */
 function describeListed(
-  { images, layers }: ImageServices['metadata'],
-  image: ImageRecord,
-  damage: string | undefined,
-): ListedImage {
-  const { digest } = image
-  const names = images.namesOf(digest).map(({ reference }) => reference)
-  return { ...image, tarBytes: layers.tarBytesOf(digest), names, damage }
+  { metadata: { images, layers }, blobs }: Pick<ImageServices, 'metadata' | 'blobs'>,
+  digests: readonly Digest[],
+): ListedImage[] {
+  const found = images.findAll(digests)
+  const names = Map.groupBy(images.namesOfAll(digests), ({ imageDigest }) => imageDigest)
+  const tarBytes = layers.tarBytesOf(digests)
+  return found.flatMap((image) => {
+    const { digest } = image
+    const damage =
+      blobs.findNewProblem(digest, 'manifest') ?? blobs.findNewProblem(image.configDigest, 'config')
+    // The documents go after the row.
+    if (damage !== undefined && images.find(digest) === undefined) return []
+    const references = names.get(digest)?.map(({ reference }) => reference) ?? []
+    return [{ ...image, tarBytes: tarBytes.get(digest) ?? 0, names: references, damage }]
+  })
 }
 
 /** Finds an image by name or digest, with its documents. @throws IMAGE_NOT_FOUND, DOCUMENT_DAMAGED, DOCUMENT_TOO_LARGE */
@@ -54,8 +60,10 @@ export function inspectImage(services: ListServices, text: string, options: Imag
     const leftOut = services.metadata.layers.find(diffId)?.summary.leftOutXattrs
     return leftOut === undefined ? [] : [{ diffId, ...leftOut }]
   })
+  const names = metadata.images.namesOf(record.digest).map(({ reference }) => reference)
+  const tarBytes = metadata.layers.tarBytesOf([record.digest]).get(record.digest) ?? 0
   return {
-    image: describeListed(metadata, record, undefined),
+    image: { ...record, tarBytes, names, damage: undefined },
     manifest: parseStrictJson(manifest, `manifest ${record.digest}`),
     config: parseStrictJson(config, `config ${record.configDigest}`),
     decisions: metadata.decisions.list(record.digest),

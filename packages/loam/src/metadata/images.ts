@@ -34,6 +34,9 @@ const IMAGES = `SELECT i.*, (
 const NAMES = `SELECT n.*, i.is_local, o.given_by, o.locations FROM names n JOIN images i ON i.digest = n.image_digest
   LEFT JOIN name_origins o ON o.reference = n.reference AND o.platform = n.platform AND o.image_digest = n.image_digest`
 
+/** The values of a parameter that is a JSON array. */
+const LISTED = '(SELECT value FROM json_each(?))'
+
 /** A layer of an image: the tar by its diffID, and the blob that it is transferred as. */
 export interface ImageLayerRecord {
   /** Digest of the tar. */
@@ -236,6 +239,13 @@ export class ImageTable {
     return row === undefined ? undefined : toImage(row)
   }
 
+  /** Finds those of some images that are in the store, in the order of `list`. */
+  findAll(digests: readonly Digest[]): ImageRecord[] {
+    return this.#database
+      .all(`${IMAGES} WHERE i.digest IN ${LISTED} ORDER BY i.pulled_at, i.digest`, JSON.stringify(digests))
+      .map(toImage)
+  }
+
   count(): number {
     return integer(this.#database.get('SELECT count(*) AS images FROM images') ?? {}, 'images')
   }
@@ -263,8 +273,13 @@ export class ImageTable {
 
   /** Lists the names of an image. */
   namesOf(digest: Digest): NameRecord[] {
-    const sql = `${NAMES} WHERE n.image_digest = ? ORDER BY n.reference, n.platform`
-    return this.#database.all(sql, digest).map(toName).filter(isTrueName)
+    return this.namesOfAll([digest])
+  }
+
+  /** Lists the names of some images. */
+  namesOfAll(digests: readonly Digest[]): NameRecord[] {
+    const sql = `${NAMES} WHERE n.image_digest IN ${LISTED} ORDER BY n.reference, n.platform`
+    return this.#database.all(sql, JSON.stringify(digests)).map(toName).filter(isTrueName)
   }
 
   /** Lists the images that have a layer, in the order of `list`. */
@@ -318,7 +333,7 @@ export class ImageTable {
     return this.#database.durableTransaction(() => {
       const chosen = choose()
       const digests = JSON.stringify(chosen.map(({ digest }) => digest))
-      this.#database.run('DELETE FROM images WHERE digest IN (SELECT value FROM json_each(?))', digests)
+      this.#database.run(`DELETE FROM images WHERE digest IN ${LISTED}`, digests)
       return chosen
     })
   }

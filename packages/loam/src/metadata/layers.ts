@@ -123,11 +123,14 @@ export class LayerTable {
     )
   }
 
-  /** Sums the sizes of the tars of an image's layers, each layer once. */
-  tarBytesOf(imageDigest: Digest): number {
-    const sql = `SELECT coalesce(sum(tar_bytes), 0) AS bytes FROM layers
-      WHERE diff_id IN (SELECT diff_id FROM image_layers WHERE image_digest = ?)`
-    return integer(this.#database.get(sql, imageDigest) ?? {}, 'bytes')
+  /** Sums the sizes of the tars of each image's layers, each layer once. Images without layers are left out. */
+  tarBytesOf(images: readonly Digest[]): Map<Digest, number> {
+    const sql = `SELECT image_digest, sum(tar_bytes) AS bytes
+      FROM (SELECT DISTINCT image_digest, diff_id FROM image_layers
+            WHERE image_digest IN (SELECT value FROM json_each(?))) JOIN layers USING (diff_id)
+      GROUP BY image_digest`
+    const rows = this.#database.all(sql, JSON.stringify(images))
+    return new Map(rows.map((row) => [parseDigest(row['image_digest']), integer(row, 'bytes')]))
   }
 
   /** Returns where the data of a layer comes from that is partial, or was before it was complete. */
