@@ -155,18 +155,24 @@ export class LayerStore {
   }
 
   /**
-   * Ensures that reads of the partial layers of a stack wait for their data, before it is mounted. Returns whether one is partial. Nothing may show a layer
-   * whose data is not here and does not come. @throws LAYER_NOT_FOUND for such a layer, and the errors of `LayerFiller.serve`
+   * Begins to serve the partial layers of a stack, whose files are sound afterwards. Returns the end of that: before it nothing may mount them. Undefined if no layer
+   * is partial. Nothing may show a layer whose data is not here and does not come. @throws LAYER_NOT_FOUND for such a layer; the end, the errors of `LayerFiller.serve`
    */
-  async serve(diffIds: readonly DiffId[], signal?: AbortSignal): Promise<boolean> {
+  async beginToServe(
+    diffIds: readonly DiffId[],
+    signal?: AbortSignal,
+  ): Promise<{ readonly served: Promise<void> } | undefined> {
     const { metadata } = this.#options
     const partial = diffIds.filter((diffId) => metadata.layers.find(diffId)?.data === 'partial')
     for (const diffId of partial) {
       await this.partial.ensureSound(diffId, signal)
       this.getLazily(diffId)
     }
-    if (partial.length > 0) await this.partial.serve(partial, signal)
-    return partial.length > 0
+    if (partial.length === 0) return undefined
+    const served = this.partial.serve(partial, signal)
+    // Its caller may fail before it waits.
+    served.catch(() => undefined)
+    return { served }
   }
 
   /** Waits until layers that a caller holds lazy leases on are complete. @throws the errors of `LayerFiller.complete`, LAYER_NOT_FOUND */

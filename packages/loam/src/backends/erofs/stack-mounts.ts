@@ -78,18 +78,23 @@ export class StackMounts implements SharedMountOwner {
   ): Promise<LeasedStack> {
     const { artifacts } = this.#layers
     // Also if the stack is mounted already: the process that answers its reads may have ended.
-    const isPartial = await this.#layers.serve(diffIds, signal)
+    const serving = await this.#layers.beginToServe(diffIds, signal)
     const prepare = async () =>
       traced('stack.mount', { chainId }, async () => {
         const { path: image, devices } = await artifacts.mergedImage(chainId, diffIds, signal)
         const files = devices.map(({ path }) => path)
+        await serving?.served
         return (target: string) => {
           // Reads through a loop device do not wait for data.
-          mountErofs({ image, devices: files, target, ...(isPartial ? { by: 'file' } : {}) })
+          mountErofs({ image, devices: files, target, ...(serving === undefined ? {} : { by: 'file' }) })
         }
       })
     const isCurrent = () => artifacts.isCurrent(chainId, 'merged')
-    return this.#shared.lease(chainId, { prepare, isCurrent }, signal)
+    using leases = new DisposableStack()
+    const { path, lease } = await this.#shared.lease(chainId, { prepare, isCurrent }, signal)
+    leases.use(lease)
+    await serving?.served
+    return { path, lease: leases.move() }
   }
 
   /** Remounts a stack whose mounts are gone or hidden by others: its own, and one for each mapping. Returns the paths of those that were not mounted. */
