@@ -14,15 +14,15 @@ test('files, mounts and processes that a run of tests leaves are reported, and n
     assert.deepEqual(await run.find(), [])
     writeFileSync(join(run.folder, 'forgotten'), '')
     mkdirSync(join(run.folder, 'world', 'state'), { recursive: true })
-    writeFileSync(
-      run.mountsFile,
-      `36 35 98:0 / ${run.folder}/mnt rw - ext4 x rw\n37 35 98:0 / /elsewhere rw - ext4 x rw\n`,
-    )
+    const mount = (path: string) => `36 35 98:0 / ${path} rw - ext4 x rw\n`
+    writeFileSync(run.newMountsFile(), mount(`${run.folder}/mnt`) + mount('/elsewhere'))
+    writeFileSync(run.newMountsFile(), mount(`${run.folder}/other`))
     const child = spawn('sleep', ['60'], { env: run.env, stdio: 'ignore' })
     const own = spawn('sleep', ['60'], { env: other.env, stdio: 'ignore' })
     try {
       assert.deepEqual(await run.find(), [
         `mount ${run.folder}/mnt`,
+        `mount ${run.folder}/other`,
         `file ${join(run.folder, 'forgotten')}`,
         `file ${join(run.folder, 'world')}, in it 1: state`,
         `process ${child.pid}: sleep 60 `,

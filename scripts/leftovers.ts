@@ -14,6 +14,7 @@ const LISTED_FILES = 20
 export class TierRun implements Disposable {
   /** Folder for all temporary files. Its path is short: sockets are in it. */
   readonly folder = mkdtempSync('/tmp/loam-t-')
+  readonly #mountsFiles: string[] = []
 
   constructor() {
     // As /tmp: tests and package managers work as other users, too.
@@ -25,15 +26,17 @@ export class TierRun implements Disposable {
     return { ...process.env, TMPDIR: this.folder, [MARK]: this.folder }
   }
 
-  /** File for the mounts that the run's namespace has at the end. */
-  get mountsFile(): string {
-    return join(this.folder, 'mountinfo')
+  /** Returns a file for the mounts that one of the run's namespaces has at the end. */
+  newMountsFile(): string {
+    const file = join(this.folder, `mountinfo-${this.#mountsFiles.length}`)
+    this.#mountsFiles.push(file)
+    return file
   }
 
   /** Lists files, mounts, loop devices and processes that still exist. */
   async find(): Promise<string[]> {
-    const left = this.#findMounts()
-    rmSync(this.mountsFile, { force: true })
+    const left = this.#mountsFiles.flatMap((file) => this.#findMounts(file))
+    for (const file of this.#mountsFiles) rmSync(file, { force: true })
     return [...left, ...this.#findFiles(), ...this.#findLoopDevices(), ...(await this.#findProcesses())]
   }
 
@@ -47,8 +50,8 @@ export class TierRun implements Disposable {
     })
   }
 
-  #findMounts(): string[] {
-    return readIfThere(this.mountsFile)
+  #findMounts(file: string): string[] {
+    return readIfThere(file)
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '')
       .filter((path) => path.startsWith(`${this.folder}/`))

@@ -88,12 +88,12 @@ export const LONG_TESTS: readonly string[] = Object.entries(LONG).flatMap(([dire
   names.map((name) => `${directory}/${name}.test.ts`),
 )
 
-/** Returns the files in the order in which they are to begin: the longest ones first, and the short ones last. */
-export function longestFirst(files: readonly string[]): string[] {
-  const rank = (file: string) => {
-    const name = /([^/]+)\.test\.ts$/.exec(file)?.[1] ?? ''
-    if (!LONG_TESTS.includes(file)) return 2
+/** Returns files in the order in which they are to begin: the longest ones first, and the short ones last. */
+export function longestFirst<T>(files: readonly T[], pathOf: (file: T) => string): T[] {
+  const rank = (path: string) => {
+    const name = /([^/]+)\.test\.ts$/.exec(path)?.[1] ?? ''
+    if (!LONG_TESTS.includes(path)) return 2
     return LONGEST.includes(name) ? 0 : 1
   }
-  return files.toSorted((one, other) => rank(one) - rank(other))
+  return files.toSorted((one, other) => rank(pathOf(one)) - rank(pathOf(other)))
 }
