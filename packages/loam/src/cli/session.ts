@@ -1,5 +1,6 @@
+import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import type { ConfigurationInput } from '../config/index.ts'
+import { type ConfigurationInput, readConfiguration } from '../config/index.ts'
 import type { Loam } from '../app/index.ts'
 import { cancelable } from '../errors/index.ts'
 import { completes } from './completion/values.ts'
@@ -67,6 +68,17 @@ export function addGlobalOptions(command: Command): Command {
 export function socketOption(): Option {
   const help = "socket of loamd's own API (default: loamd.sock in the state directory)"
   return completes(new Option('--socket <path>', help), 'files')
+}
+
+/** Options of commands that ask the daemon themselves. */
+export interface SocketOptions extends GlobalOptions {
+  readonly socket?: string
+}
+
+/** Returns the address of the daemon, absolute. @throws CONFIG_INVALID */
+export function socketOf(host: Host, options: SocketOptions): string {
+  const { values } = readConfiguration(configurationInput(host, options))
+  return resolve(host.cwd, options.socket ?? join(values.state, 'loamd.sock'))
 }
 
 /** Returns the settings that the command's flags give. */

@@ -1,6 +1,7 @@
 // `loam ui` and the daemon as they are installed: with the page of the package.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { join, relative } from 'node:path'
 import { test } from 'node:test'
 import { programPath } from '../../../loam/test/support/test-tools.ts'
 import { DaemonWorld } from '../support/world.ts'
@@ -11,6 +12,7 @@ test('loam ui prints the address of the page that the daemon serves, and loam ui
     const places = ['--root', world.root, '--state', world.state]
     const { status, stdout, stderr } = spawnSync(programPath('loam'), ['ui', ...places, ...args], {
       encoding: 'utf8',
+      cwd: world.folder,
     })
     return { status, stdout, stderr }
   }
@@ -31,6 +33,9 @@ test('loam ui prints the address of the page that the daemon serves, and loam ui
   const headers = { authorization: `Bearer ${hash.replace('#access=', '')}` }
   assert.deepEqual(await (await fetch(`${origin}/v1/images`, { headers })).json(), [])
   assert.deepEqual(JSON.parse(ui('--json').stdout), { address: stdout.trim() })
+  // A relative path is one of the caller's directory, also if the daemon runs the command.
+  const socket = relative(world.folder, join(world.state, 'loamd.sock'))
+  assert.equal(ui('--socket', socket).stdout, stdout)
   assert.equal(ui('--stop').stdout, 'The page is closed.\n')
   await assert.rejects(fetch(origin))
 })

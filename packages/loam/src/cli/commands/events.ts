@@ -1,23 +1,14 @@
-import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { type ActivityEvent, type Attributes, meansOperation, OPERATION_NAMES } from '../../activity/index.ts'
-import { readConfiguration } from '../../config/index.ts'
 import { findNear, LoamError } from '../../errors/index.ts'
 import type { Host } from '../host.ts'
 import { formatBytes } from '../format.ts'
-import {
-  addGlobalOptions,
-  configurationInput,
-  type GlobalOptions,
-  outputOf,
-  socketOption,
-} from '../session.ts'
+import { addGlobalOptions, outputOf, type SocketOptions, socketOf, socketOption } from '../session.ts'
 import { completes } from '../completion/values.ts'
 
-interface Flags extends GlobalOptions {
+interface Flags extends SocketOptions {
   readonly operation?: readonly string[]
   readonly kind?: readonly ActivityEvent['kind'][]
-  readonly socket?: string
 }
 
 /** Progress is for who asked for the operation. */
@@ -47,8 +38,7 @@ export function addEvents(program: Command, host: Host): void {
       for (const word of flags.operation ?? []) requireOperation(word)
       // A reader that is slow makes the daemon drop events, and not keep them.
       host.requireOwnProcess()
-      const { values } = readConfiguration(configurationInput(host, flags))
-      const socket = resolve(host.cwd, flags.socket ?? join(values.state, 'loamd.sock'))
+      const socket = socketOf(host, flags)
       await follow(socket, host, flags)
     })
 }

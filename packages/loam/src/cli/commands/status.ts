@@ -1,24 +1,12 @@
-import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { DaemonStatus } from '../../api/index.ts'
-import { readConfiguration } from '../../config/index.ts'
 import { askDaemonStatus } from '../daemon-status.ts'
 import { formatAge } from '../format.ts'
 import type { Host } from '../host.ts'
-import {
-  addGlobalOptions,
-  configurationInput,
-  type GlobalOptions,
-  outputOf,
-  socketOption,
-} from '../session.ts'
+import { addGlobalOptions, outputOf, type SocketOptions, socketOf, socketOption } from '../session.ts'
 
 /** Exit status of `systemctl status` for a service that does not run. */
 const EXIT_NOT_RUNNING = 3
-
-interface Flags extends GlobalOptions {
-  readonly socket?: string
-}
 
 export function addStatus(program: Command, host: Host): void {
   addGlobalOptions(program.command('status'))
@@ -26,9 +14,8 @@ export function addStatus(program: Command, host: Host): void {
       'show whether loamd runs, since when, where it listens and what it does; status 3 without it',
     )
     .addOption(socketOption())
-    .action(async (flags: Flags) => {
-      const { values } = readConfiguration(configurationInput(host, flags))
-      const socket = resolve(host.cwd, flags.socket ?? join(values.state, 'loamd.sock'))
+    .action(async (flags: SocketOptions) => {
+      const socket = socketOf(host, flags)
       const output = outputOf(host, flags)
       const status = await askDaemonStatus(socket)
       if (typeof status === 'string') {

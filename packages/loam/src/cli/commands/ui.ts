@@ -1,23 +1,14 @@
-import { join } from 'node:path'
 import type { Command } from 'commander'
 import * as v from 'valibot'
 import { OPERATIONS } from '../../api/index.ts'
-import { readConfiguration } from '../../config/index.ts'
 import { LoamError } from '../../errors/index.ts'
 import { check } from '../../image/index.ts'
 import { askDaemon, type DaemonRequest } from '../ask-daemon.ts'
 import type { Host } from '../host.ts'
-import {
-  addGlobalOptions,
-  configurationInput,
-  type GlobalOptions,
-  outputOf,
-  socketOption,
-} from '../session.ts'
+import { addGlobalOptions, outputOf, type SocketOptions, socketOf, socketOption } from '../session.ts'
 
-interface Flags extends GlobalOptions {
+interface Flags extends SocketOptions {
   readonly stop?: boolean
-  readonly socket?: string
 }
 
 const ProblemSchema = v.object({ detail: v.string(), hint: v.optional(v.string()) })
@@ -28,8 +19,7 @@ export function addUi(program: Command, host: Host): void {
     .option('--stop', 'end serving it; the address is worth nothing afterwards')
     .addOption(socketOption())
     .action(async (flags: Flags) => {
-      const { values } = readConfiguration(configurationInput(host, flags))
-      const socket = flags.socket ?? join(values.state, 'loamd.sock')
+      const socket = socketOf(host, flags)
       const output = outputOf(host, flags)
       if (flags.stop === true) {
         const { closed } = await ask(socket, OPERATIONS['ui.close'])
