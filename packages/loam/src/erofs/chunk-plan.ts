@@ -136,3 +136,32 @@ export function* cutIntoChunks(
     else yield { kind: 'copied' }
   }
 }
+
+/**
+ * Returns the first block, from the given one on, for the copied chunks of a file, so that none is next to a chunk of the tar: before or behind it in the file, whatever
+ * holes are between them, and with the block number that follows. Linux appends a read to the one before if its blocks follow, and does not compare the
+ * devices (fs/iomap/buffered-io.c, up to 6.18 at least): it would read the second chunk from the device of the first.
+ */
+export function firstApartFromTar(
+  from: number,
+  chunks: Iterable<Chunk>,
+  { chunkBits }: Pick<ChunkPlan, 'chunkBits'>,
+  blockBits: number,
+): number {
+  const chunkBlocks = 2 ** (chunkBits - blockBits)
+  const blockOf = (position: number) => position / 2 ** blockBits
+  const taken = new Set<number>()
+  let copiedBlocks = 0
+  let last: Chunk | undefined
+  for (const chunk of chunks) {
+    if (chunk.kind === 'hole') continue
+    if (chunk.kind === 'copied' && last?.kind === 'stored')
+      taken.add(blockOf(last.position) + chunkBlocks - copiedBlocks)
+    if (chunk.kind === 'stored' && last?.kind === 'copied') taken.add(blockOf(chunk.position) - copiedBlocks)
+    if (chunk.kind === 'copied') copiedBlocks += chunkBlocks
+    last = chunk
+  }
+  let first = from
+  while (taken.has(first)) first += 1
+  return first
+}

@@ -44,7 +44,6 @@ export class ImageEmitter {
     for (const entry of layout.xattrs.entries) this.#output.write(entry)
     this.#output.fillTo(layout.blocksPosition)
     for (const inode of layout.inodes) this.#writeBlocks(inode)
-    this.#output.fillTo(layout.dataPosition)
     for (const inode of layout.inodes) if (layout.type(inode) === S_IFREG) this.#writeData(inode)
     this.#output.fillTo(layout.sizeBytes)
     this.#output.flush()
@@ -200,6 +199,7 @@ export class ImageEmitter {
     const layout = this.#layout
     const plan = layout.plan(inode)
     if (plan.blocks === 0) return
+    this.#output.fillTo(layout.firstBlock(inode) * layout.blockBytes)
     if (plan.chunks === undefined) this.#copyData(inode, 0, plan.sizeBytes - plan.inlineBytes)
     else this.#copyChunks(inode, plan.chunks)
     this.#output.fillTo(roundUp(this.#output.position, layout.blockBytes))

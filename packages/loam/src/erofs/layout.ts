@@ -14,7 +14,14 @@ import {
   UP,
   type Xattr,
 } from '../tree/index.ts'
-import { type Chunk, type ChunkPlan, cutIntoChunks, planChunks, runsOf } from './chunk-plan.ts'
+import {
+  type Chunk,
+  type ChunkPlan,
+  cutIntoChunks,
+  planChunks,
+  runsOf,
+  firstApartFromTar,
+} from './chunk-plan.ts'
 import { directoryShape } from './directory-blocks.ts'
 import {
   CHUNK_BASED,
@@ -110,12 +117,12 @@ export class ImageLayout {
     this.epoch = this.#chooseEpoch()
     if (options.data === 'tar') this.#chooseDevices()
     this.#shareXattrs()
-    const { end, metadataBlocks, dataBlocks } = this.#place(this.#headBytes)
+    const { end, metadataBlocks } = this.#place(this.#headBytes)
     this.xattrPosition = roundUp(end, this.blockBytes)
     this.#blockStart =
       roundUp(this.xattrPosition + this.xattrs.sharedBytes, this.blockBytes) / this.blockBytes
     this.#metadataBlocks = metadataBlocks
-    this.#dataBlocks = dataBlocks
+    this.#dataBlocks = this.#placeData(this.#blockStart + metadataBlocks)
     if (this.sizeBytes / this.blockBytes > MAX_BLOCKS)
       throw invalid('it would be larger than EROFS can address')
   }
@@ -130,11 +137,6 @@ export class ImageLayout {
   /** Start of the blocks of directories and links. */
   get blocksPosition(): number {
     return this.#blockStart * this.blockBytes
-  }
-
-  /** Start of the blocks of file data. */
-  get dataPosition(): number {
-    return (this.#blockStart + this.#metadataBlocks) * this.blockBytes
   }
 
   get sizeBytes(): number {
@@ -259,11 +261,10 @@ export class ImageLayout {
     return this.xattrs.body(this.tree.xattrs(inode), marks)
   }
 
-  /** Gives every inode its position. */
-  #place(start: number): { end: number; metadataBlocks: number; dataBlocks: number } {
+  /** Gives every inode its position, and the blocks of directories and links theirs. */
+  #place(start: number): { end: number; metadataBlocks: number } {
     let end = start
     let metadataBlocks = 0
-    let dataBlocks = 0
     for (const inode of this.inodes) {
       const plan = this.plan(inode)
       const type = this.type(inode)
@@ -275,13 +276,29 @@ export class ImageLayout {
       if (plan.chunks !== undefined)
         end = roundUp(end, CHUNK_INDEX_BYTES) + plan.chunks.chunks * CHUNK_INDEX_BYTES
       if (plan.blocks === 0) continue
-      const isData = type === S_IFREG
-      this.#blocks[inode] = isData ? dataBlocks : metadataBlocks
-      if (isData) dataBlocks += plan.blocks
-      else metadataBlocks += plan.blocks
+      // Those of data get their places when it is known where data begin.
+      this.#blocks[inode] = type === S_IFREG ? plan.blocks : metadataBlocks
+      if (type !== S_IFREG) metadataBlocks += plan.blocks
     }
     // fsck.erofs 1.5 reads an xattr header behind every inode, even if the inode has none.
-    return { end: end + XATTR_HEADER_BYTES, metadataBlocks, dataBlocks }
+    return { end: end + XATTR_HEADER_BYTES, metadataBlocks }
+  }
+
+  /** Gives the data of every file in the image its blocks, counted from the first one of data. Returns the number of blocks. */
+  #placeData(firstDataBlock: number): number {
+    let end = 0
+    for (const inode of this.inodes) {
+      const blocks = this.#blocks[inode] ?? 0
+      if (blocks === 0 || this.type(inode) !== S_IFREG) continue
+      const plan = this.#options.data === 'tar' ? this.plan(inode).chunks : undefined
+      if (plan !== undefined) {
+        const chunks = this.cutFile(this.tree.fileData(inode), plan)
+        end = firstApartFromTar(firstDataBlock + end, chunks, plan, this.blockBits) - firstDataBlock
+      }
+      this.#blocks[inode] = end
+      end += blocks
+    }
+    return end
   }
 
   /** A tail after its inode may not cross into another block, and a link's not into another than its inode's. */

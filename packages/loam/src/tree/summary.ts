@@ -13,9 +13,9 @@ import type { LeftOutXattrs } from './layer-tree.ts'
 /**
  * Raised whenever a tar results in a different tree, summary or artifact than before. Artifacts of an earlier generation are
  * rebuilt from the tars. 2: whiteouts are distinguished from opaque directories and none is lost; xattrs are checked. 3: merged images have a UUID. 4: images
- * say where their devices are in one disk.
+ * say where their devices are in one disk. 5: no copied chunk of a sparse file has the block number that follows a chunk of the tar.
  */
-export const TREE_GENERATION = 4
+export const TREE_GENERATION = 5
 
 /** The properties of a layer that matter for stacking it, found once and kept with its record. Plain data. */
 export interface LayerSummary {

@@ -320,6 +320,30 @@ describe('EROFS images in the kernel', () => {
     }
   })
 
+  test('a sparse file whose data is in the tar and in the image has its bytes, wherever these lie', () => {
+    const expected = Buffer.alloc(200_000)
+    expected.fill('A', 0, 4096).fill('B', 9001, 9002)
+    for (let shift = 1; shift <= 40; shift += 1) {
+      const tree = new FileTree()
+      const file = { layer: 0, offset: shift * 512, sizeBytes: 200_000 }
+      const segments = Float64Array.from([0, 4096, 9001, 1])
+      tree.setEntry(ROOT, Buffer.from('sparse'), tree.createFile(FILE, { ...file, segments }))
+      // The copied byte lies behind their inodes, at a block that is one of the tar's, too.
+      for (let index = 0; index < 60; index += 1)
+        tree.setEntry(ROOT, Buffer.from(`${index}`), tree.createFile(FILE, data(0, 0)))
+      const tar = newPath('tar')
+      writeFileSync(tar, Buffer.alloc((shift + 60) * 512, 'Z'))
+      const fd = openSync(tar, 'r+')
+      writeSync(fd, `${'A'.repeat(4096)}B`, shift * 512)
+      closeSync(fd)
+      for (const by of ['file', 'loop'] as const)
+        withMount(writeImage(tree, [tar], 'tar'), [tar], by, (path) => {
+          const read = readFileSync(join(path, 'sparse'))
+          assert.ok(read.equals(expected), `${by}, ${shift} blocks`)
+        })
+    }
+  })
+
   test('images of mkfs.erofs are read as the kernel shows them', () => {
     const source = newPath('source')
     mkdirSync(join(source, 'deep/er'), { recursive: true })
