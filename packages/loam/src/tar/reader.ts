@@ -238,11 +238,14 @@ export class TarReader {
     if (sizeBytes === 0) this.#endMeta(type, Buffer.alloc(0))
   }
 
+  /** Returns the records of the next entry: its own, and the global ones for whose key it has none. An empty one of its own means the value of the header. */
   #takeRecords(): readonly PaxRecord[] {
     const own = this.#records
     this.#records = NO_RECORDS
     if (this.#global.size === 0) return own
-    return [...[...this.#global].map(([key, value]) => ({ key, value })), ...own]
+    const ownKeys = new Set(own.map(({ key }) => key))
+    const global = [...this.#global].map(([key, value]) => ({ key, value }))
+    return [...global.filter(({ key }) => !ownKeys.has(key)), ...own]
   }
 
   #startEntry(pending: Pending, type: string): void {

@@ -161,6 +161,24 @@ describe('tar reader', () => {
     assert.equal(entry.mtimeSeconds, 5)
   })
 
+  test('an empty local record means the value of the header, also if there is a global one', () => {
+    const global = pax(
+      [
+        ['path', 'global'],
+        ['mtime', '5'],
+        ['size', '7'],
+      ],
+      'g',
+    )
+    const local = pax([
+      ['path', ''],
+      ['mtime', ''],
+      ['size', ''],
+    ])
+    const entry = one(global, local, header({ name: 'own', mtime: octal(9) }))
+    assert.deepEqual([entry.name.toString(), entry.mtimeSeconds, entry.sizeBytes], ['own', 9, 0])
+  })
+
   test('the tar reader uses the size of pax for the entry alone, and reads no data where there are none', () => {
     const entries = read(
       Buffer.concat([
