@@ -7,8 +7,10 @@ export interface Challenge {
 }
 
 const MAX_HEADER_LENGTH = 8192
+// Elements of the list may be empty (RFC 9110, 5.6.1).
+const SEPARATORS = /[\s,]*/y
 // One challenge parameter: a token, and a token or quoted text. Adjacent parts match different characters, so that it cannot backtrack.
-const PARAMETER = /\s*(?:,\s*)?([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/iy
+const PARAMETER = /[\s,]*([a-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/iy
 
 /** Parses WWW-Authenticate headers. Bearer is preferred if it can be answered. @throws REGISTRY_RESPONSE if neither Basic nor Bearer is offered */
 export function parseChallenges(headers: readonly string[]): Challenge {
@@ -32,14 +34,18 @@ function parseHeader(header: string): Challenge[] {
     throw new LoamError('REGISTRY_RESPONSE', 'authenticate: the challenge is longer than 8 KiB')
   }
   const challenges: Challenge[] = []
-  const scheme = /\s*(?:,\s*)?([a-z0-9_-]+)(?=\s|,|$)/iy
-  for (let at = 0; at < header.length; ) {
+  const scheme = /([a-z0-9_-]+)(?=\s|,|$)/iy
+  for (let at = 0; ; ) {
+    SEPARATORS.lastIndex = at
+    SEPARATORS.test(header)
+    at = SEPARATORS.lastIndex
+    if (at === header.length) return challenges
     scheme.lastIndex = at
     const name = scheme.exec(header)?.[1]?.toLowerCase()
     if (name === undefined) {
       // Such as the token68 of Negotiate: the next challenge follows the next comma.
       const comma = header.indexOf(',', at)
-      if (comma < 0) break
+      if (comma < 0) return challenges
       at = comma + 1
       continue
     }
@@ -55,5 +61,4 @@ function parseHeader(header: string): Challenge[] {
     }
     if (name === 'basic' || name === 'bearer') challenges.push({ scheme: name, parameters })
   }
-  return challenges
 }

@@ -2,7 +2,7 @@
 import { LoamError } from '../errors/index.ts'
 import { type DocumentResponse, getDocument } from './document.ts'
 import type { EndpointSession, SessionRequest } from './endpoint-session.ts'
-import { header } from './responses.ts'
+import { headerList } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
 
 const MAX_PAGES = 1000
@@ -39,7 +39,7 @@ export async function readPages(
       if (readBytes > allBytes)
         throw new LoamError('DOCUMENT_TOO_LARGE', `${request.attempted}: it has more than ${allBytes} bytes`)
       await onPage(bytes, response)
-      return nextPage(header(response, 'link'))
+      return nextPage(headerList(response, 'link').join())
     })
     if (next === undefined) return
     url = session.resolve(next, url ?? session.urlOf(request.path), request.attempted)
@@ -48,8 +48,32 @@ export async function readPages(
   }
 }
 
-/** Returns the address of the next page: `</v2/…?last=x&n=1000>; rel="next"`. Some registries leave out the brackets. */
-function nextPage(link: string | undefined): string | undefined {
-  const next = link?.split(/,(?=\s*<)/).find((each) => /;\s*rel="?next"?\s*(?:;|$)/i.test(each))
-  return next === undefined ? undefined : (/^\s*<([^>]*)>/.exec(next)?.[1] ?? next.split(';')[0]?.trim())
+// Parts of a Link header (RFC 8288, 3). Some registries leave out the brackets. Adjacent parts match different characters, so that none can backtrack.
+const TARGET = /[\s,]*(?:<([^>]*)>|([^\s,;<][^;<]*))/y
+const PARAMETER = /\s*;\s*(?:([^\s;,="<>]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?)?/y
+
+/** Returns the address of the next page: `</v2/…?last=x&n=1000>; rel="next"`. A field may have several links, and a link several types. */
+function nextPage(link: string): string | undefined {
+  for (let at = 0; at < link.length; ) {
+    TARGET.lastIndex = at
+    const target = TARGET.exec(link)
+    if (target !== null) {
+      at = TARGET.lastIndex
+      let types: string | undefined
+      for (;;) {
+        PARAMETER.lastIndex = at
+        const [parameter, name = '', quoted, token = ''] = PARAMETER.exec(link) ?? []
+        if (parameter === undefined) break
+        at = PARAMETER.lastIndex
+        // The first one counts.
+        if (name.toLowerCase() === 'rel') types ??= quoted?.replaceAll(/\\(.)/g, '$1') ?? token
+      }
+      if (types?.toLowerCase().split(/\s+/).includes('next') === true) return target[1] ?? target[2]?.trim()
+    }
+    // What cannot be read ends with the next comma.
+    const comma = link.indexOf(',', at)
+    if (comma < 0) break
+    at = comma + 1
+  }
+  return undefined
 }

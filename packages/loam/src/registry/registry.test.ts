@@ -430,6 +430,7 @@ describe('registry client', () => {
       `Bearer ${'a=,'.repeat(2500)}`,
       `Bearer x="${'\\'.repeat(7000)}`,
       ' '.repeat(8000),
+      ','.repeat(8000),
     ]) {
       const start = performance.now()
       assert.throws(() => {
@@ -593,6 +594,17 @@ describe('challenges', () => {
       ],
     )
     assert.equal(parseChallenges(['basic']).scheme, 'basic')
+    const sparse = parseChallenges([
+      ', ,Negotiate abc==,,Basic realm="b",, Bearer realm="r",,service="x", ,scope=s,',
+    ])
+    assert.deepEqual(
+      [...sparse.parameters],
+      [
+        ['realm', 'r'],
+        ['service', 'x'],
+        ['scope', 's'],
+      ],
+    )
     assert.throws(
       () => parseChallenges(['Digest realm="x"']),
       (error) => isLoamError(error, 'REGISTRY_RESPONSE'),

@@ -7,7 +7,7 @@ import type { TagBounds } from './tags.ts'
 
 describe('the tags of a repository', () => {
   let registry: RegistryServer
-  let pages: Record<string, { readonly tags: unknown; readonly link?: string }>
+  let pages: Record<string, { readonly tags: unknown; readonly link?: string | string[] }>
   before(async () => {
     registry = await RegistryServer.start()
     registry.intercept = (request, response) => {
@@ -47,6 +47,41 @@ describe('the tags of a repository', () => {
     }
     assert.deepEqual(await list(), ['b', 'a', 'c', 'd'])
     assert.deepEqual(await list({ maxPages: 1 }), ['b', 'a'])
+  })
+
+  test('come from all pages in whatever legal form the registry links them', async () => {
+    const next = '/v2/app/tags/list?last=a,b'
+    for (const link of [
+      ['</self>; rel="self"', `<${next}>; rel="next"`],
+      `</self>; rel=self, <${next}>; rel=next`,
+      `<${next}>; rel="next last"`,
+      `<${next}> ; REL = "last\tNext"`,
+      `<${next}>; title="a;b, \\"c\\" <d>"; rel="next"; n`,
+      `,, <${next}>;;rel="ne\\xt",`,
+      `</self>; "?", <${next}>; rel=next; rel=last`,
+      `</first>; rel=first,${next}; rel=next`,
+    ]) {
+      pages = { '/v2/app/tags/list?n=1000': { tags: ['a'], link }, [next]: { tags: ['b'] } }
+      assert.deepEqual(await list(), ['a', 'b'], String(link))
+    }
+    for (const link of [
+      '</x>; rel="nextly"',
+      '</x>; rel=last; rel=next',
+      '</x>; title="; rel=next"',
+      '</x>',
+    ]) {
+      pages = { '/v2/app/tags/list?n=1000': { tags: ['a'], link } }
+      assert.deepEqual(await list(), ['a'], link)
+    }
+  })
+
+  test('come from a Link field of any size in linear time', async () => {
+    for (const part of ['</x>;rel="', ' ', ',', ';', '</x>;a=b,', '\\"', '<'].map((text) =>
+      text.repeat(12_000 / text.length),
+    )) {
+      pages = { '/v2/app/tags/list?n=1000': { tags: ['a'], link: `<x>; ${part}` } }
+      assert.deepEqual(await list(), ['a'])
+    }
   })
 
   test('end at a page that was read before, as of a registry that repeats itself', async () => {
