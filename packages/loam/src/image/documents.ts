@@ -188,21 +188,22 @@ export function parseManifestDocument(
   contentType: string | undefined,
   what: string,
 ): ImageManifest | ImageIndex {
-  const stated = contentType?.split(';')[0]?.trim().toLowerCase()
   const value = parseStrictJson(bytes, what)
-  const shape = inspectShape(value, stated, what)
-  const mediaType = agreeOnType(shape, stated, what)
+  const shape = inspectShape(value, contentType, what)
+  const mediaType = agreeOnType(shape, plainType(contentType), what)
   return shape.isIndex
     ? toIndex(check(IndexSchema, value, what), mediaType)
     : toManifest(check(ManifestSchema, value, what), mediaType, what)
 }
 
+/** What the fields of a document say about it. */
 interface Shape {
   readonly isIndex: boolean
   readonly mediaType: string | undefined
 }
 
-function inspectShape(value: unknown, stated: string | undefined, what: string): Shape {
+/** Returns whether JSON is a manifest or an index, also of an artifact, by its fields and then by its types. @throws DOCUMENT_INVALID */
+export function inspectShape(value: unknown, contentType: string | undefined, what: string): Shape {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(what, 'it is not an object')
   }
@@ -213,11 +214,15 @@ function inspectShape(value: unknown, stated: string | undefined, what: string):
   if (isIndex && isManifest) throw invalid(what, 'it claims to be an index and a manifest at once')
   if (isIndex || isManifest) return { isIndex, mediaType }
   // An empty list may be written as null, or left out: then the type decides, and the name of the list.
-  const type = mediaType ?? stated ?? ''
+  const type = mediaType ?? plainType(contentType) ?? ''
   if (isIndexType(type)) return { isIndex: true, mediaType }
   if (isManifestType(type)) return { isIndex: false, mediaType }
   if (fields.manifests === fields.layers) throw invalid(what, 'it is neither a manifest nor an index')
   return { isIndex: fields.manifests === null, mediaType }
+}
+
+function plainType(contentType: string | undefined): string | undefined {
+  return contentType?.split(';')[0]?.trim().toLowerCase()
 }
 
 function isPresent(value: unknown): boolean {

@@ -48,6 +48,7 @@ export {
   type ImageConfig,
   type ImageIndex,
   type ImageManifest,
+  inspectShape,
   isArtifact,
   listReferences,
   mayBeIndex,

@@ -7,13 +7,11 @@ import {
   type ImageReference,
   isDigest,
   isForeign,
-  isSchema1,
   MANIFEST_ACCEPT,
   MEDIA_TYPES,
   manifestSelector,
   referrersTag,
   SCHEMA_1_ACCEPT,
-  schema1Payload,
   splitDigest,
 } from '../image/index.ts'
 import { Authenticator } from './authenticator.ts'
@@ -24,6 +22,7 @@ import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
 import { FileClient } from './file-client.ts'
 import { type ForeignBlobOptions, streamForeign } from './foreign-blob.ts'
+import { type FetchedManifest, inRegistry, type ManifestRequest, readManifest } from './manifests.ts'
 import { readPages } from './pages.ts'
 import { header } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
@@ -52,13 +51,6 @@ export interface BlobRange {
   readonly onWhole?: (() => void) | undefined
 }
 
-/** A manifest or an index of the registry; its digest is verified. */
-export interface FetchedManifest {
-  readonly bytes: Buffer
-  readonly contentType: string | undefined
-  readonly digest: Digest
-}
-
 /**
  * A client of the distribution API. Tries the mirrors of a registry before the registry. Owns its
  * connections; closed by `await using`.
@@ -78,26 +70,15 @@ export class RegistryClient implements AsyncDisposable {
 
   /** Gets the manifest or index of a reference, by its digest if it has one. @throws REGISTRY_*, IMAGE_NOT_FOUND, DIGEST_MISMATCH, DOCUMENT_TOO_LARGE */
   async getManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest> {
-    const selector = manifestSelector(reference)
-    const attempted = `get manifest ${inRegistry(reference, selector)}`
-    const order = this.#orderOf(reference, isDigest(selector) ? 'content' : 'names')
-    return tryInOrder(order, async (session, retry) => {
-      const request = {
-        path: `${reference.repository}/manifests/${selector}`,
-        headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT].join(', ') },
-        scope: pullScope(reference),
-        attempted,
-        signal,
-      }
-      const { manifestBytes } = this.#options
-      return getDocument(session, { ...request, retry }, manifestBytes, (bytes, response) => {
-        const stated = header(response, 'docker-content-digest')
-        const expected = isDigest(selector) ? selector : isDigest(stated) ? stated : undefined
-        const contentType = header(response, 'content-type')
-        const signed = isSchema1(bytes, contentType) ? schema1Payload(bytes, attempted) : bytes
-        return { bytes, contentType, digest: verify(signed, expected, attempted) }
-      })
-    })
+    const need = isDigest(manifestSelector(reference)) ? 'content' : 'names'
+    return tryInOrder(this.#orderOf(reference, need), async (session, retry) =>
+      readManifest(session, { ...this.#manifestOf(reference, pullScope(reference), signal), retry }),
+    )
+  }
+
+  #manifestOf(reference: ImageReference, scope: string, signal: AbortSignal | undefined): ManifestRequest {
+    const { manifestBytes, retry } = this.#options
+    return { reference, scope, retry, manifestBytes, signal }
   }
 
   /**
@@ -391,9 +372,4 @@ export class RegistryClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#transport[Symbol.asyncDispose]()
   }
-}
-
-/** Returns a reference as users write it: a digest follows an at sign, a tag a colon. */
-function inRegistry({ registry, repository }: ImageReference, selector: string): string {
-  return `${registry}/${repository}${selector.includes(':') ? '@' : ':'}${selector}`
 }

@@ -1,10 +1,5 @@
 export type { Credential } from './credential.ts'
-export {
-  type BlobRange,
-  type FetchedManifest,
-  RegistryClient,
-  type RegistryClientOptions,
-} from './client.ts'
+export { type BlobRange, RegistryClient, type RegistryClientOptions } from './client.ts'
 export {
   type CredentialSource,
   credentialsFromConfig,
@@ -26,5 +21,6 @@ export {
 } from './auth-store.ts'
 export { CredentialProviders, type PodTokens } from './credential-providers.ts'
 export { type FetchedDocument, FileClient, type FileClientOptions } from './file-client.ts'
+export type { FetchedManifest } from './manifests.ts'
 export type { ProxyOptions } from './proxies.ts'
 export type { RetryOptions, RetryWait } from './retry.ts'

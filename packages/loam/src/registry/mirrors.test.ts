@@ -245,6 +245,28 @@ describe('mirrors of hosts.toml', () => {
     assert.deepEqual(waits, [])
   })
 
+  test('a mirror that answers a tag with anything but a manifest falls through', async () => {
+    writeHosts(mirror.host)
+    for (const [type, body] of [
+      ['text/html', '<html>Log in</html>'],
+      [image.mediaType, '<html>Log in</html>'],
+      ['application/json', '{"errors":[{"code":"UNAVAILABLE"}]}'],
+      ['application/json', 'null'],
+      ['application/json', ''],
+    ] as const) {
+      mirror.intercept = (_request, response) => {
+        response.writeHead(200, { 'content-type': type }).end(body)
+        return true
+      }
+      await using client = createClient()
+      assert.equal((await client.getManifest(byTag)).digest, image.manifest.digest, body)
+    }
+    assert.deepEqual(waits, [])
+    server.intercept = mirror.intercept
+    await using client = createClient()
+    await assert.rejects(client.getManifest(byTag), { code: 'DOCUMENT_INVALID', message: /before that/ })
+  })
+
   test('a mirror without "resolve" is asked for digests, and not which image a tag names', async () => {
     writeHosts(mirror.host, "capabilities = ['pull']")
     await using client = createClient()
