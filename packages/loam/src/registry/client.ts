@@ -8,9 +8,7 @@ import {
   isDigest,
   isForeign,
   MANIFEST_ACCEPT,
-  MEDIA_TYPES,
   manifestSelector,
-  referrersTag,
   SCHEMA_1_ACCEPT,
   splitDigest,
 } from '../image/index.ts'
@@ -23,16 +21,13 @@ import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.
 import { FileClient } from './file-client.ts'
 import { type ForeignBlobOptions, streamForeign } from './foreign-blob.ts'
 import { type FetchedManifest, inRegistry, type ManifestRequest, readManifest } from './manifests.ts'
-import { readPages } from './pages.ts'
+import { readReferrers } from './referrers.ts'
 import { header } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
 import { pullScope, pushScope } from './scopes.ts'
 import { listTags, type TagBounds } from './tags.ts'
 import { Transport, type TransportOptions } from './transport.ts'
 import { ANY_SUCCESS, mountBlob, type Upload, uploadBlob } from './uploads.ts'
-
-/** Of all pages. */
-const MAX_REFERRERS_BYTES = 64 << 20
 
 export interface RegistryClientOptions extends EndpointOptions, TransportOptions {
   readonly credentials: CredentialSource
@@ -128,40 +123,17 @@ export class RegistryClient implements AsyncDisposable {
 
   /**
    * Gets the indexes of the referrers of an image, such as signatures: one for each page of the registry's answer. From a registry without the referrers
-   * API it gets the tag `sha256-…`, in which clients keep that index. @throws REGISTRY_*
+   * API it gets the tag `sha256-…`, in which clients keep that index. The registry itself is asked first: a mirror may know only some. @throws REGISTRY_*
    */
   async getReferrers(
     reference: ImageReference,
     digest: Digest,
     signal?: AbortSignal,
   ): Promise<readonly Buffer[]> {
-    const attempted = `get referrers of ${digest} in ${reference.repository}`
-    const request = {
-      path: `${reference.repository}/referrers/${digest}`,
-      headers: { accept: MEDIA_TYPES.ociIndex },
-      scope: pullScope(reference),
-      attempted,
-      signal,
-    }
-    const { manifestBytes } = this.#options
-    const answer = await tryInOrder(this.#orderOf(reference, 'names'), async (session, retry) => {
-      // Only the registry itself knows that there is none.
-      const accepts = session.isMirror ? [200] : [200, 404]
-      const pages: Buffer[] = []
-      let isListed = false
-      const asked = { ...request, accepts, retry, pageBytes: manifestBytes, allBytes: MAX_REFERRERS_BYTES }
-      await readPages(session, asked, (bytes, { statusCode }) => {
-        if (pages.length === 0) isListed = statusCode === 200
-        else if (statusCode !== 200)
-          throw new LoamError('REGISTRY_RESPONSE', `${attempted}: a page of the list does not exist`)
-        pages.push(bytes)
-      })
-      return isListed ? pages : undefined
-    })
-    if (answer !== undefined) return answer
-    const tagged = { ...reference, tag: referrersTag(digest), digest: undefined }
-    const found = await this.findManifest(tagged, signal)
-    return found === undefined ? [] : [found.bytes]
+    const order = this.#ownFirst(reference)
+    return tryInOrder(order, async (session, retry) =>
+      readReferrers(session, { ...this.#manifestOf(reference, pullScope(reference), signal), retry }, digest),
+    )
   }
 
   /**
@@ -174,10 +146,8 @@ export class RegistryClient implements AsyncDisposable {
   ): Promise<string[]> {
     const { registry, repository } = reference
     const attempted = `list tags of ${registry}/${repository}`
-    const order = this.#orderOf(reference, 'names')
-    const sessions = order.sessions.toSorted((a, b) => Number(a.isMirror) - Number(b.isMirror))
     const request = { repository, scope: pullScope(reference), attempted, ...options }
-    return tryInOrder({ ...order, sessions }, async (session, retry) =>
+    return tryInOrder(this.#ownFirst(reference), async (session, retry) =>
       listTags(session, { ...request, retry }),
     )
   }
@@ -344,6 +314,13 @@ export class RegistryClient implements AsyncDisposable {
   #orderOf({ registry }: ImageReference, need: 'content' | 'names' = 'content'): EndpointOrder {
     const sessions = this.#sessionsOf(registry).filter((session) => need === 'content' || session.mayResolve)
     return { registry, sessions, retry: this.#options.retry }
+  }
+
+  /** The endpoints for a list, of which a mirror may have only a part: the registry itself comes first. */
+  #ownFirst(reference: ImageReference): EndpointOrder {
+    const order = this.#orderOf(reference, 'names')
+    const sessions = order.sessions.toSorted((a, b) => Number(a.isMirror) - Number(b.isMirror))
+    return { ...order, sessions }
   }
 
   #sessionsOf(registry: string): EndpointSession[] {

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, test } from 'node:test'
 import { isLoamError } from '../errors/index.ts'
-import { type Descriptor, digestOf, parseReference } from '../image/index.ts'
+import { type Descriptor, digestOf, MEDIA_TYPES, parseReference } from '../image/index.ts'
 import { buildImage, buildTar, type Interceptor, RegistryServer } from '../testing/index.ts'
 import { findEndpoints } from './endpoints.ts'
 import type { CredentialSource } from './credentials.ts'
@@ -361,17 +361,73 @@ describe('mirrors of hosts.toml', () => {
     })
   })
 
-  test('only the registry itself can say that an image has no referrers', async () => {
-    writeHosts(mirror.host)
-    const index = Buffer.from('{"schemaVersion":2,"manifests":[]}')
-    server.intercept = (request, response) => {
+  const listOf = (...manifests: unknown[]) =>
+    Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests }))
+
+  /** Answers requests of referrers. */
+  const answering =
+    (status: number, body: Buffer | string): Interceptor =>
+    (request, response) => {
       if (request.url?.includes('/referrers/') !== true) return false
-      response.end(index)
+      response.writeHead(status).end(body)
       return true
     }
+
+  test('the referrers of an image come from the registry itself, and from a mirror only if it fails', async () => {
+    writeHosts(mirror.host)
     await using client = createClient()
-    assert.deepEqual(await client.getReferrers(byDigest, image.manifest.digest), [index])
-    assert.equal(mirror.requests.length, 1)
+    const referrers = async () => client.getReferrers(byDigest, image.manifest.digest)
+    const [full, other] = [listOf({ name: 'signature' }), listOf({ name: 'old' })]
+    server.intercept = answering(200, full)
+    for (const body of [listOf(), other]) {
+      mirror.intercept = answering(200, body)
+      assert.deepEqual(await referrers(), [full])
+    }
+    server.intercept = answering(500, '')
+    assert.deepEqual(await referrers(), [other])
+    // Only the registry itself knows that there is none.
+    for (const [status, body] of [
+      [200, listOf()],
+      [404, ''],
+      [200, '<html>Log in</html>'],
+    ] as const) {
+      mirror.intercept = answering(status, body)
+      await assert.rejects(referrers(), { code: 'REGISTRY_RESPONSE' })
+    }
+    server.intercept = answering(404, '')
+    mirror.intercept = answering(200, other)
+    assert.deepEqual(await referrers(), [])
+  })
+
+  test('the referrers of an image come from the tag if the registry has no API for them', async () => {
+    await using client = createClient()
+    const reference = parseReference(`${server.host}/app:1`)
+    const referrers = async () => client.getReferrers(reference, image.manifest.digest)
+    const tagged = listOf({ name: 'signature' })
+    const answers = [
+      ...[400, 404, 405, 406, 501].map((status) => [status, ''] as const),
+      ...['', 'null', '{"errors":[]}', '<html>', '{"tags":[]}', `{"manifests":[],"mediaType":"x"}`].map(
+        (body) => [200, body] as const,
+      ),
+    ]
+    for (const [status, body] of answers) {
+      server.intercept = answering(status, body)
+      assert.deepEqual(await referrers(), [], `${status} ${body}`)
+    }
+    const tag = image.manifest.digest.replace(':', '-')
+    server.addManifest('app', tag, { digest: digestOf(tagged), bytes: tagged }, MEDIA_TYPES.ociIndex)
+    for (const [status, body] of answers) {
+      server.intercept = answering(status, body)
+      assert.deepEqual(await referrers(), [tagged], `${status} ${body}`)
+    }
+    for (const body of ['{"manifests":null}', '{"mediaType":"","manifests":[]}']) {
+      server.intercept = answering(200, body)
+      assert.deepEqual(await referrers(), [Buffer.from(body)])
+    }
+    for (const status of [401, 403, 500]) {
+      server.intercept = answering(status, '')
+      await assert.rejects(referrers(), { message: new RegExp(`answered ${status}`) })
+    }
   })
 
   test('the referrers of an image come from all pages', async () => {
