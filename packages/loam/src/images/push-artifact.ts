@@ -63,7 +63,7 @@ export class ArtifactPush {
   async #published(image: Digest): Promise<LazyProfile> {
     const signal = this.#signal
     try {
-      for await (const { digest, bytes } of this.#to.find(image, { pin: undefined, signal })) {
+      for await (const { digest, bytes } of this.#to.find(image, { pin: undefined, isOwn: true, signal })) {
         const { profile } = parseLazyArtifact(bytes, `artifact ${digest}`)
         if (profile === undefined) break
         const descriptor = { mediaType: MEDIA_TYPES.lazyProfile, ...profile }

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import {
   type Descriptor,
   type Digest,
@@ -20,7 +20,13 @@ import { EndpointSession } from './endpoint-session.ts'
 import { type EndpointOptions, findEndpoints, findHostRules } from './endpoints.ts'
 import { FileClient } from './file-client.ts'
 import { type ForeignBlobOptions, streamForeign } from './foreign-blob.ts'
-import { type FetchedManifest, inRegistry, type ManifestRequest, readManifest } from './manifests.ts'
+import {
+  type FetchedManifest,
+  inRegistry,
+  type ManifestRequest,
+  readManifest,
+  unlessMissing,
+} from './manifests.ts'
 import { readReferrers } from './referrers.ts'
 import { header } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
@@ -154,12 +160,16 @@ export class RegistryClient implements AsyncDisposable {
 
   /** As `getManifest`, but undefined if it does not exist. @throws REGISTRY_* */
   async findManifest(reference: ImageReference, signal?: AbortSignal): Promise<FetchedManifest | undefined> {
-    try {
-      return await this.getManifest(reference, signal)
-    } catch (error) {
-      if (isLoamError(error, 'IMAGE_NOT_FOUND')) return undefined
-      throw error
-    }
+    return unlessMissing(this.getManifest(reference, signal))
+  }
+
+  /** As `findManifest`, but from the registry itself: what is written back there must not be what a mirror has kept. @throws REGISTRY_* */
+  async findOwnManifest(
+    reference: ImageReference,
+    signal?: AbortSignal,
+  ): Promise<FetchedManifest | undefined> {
+    const request = this.#manifestOf(reference, pushScope(reference), signal)
+    return unlessMissing(readManifest(this.#ownSession(reference), request))
   }
 
   /** Streams a blob or a part of it; the consumer verifies size and digest. An endpoint that fails in the middle is replaced by the next one. */

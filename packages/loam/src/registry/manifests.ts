@@ -1,4 +1,5 @@
 // Manifests and indexes at one endpoint. Source: OCI distribution-spec 1.1, "Pulling manifests".
+import { isLoamError } from '../errors/index.ts'
 import {
   type Digest,
   type ImageReference,
@@ -56,6 +57,16 @@ export async function readManifest(
     if (!isDigest(selector)) inspectShape(parseStrictJson(bytes, what), contentType, what)
     return { bytes, contentType, digest }
   })
+}
+
+/** Returns undefined for a manifest that does not exist. */
+export async function unlessMissing(found: Promise<FetchedManifest>): Promise<FetchedManifest | undefined> {
+  try {
+    return await found
+  } catch (error) {
+    if (isLoamError(error, 'IMAGE_NOT_FOUND')) return undefined
+    throw error
+  }
 }
 
 /** Returns a reference as users write it: a digest follows an at sign, a tag a colon. */

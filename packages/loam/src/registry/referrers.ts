@@ -1,9 +1,9 @@
 // The list of an image's referrers. Source: OCI distribution-spec 1.1, "Listing Referrers" and "Referrers Tag Schema".
 import * as v from 'valibot'
-import { isLoamError, LoamError } from '../errors/index.ts'
+import { LoamError } from '../errors/index.ts'
 import { type Digest, MEDIA_TYPES, parseStrictJson, referrersTag } from '../image/index.ts'
 import type { EndpointSession } from './endpoint-session.ts'
-import { type ManifestRequest, readManifest } from './manifests.ts'
+import { type ManifestRequest, readManifest, unlessMissing } from './manifests.ts'
 import { readPages } from './pages.ts'
 
 /** Of all pages. */
@@ -63,12 +63,8 @@ async function readFromTag(
   digest: Digest,
 ): Promise<readonly Buffer[]> {
   const reference = { ...request.reference, tag: referrersTag(digest), digest: undefined }
-  try {
-    return [(await readManifest(session, { ...request, reference })).bytes]
-  } catch (error) {
-    if (isLoamError(error, 'IMAGE_NOT_FOUND')) return []
-    throw error
-  }
+  const found = await unlessMissing(readManifest(session, { ...request, reference }))
+  return found === undefined ? [] : [found.bytes]
 }
 
 function isEmpty(page: Buffer): boolean {

@@ -37,11 +37,15 @@ export interface OpenBlobOptions {
 export interface LazyArtifacts {
   /**
    * Yields the artifacts of an image, by the digest of its manifest: the one at its tag first, which costs one request, then other referrers; with
-   * `pin` only the one with that digest. @throws REGISTRY_*, DOCUMENT_INVALID
+   * `pin` only the one with that digest. `isOwn`: the tag is that of the registry itself, and not of a mirror. @throws REGISTRY_*, DOCUMENT_INVALID
    */
   readonly find: (
     image: Digest,
-    options: { readonly pin: Digest | undefined; readonly signal: AbortSignal | undefined },
+    options: {
+      readonly pin: Digest | undefined
+      readonly isOwn?: boolean
+      readonly signal: AbortSignal | undefined
+    },
   ) => AsyncIterable<{ readonly digest: Digest; readonly bytes: Buffer }>
   /** Gets a blob of an artifact whole, its digest verified. @throws REGISTRY_*, DIGEST_MISMATCH, SIZE_MISMATCH, DOCUMENT_TOO_LARGE */
   readonly getBlob: (

@@ -28,16 +28,16 @@ export function registryLazyArtifacts(client: RegistryClient, reference: ImageRe
   const findByDigest = async (digest: Digest, signal: AbortSignal | undefined) =>
     client.findManifest({ ...reference, digest }, signal)
   return {
-    find: async function* find(image, { pin, signal }) {
+    find: async function* find(image, { pin, isOwn = false, signal }) {
       if (pin !== undefined) {
         const pinned = await findByDigest(pin, signal)
         if (pinned !== undefined) yield pinned
         return
       }
-      const tagged = await client.findManifest(
-        { ...reference, tag: lazyArtifactTag(image), digest: undefined },
-        signal,
-      )
+      const named = { ...reference, tag: lazyArtifactTag(image), digest: undefined }
+      const tagged = await (isOwn
+        ? client.findOwnManifest(named, signal)
+        : client.findManifest(named, signal))
       if (tagged !== undefined) yield tagged
       for (const digest of await findReferrers(client, reference, image, signal)) {
         if (digest === tagged?.digest) continue

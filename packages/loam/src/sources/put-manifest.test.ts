@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { digestOf, MEDIA_TYPES, parseReference } from '../image/index.ts'
 import { RegistryClient } from '../registry/index.ts'
@@ -15,7 +18,7 @@ const manifestOf = (subject: unknown) => {
 }
 
 /** Starts a registry that takes manifests and has no referrers API. */
-async function start() {
+async function start(certsDirs: string[] = []) {
   const server = await RegistryServer.start()
   server.intercept = (request, response) => {
     const [, name = ''] = /^\/v2\/app\/manifests\/(.*)$/.exec(request.url ?? '') ?? []
@@ -33,7 +36,7 @@ async function start() {
   const client = new RegistryClient({
     credentials: { find: async () => undefined },
     insecure: [],
-    certsDirs: [],
+    certsDirs,
     proxy: { httpProxy: '', httpsProxy: '', noProxy: '' },
     stallTimeoutMs: 5000,
     connectTimeoutMs: 5000,
@@ -44,6 +47,7 @@ async function start() {
   const tags = (method: string) =>
     server.requests.filter((each) => each.startsWith(`${method} `)).map((each) => each.split('/').at(-1))
   return {
+    server,
     client,
     reference,
     tags,
@@ -63,6 +67,39 @@ describe('a manifest that is about another one', () => {
       registry.tags('PUT'),
       subjects.map(() => '1'),
     )
+  })
+
+  test('is added to the list of the registry itself, and not to that of a mirror', async () => {
+    const certs = mkdtempSync(join(tmpdir(), 'loam-certs-'))
+    try {
+      await using mirror = await RegistryServer.start()
+      await using registry = await start([certs])
+      const { client, reference, server } = registry
+      mkdirSync(join(certs, server.host))
+      writeFileSync(
+        join(certs, server.host, 'hosts.toml'),
+        `server = "http://${server.host}"\n[host."http://${mirror.host}"]\n`,
+      )
+      const subject = digestOf(Buffer.from('subject'))
+      const [old, present, added] = [1, 2, 3].map((size) => manifestOf({ mediaType, digest: subject, size }))
+      const list = (on: RegistryServer, { digest }: { digest: string }) => {
+        const manifests = [{ mediaType, digest, size: 7, kept: true }]
+        const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests }))
+        const name = subject.replace(':', '-')
+        on.addManifest('app', name, { bytes, digest: digestOf(bytes) }, MEDIA_TYPES.ociIndex)
+      }
+      list(mirror, old!)
+      list(server, present!)
+      await putManifest(registry, added!, undefined)
+      assert.deepEqual(mirror.requests, [])
+      const found = await findReferrers(client, reference, [subject])
+      assert.deepEqual(
+        found.map(({ digest }) => digest),
+        [present!.digest, added!.digest],
+      )
+    } finally {
+      rmSync(certs, { recursive: true })
+    }
   })
 
   test('is found where it was listed, whatever the algorithm of the digest', async () => {

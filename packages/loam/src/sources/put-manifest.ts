@@ -51,7 +51,7 @@ async function listReferrer(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const tagged = { ...reference, tag: referrersTag(subject), digest: undefined }
-  const present = await client.findManifest(tagged, signal)
+  const present = await client.findOwnManifest(tagged, signal)
   const index = present?.bytes ?? formatIndex({ mediaType: MEDIA_TYPES.ociIndex, manifests: [] })
   const what = `referrers of ${subject}`
   const { mediaType } = parseManifestDocument(index, present?.contentType, what)
