@@ -3,7 +3,15 @@ import { isLoamError, LoamError } from '../errors/index.ts'
 import { type DiffId, type Digest, isDigest } from './digest.ts'
 import { goList, goStruct, goText, goTextMap, goTexts } from './go-json.ts'
 import { parseStrictJson } from './json.ts'
-import { isConfigType, isIndexType, isLayerType, isManifestType, MEDIA_TYPES } from './media-types.ts'
+import {
+  isConfigType,
+  isIndexType,
+  isLayerType,
+  isManifestType,
+  isVagueType,
+  MEDIA_TYPES,
+  plainType,
+} from './media-types.ts'
 import type { Platform } from './platform.ts'
 
 /** Descriptor of a blob: its type, digest and size in bytes (OCI image-spec descriptor.md). */
@@ -221,18 +229,12 @@ export function inspectShape(value: unknown, contentType: string | undefined, wh
   return { isIndex: fields.manifests === null, mediaType }
 }
 
-function plainType(contentType: string | undefined): string | undefined {
-  return contentType?.split(';')[0]?.trim().toLowerCase()
-}
-
 function isPresent(value: unknown): boolean {
   return value !== undefined && value !== null
 }
 
 function agreeOnType(shape: Shape, stated: string | undefined, what: string): string {
-  // Static web servers and some proxies send only these; then only the body decides.
-  const isVague = stated === undefined || /^(?:application\/(?:json|octet-stream)|text\/plain)$/.test(stated)
-  const outer = isVague ? undefined : stated
+  const outer = isVagueType(stated) ? undefined : stated
   if (outer !== undefined && shape.mediaType !== undefined && outer !== shape.mediaType) {
     throw invalid(what, `it was announced as ${outer} and says itself ${shape.mediaType}`)
   }

@@ -101,6 +101,8 @@ export {
   isForeignLayerType,
   isLayerType,
   isIndexType,
+  isVagueType,
+  plainType,
   layerType,
   MANIFEST_ACCEPT,
   MEDIA_TYPES,

@@ -68,6 +68,16 @@ const LAYER_TYPES: readonly string[] = [
   MEDIA_TYPES.dockerForeignLayerGzip,
 ]
 
+/** Returns the media type of a Content-Type, without parameters. */
+export function plainType(contentType: string | undefined): string | undefined {
+  return contentType?.split(';')[0]?.trim().toLowerCase()
+}
+
+/** Returns whether a media type says nothing of a manifest or an index, whose body decides then: static web servers and some proxies send only these. */
+export function isVagueType(mediaType: string | undefined): boolean {
+  return mediaType === undefined || /^(?:|application\/(?:json|octet-stream)|text\/plain)$/.test(mediaType)
+}
+
 /** Returns whether a media type is that of an index. */
 export function isIndexType(mediaType: string): boolean {
   return INDEX_TYPES.includes(mediaType)

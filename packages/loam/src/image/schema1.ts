@@ -10,7 +10,7 @@ import { LoamError } from '../errors/index.ts'
 import { type Digest, isDigest } from './digest.ts'
 import { check } from './documents.ts'
 import { parseStrictJson } from './json.ts'
-import { isSchema1Type } from './media-types.ts'
+import { isSchema1Type, plainType } from './media-types.ts'
 import { parseV1Json, type V1Json } from './v1-json.ts'
 
 /** A parsed schema 1 manifest: layers base first, without empty ones. */
@@ -50,7 +50,7 @@ const ProtectedSchema = v.object({
 
 /** Returns whether a document is a schema 1 manifest, by its type, or by its body if the type does not show it. */
 export function isSchema1(bytes: Buffer, contentType: string | undefined): boolean {
-  const stated = contentType?.split(';')[0]?.trim().toLowerCase() ?? ''
+  const stated = plainType(contentType) ?? ''
   if (isSchema1Type(stated)) return true
   if (stated !== '' && stated !== 'application/json' && stated !== 'text/plain') return false
   return /"schemaVersion"\s*:\s*1\s*[,}]/.test(bytes.subarray(0, 4096).toString('latin1'))

@@ -4,7 +4,6 @@ import {
   type Digest,
   digestOf,
   formatReference,
-  isIndexType,
   listReferences,
   parseManifestDocument,
   compressionOf,
@@ -171,10 +170,10 @@ class ImagePush {
         this.#change(targetDigest, record.digest, `only ${record.platform}: ${message}`)
       }
     }
-    if (present !== undefined && isIndexType(present.mediaType) && !replaceIndex) {
+    if (present?.isIndex === true && !replaceIndex) {
       throw new LoamError(
         'INDEX_EXISTS',
-        `push to ${reference.registry}/${reference.repository}: the tag refers to an index (${present.digest ?? present.mediaType}), which a push of ${record.platform} alone would replace`,
+        `push to ${reference.registry}/${reference.repository}: the tag refers to an index (${present.digest}), which a push of ${record.platform} alone would replace`,
         {
           hint: 'Push all platforms (--all-platforms), choose another tag, or replace the index (--replace-index).',
         },

@@ -7,9 +7,7 @@ import {
   type ImageReference,
   isDigest,
   isForeign,
-  MANIFEST_ACCEPT,
   manifestSelector,
-  SCHEMA_1_ACCEPT,
   splitDigest,
 } from '../image/index.ts'
 import { Authenticator } from './authenticator.ts'
@@ -22,8 +20,10 @@ import { FileClient } from './file-client.ts'
 import { type ForeignBlobOptions, streamForeign } from './foreign-blob.ts'
 import {
   type FetchedManifest,
+  findPushed,
   inRegistry,
   type ManifestRequest,
+  type PushedManifest,
   readManifest,
   unlessMissing,
 } from './manifests.ts'
@@ -247,28 +247,10 @@ export class RegistryClient implements AsyncDisposable {
     return { repository, scope: pushScope(reference), signal, retry: this.#options.retry }
   }
 
-  /** Returns the manifest of the registry itself (no mirror) under the tag or digest of a reference; undefined if there is none. @throws REGISTRY_* */
-  async findPushed(
-    reference: ImageReference,
-    signal?: AbortSignal,
-  ): Promise<{ readonly digest: Digest | undefined; readonly mediaType: string } | undefined> {
-    const selector = manifestSelector(reference)
-    const attempted = `look for manifest ${reference.registry}/${reference.repository}:${selector}`
-    const { response } = await this.#ownSession(reference).request({
-      path: `${reference.repository}/manifests/${selector}`,
-      method: 'HEAD',
-      headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT, '*/*'].join(', ') },
-      scope: pushScope(reference),
-      attempted,
-      // A registry that does not support the request counts as one without the manifest.
-      accepts: [...ANY_SUCCESS, 400, 404, 405, 501],
-      signal,
-    })
-    await response.body.dump()
-    if (!ANY_SUCCESS.includes(response.statusCode)) return undefined
-    const digest = header(response, 'docker-content-digest')
-    const mediaType = header(response, 'content-type')?.split(';')[0]?.trim() ?? ''
-    return { digest: isDigest(digest) ? digest : undefined, mediaType }
+  /** Returns what the registry itself (no mirror) has under the tag or digest of a reference; undefined if there is none. @throws REGISTRY_*, DOCUMENT_* */
+  async findPushed(reference: ImageReference, signal?: AbortSignal): Promise<PushedManifest | undefined> {
+    const request = this.#manifestOf(reference, pushScope(reference), signal)
+    return findPushed(this.#ownSession(reference), request)
   }
 
   /**

@@ -5,10 +5,13 @@ import {
   type ImageReference,
   inspectShape,
   isDigest,
+  isIndexType,
   isSchema1,
+  isVagueType,
   MANIFEST_ACCEPT,
   manifestSelector,
   parseStrictJson,
+  plainType,
   SCHEMA_1_ACCEPT,
   schema1Payload,
 } from '../image/index.ts'
@@ -16,6 +19,10 @@ import { getDocument, verify } from './document.ts'
 import type { EndpointSession } from './endpoint-session.ts'
 import { header } from './responses.ts'
 import type { RetryOptions } from './retry.ts'
+import { ANY_SUCCESS } from './uploads.ts'
+
+/** Of registries that do not support HEAD. */
+const NO_HEAD: readonly number[] = [400, 405, 501]
 
 /** A manifest or an index of the registry; its digest is verified. */
 export interface FetchedManifest {
@@ -57,6 +64,42 @@ export async function readManifest(
     if (!isDigest(selector)) inspectShape(parseStrictJson(bytes, what), contentType, what)
     return { bytes, contentType, digest }
   })
+}
+
+/** What a registry has under a tag or a digest. */
+export interface PushedManifest {
+  readonly digest: Digest
+  readonly isIndex: boolean
+}
+
+/** Returns what is under a tag or a digest; undefined if the registry says that there is none. @throws as `readManifest` */
+export async function findPushed(
+  session: EndpointSession,
+  request: ManifestRequest,
+): Promise<PushedManifest | undefined> {
+  const { reference, scope, signal } = request
+  const selector = manifestSelector(reference)
+  const what = `manifest ${inRegistry(reference, selector)}`
+  const response = await session.get({
+    path: `${reference.repository}/manifests/${selector}`,
+    method: 'HEAD',
+    headers: { accept: [...MANIFEST_ACCEPT, ...SCHEMA_1_ACCEPT, '*/*'].join(', ') },
+    scope,
+    attempted: `look for ${what}`,
+    accepts: [...ANY_SUCCESS, 404, ...NO_HEAD],
+    signal,
+  })
+  await response.body.dump()
+  const { statusCode } = response
+  if (statusCode === 404) return undefined
+  const digest = isDigest(selector) ? selector : header(response, 'docker-content-digest')
+  const mediaType = plainType(header(response, 'content-type')) ?? ''
+  const isTold = ANY_SUCCESS.includes(statusCode) && isDigest(digest) && !isVagueType(mediaType)
+  if (isTold) return { digest, isIndex: isIndexType(mediaType) }
+  const found = await unlessMissing(readManifest(session, request))
+  if (found === undefined) return undefined
+  const { isIndex } = inspectShape(parseStrictJson(found.bytes, what), found.contentType, what)
+  return { digest: found.digest, isIndex }
 }
 
 /** Returns undefined for a manifest that does not exist. */
