@@ -58,6 +58,17 @@ describe('a file with logins', () => {
     assert.equal(hasLogin(file, target), true)
   })
 
+  test('keeps the numbers of other programs as they are written', async () => {
+    const numbers = '12345678901234567890, -0, 1.0, 1e400, 2.50'
+    const foreign = `\ufeff{"auths":{"b.test":{"auth":"YTpi","n":[${numbers}]}},"n":12345678901234567890,"x":[${numbers}]}`
+    writeFileSync(join(folder, 'config.json'), foreign)
+    file = join(folder, 'config.json')
+    const target = parseLoginTarget('a.test')
+    await storeLogin(file, target, ANN, { env: env() })
+    await eraseLogin(file, target, { env: env() })
+    assert.equal(`\ufeff${readFileSync(file, 'utf8').replaceAll(/\s/g, '')}`, foreign.replaceAll(' ', ''))
+  })
+
   test("stays its owner's when root changes it, and so do the directories and the target of a link that root creates", {
     skip: process.geteuid?.() !== 0,
   }, async () => {

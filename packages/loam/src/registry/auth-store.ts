@@ -147,11 +147,28 @@ function readFile(file: string): Json | undefined {
     const bytes = readRegular(file, MAX_FILE_BYTES, 'CREDENTIALS_INVALID')
     // A file that is not valid is not overwritten.
     parseAuthFile(bytes, file)
-    return bytes.toString('utf8').trim() === '' ? {} : objectOf(parseStrictJson(bytes, file))
+    return bytes.toString('utf8').trim() === '' ? {} : objectOf(parseExactly(bytes, file))
   } catch (error) {
     if (isErrno(error, 'ENOENT', 'ENOTDIR')) return undefined
     throw toLoamError(error, `read ${file}`)
   }
+}
+
+/** Of ES2026; not declared by TypeScript yet. */
+const sources = JSON as unknown as {
+  parse(
+    text: string,
+    revive: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+  ): unknown
+  rawJSON(source: string): unknown
+}
+
+/** Parses JSON that is written again: numbers of other programs, of any size and form, stay what they are. @throws DOCUMENT_INVALID */
+function parseExactly(bytes: Uint8Array, what: string): unknown {
+  parseStrictJson(bytes, what)
+  return sources.parse(new TextDecoder().decode(bytes), (_key, value, { source }) =>
+    typeof value === 'number' && source !== undefined ? sources.rawJSON(source) : value,
+  )
 }
 
 /** Replaces a file as a whole, so that a reader never gets half of it. A symlink stays, and its target is replaced. The owner stays. */
