@@ -3,6 +3,8 @@
  *   filter   = selector { "," selector }                    all have to match
  *   selector = fieldpath [ ( "==" | "!=" | "~=" ) value ]   without an operator: the field is there
  *   field    = name | parent | kind | labels.<key>          parts of a path may be quoted: labels."a.b/c"
+ * As in containerd, blanks may be before each token, but not before the "," and "." that end one; a value in quotes is written as in Go, and an expression
+ * may also be between / or |.
  */
 import { LoamError } from '../errors/index.ts'
 import { parseExpression } from './expression.ts'
@@ -35,9 +37,9 @@ function parseSelector(scanner: Scanner): Match {
   const path = [scanner.field()]
   while (scanner.takeOne('.')) path.push(scanner.field())
   const read = (info: SnapshotInfo) => readField(info, path)
+  if (scanner.isAtEndOfSelector()) return (info) => read(info) !== undefined
   const operator = scanner.operator()
-  if (operator === undefined) return (info) => read(info) !== undefined
-  const value = scanner.value()
+  const value = scanner.value(operator === '~=')
   switch (operator) {
     case '==':
       return (info) => read(info) === value
@@ -69,12 +71,35 @@ function readField(info: SnapshotInfo, [first = '', ...rest]: readonly string[])
   }
 }
 
+const BLANKS = /\p{White_Space}*/uy
+const FIELD = /\w+/y
+const OPERATOR = /[=!~]+/y
+/** Characters that can be seen; the first one of a value may be any that begins no other token. */
+const VALUE = /[^,.=!~"\/\|\p{White_Space}][[\p{L}\p{M}\p{N}\p{P}\p{S}]--[,]]*/vy
+const QUOTED =
+  /(["\/\|])(?:(?!\1)[^\\\n]|\\(?:[abfnrtv\\]|\1|[0-3][0-7]{2}|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U(?:000[\da-fA-F]|0010)[\da-fA-F]{4}))*\1/vy
+const ESCAPE = /\\(?:[0-7]{3}|x..|u.{4}|U.{8}|[^])/gu
+/** Filters of containerd have neither; the second one stands for bytes that are no text. */
+const ILLEGAL = /[\0\ufffd]/
+
+/** The bytes of escapes of one letter. */
+const CONTROLS: Readonly<Record<string, string>> = {
+  a: '\x07',
+  b: '\b',
+  f: '\f',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+  v: '\v',
+}
+
 class Scanner {
   readonly #text: string
   #at = 0
 
   constructor(text: string) {
     this.#text = text
+    if (ILLEGAL.test(text)) this.#fail('no character that is not text')
   }
 
   takeOne(character: string): boolean {
@@ -83,39 +108,35 @@ class Scanner {
     return true
   }
 
+  isAtEndOfSelector(): boolean {
+    return this.#at === this.#text.length || this.#text[this.#at] === ','
+  }
+
   field(): string {
-    return this.#quoted() ?? this.#take(/[A-Za-z_][\w]*|[\w/-]+/y) ?? this.#fail('a field')
+    this.#take(BLANKS)
+    return this.#quoted(false) ?? this.#take(FIELD) ?? this.#fail('a field')
   }
 
-  operator(): '==' | '!=' | '~=' | undefined {
-    this.#take(/\s+/y)
-    const found = this.#take(/[=!~]=/y)
-    return found === '==' || found === '!=' || found === '~=' ? found : undefined
+  operator(): '==' | '!=' | '~=' {
+    this.#take(BLANKS)
+    const found = this.#take(OPERATOR)
+    return found === '==' || found === '!=' || found === '~=' ? found : this.#fail('an operator')
   }
 
-  value(): string {
-    this.#take(/\s+/y)
-    return this.#quoted() ?? this.#take(/[^\s,]+/y) ?? this.#fail('a value')
+  value(isExpression: boolean): string {
+    this.#take(BLANKS)
+    return this.#quoted(isExpression) ?? this.#take(VALUE) ?? this.#fail('a value')
   }
 
   end(): void {
     if (this.#at < this.#text.length) this.#fail('the end')
   }
 
-  /** As Go writes strings; JSON's escapes are the same except \x and \a. */
-  #quoted(): string | undefined {
-    if (this.#text[this.#at] !== '"') return undefined
-    const found = this.#take(/"(?:[^"\\]|\\.)*"/y)
-    if (found === undefined) return this.#fail('the end of a quoted text')
-    const plain = found
-      .replaceAll(/\\x([0-9a-fA-F]{2})/g, '\\u00$1')
-      .replaceAll('\\a', '\\u0007')
-      .replaceAll('\\v', '\\u000b')
-    try {
-      return JSON.parse(plain) as string
-    } catch {
-      return this.#fail('a quoted text')
-    }
+  #quoted(isExpression: boolean): string | undefined {
+    const quote = this.#text[this.#at]
+    if (quote !== '"' && !(isExpression && (quote === '/' || quote === '|'))) return undefined
+    const found = this.#take(QUOTED) ?? this.#fail('a quoted text')
+    return unquote(found.slice(1, -1))
   }
 
   #take(expression: RegExp): string | undefined {
@@ -131,4 +152,26 @@ class Scanner {
       `parse filter ${JSON.stringify(this.#text.slice(0, 200))}: expected ${expected} at ${this.#at}`,
     )
   }
+}
+
+/** Returns what escapes of Go mean: \x and octal ones are bytes, which may be parts of a character. */
+function unquote(text: string): string {
+  if (!text.includes('\\')) return text
+  // Each UTF-8 byte as one character.
+  const bytes = (plain: string) => Buffer.from(plain).toString('latin1')
+  let unquoted = ''
+  let end = 0
+  for (const { 0: escape, index } of text.matchAll(ESCAPE)) {
+    unquoted += bytes(text.slice(end, index)) + bytesOfEscape(escape.slice(1), bytes)
+    end = index + escape.length
+  }
+  return Buffer.from(unquoted + bytes(text.slice(end)), 'latin1').toString()
+}
+
+function bytesOfEscape(escape: string, bytes: (plain: string) => string): string {
+  const [kind = ''] = escape
+  if (kind === 'x') return String.fromCharCode(Number.parseInt(escape.slice(1), 16))
+  if (kind === 'u' || kind === 'U') return bytes(String.fromCodePoint(Number.parseInt(escape.slice(1), 16)))
+  if (/[0-7]/.test(kind)) return String.fromCharCode(Number.parseInt(escape, 8))
+  return bytes(CONTROLS[kind] ?? kind)
 }

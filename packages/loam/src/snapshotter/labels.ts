@@ -40,16 +40,23 @@ export function checkLabels(labels: Labels): Labels {
  * it is not among the new ones. @throws SNAPSHOT_INVALID for other paths
  */
 export function updateLabels(current: Labels, wanted: Labels, paths: readonly string[]): Labels {
-  if (paths.length === 0 || paths.includes('labels')) return checkLabels(wanted)
+  const keys = paths.map((path) => (path === 'labels' ? undefined : keyOfPath(path)))
+  if (keys.length === 0 || keys.includes(undefined)) return checkLabels(wanted)
   const labels = new Map(Object.entries(current))
-  for (const path of paths) {
-    const key = path.startsWith('labels.') ? path.slice('labels.'.length) : ''
-    if (key === '') throw invalid(`${JSON.stringify(path.slice(0, 200))} cannot be changed`)
+  for (const key of keys) {
+    if (key === undefined) continue
     const value = Object.hasOwn(wanted, key) ? wanted[key] : undefined
     if (value === undefined) labels.delete(key)
     else labels.set(key, value)
   }
   return checkLabels(Object.fromEntries(labels))
+}
+
+/** @throws SNAPSHOT_INVALID for a path that is not one of a label */
+function keyOfPath(path: string): string {
+  const key = path.startsWith('labels.') ? path.slice('labels.'.length) : ''
+  if (key === '') throw invalid(`${JSON.stringify(path.slice(0, 200))} cannot be changed`)
+  return key
 }
 
 /**
