@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { Patience, type RetryWait } from './retry.ts'
+import { isRetriedStatus, Patience, type RetryWait } from './retry.ts'
 import { retryAfterMs } from './responses.ts'
 import type { Response } from './transport.ts'
 
@@ -31,6 +31,13 @@ async function waitsUntilGivenUp(patience: Patience, response: Response, most = 
   for (let waits = 0; waits < most; waits += 1) if (!(await patience.wait({ response }))) return waits
   return most
 }
+
+test('each status of a server fault is retried, but for those that stay', () => {
+  const statuses = Array.from({ length: 500 }, (_, index) => index + 100)
+  const retried = statuses.filter((status) => isRetriedStatus(status))
+  const faults = statuses.filter((status) => status >= 500 && status !== 501 && status !== 505)
+  assert.deepEqual(retried, [408, 425, 429, ...faults])
+})
 
 describe('patience', () => {
   test('the waits between tries double, with a random part, up to a number of tries', async () => {

@@ -39,13 +39,15 @@ interface Failure {
   readonly error?: unknown
 }
 
-const RETRIED_STATUS: readonly number[] = [408, 425, 429, 500, 502, 503, 504]
+const RETRIED_STATUS: readonly number[] = [408, 425, 429]
+/** Faults of a server that stay: what it does not implement, and a version of HTTP that it does not support. */
+const FINAL_SERVER_STATUS: readonly number[] = [501, 505]
 /** Failures that a retry would not change: a name that does not exist, a closed port, an invalid certificate. */
 const FINAL_CODES =
-  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_ABORTED|UND_ERR_DESTROYED|UND_ERR_CLOSED|HPE_|ADDRESS_REFUSED)/
+  /^(?:ENOTFOUND|ECONNREFUSED|CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|ERR_OSSL|EPROTO|HOSTNAME_MISMATCH|UND_ERR_INVALID_ARG|UND_ERR_ABORTED|UND_ERR_DESTROYED|UND_ERR_CLOSED|HPE_|ADDRESS_REFUSED)/
 
 export function isRetriedStatus(status: number): boolean {
-  return RETRIED_STATUS.includes(status)
+  return RETRIED_STATUS.includes(status) || (status >= 500 && !FINAL_SERVER_STATUS.includes(status))
 }
 
 /** Returns whether an error is retried. A LoamError is final: the code that created it has decided already. */
