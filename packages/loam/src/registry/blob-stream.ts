@@ -1,6 +1,7 @@
 import { LoamError } from '../errors/index.ts'
 import type { EndpointSession, SessionRequest } from './endpoint-session.ts'
-import { header, transportError } from './responses.ts'
+import { FileVersion } from './file-version.ts'
+import { header, isNotHttp, totalOf, transportError } from './responses.ts'
 import { isRetriedError, Patience, type RetryOptions } from './retry.ts'
 import type { Response } from './transport.ts'
 
@@ -13,6 +14,8 @@ export interface BlobRequest extends SessionRequest {
   readonly endByte?: number | undefined
   /** Called when a server without ranges sends the blob from its start. */
   readonly onWhole?: (() => void) | undefined
+  /** Whether nothing else verifies the bytes, so that all of them must be of one version of the file. */
+  readonly isUnverified?: boolean
   readonly registry: string
   readonly retry: RetryOptions
 }
@@ -21,29 +24,40 @@ export interface BlobRequest extends SessionRequest {
  * Streams a blob from one endpoint, and resumes it after an interruption with a range request. If the server sends the
  * whole blob again, the known part is skipped. The count of tries starts again after each received byte, with at most
  * one resume for each MiB and a hundred more, so that a slow registry cannot hold a pull for ever.
- * The consumer verifies the digest.
+ * The consumer verifies the digest; a file without one is resumed only as the version that the first answer had.
  */
 export async function* streamBlob(session: EndpointSession, asked: BlobRequest): AsyncGenerator<Buffer> {
   const request: BlobRequest & { sizeBytes: number } = { ...asked }
   const patience = new Patience(request.retry, request)
-  let received = asked.fromByte ?? 0
+  const start = asked.fromByte ?? 0
+  let received = start
+  let version: FileVersion | undefined
   for (let resumes = 0; ; resumes += 1) {
     if (hasAll(request, received)) return
     try {
-      const response = await askFrom(session, { ...request, patience }, received)
+      const condition = received > start ? version?.condition : {}
+      const resumed = { ...request, headers: { ...request.headers, ...condition }, patience }
+      const response = await askFrom(session, resumed, received)
       if (response === undefined) return
-      if (request.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
+      if (received === start && asked.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
+      if (asked.isUnverified === true) {
+        if (received === start) version = new FileVersion(response)
+        else if (version?.isOther(response) === true) throw await otherVersion(request, response)
+      }
       for await (const chunk of bodyFrom(response, request, received)) {
         received += chunk.length
         patience.restart()
+        if (received > request.sizeBytes && !hasRange(request, received)) throw wrongSize(request, received)
         yield chunk
-        if (received > request.sizeBytes || hasRange(request, received)) return
+        if (hasRange(request, received)) return
       }
       if (received >= request.sizeBytes || request.sizeBytes === Number.POSITIVE_INFINITY) return
       throw cutOff(request, received)
     } catch (error) {
+      const isLost = received > start && version?.canBeResumed === false
       const isFinal = request.signal?.aborted === true || resumes >= maxResumes(request) || !isCut(error)
-      if (isFinal || !(await patience.wait({ error }))) throw transportError(error, request, request.registry)
+      if (isFinal || isLost || !(await patience.wait({ error })))
+        throw transportError(error, request, request.registry)
     }
   }
 }
@@ -93,12 +107,6 @@ function withRange(request: BlobRequest, received: number): SessionRequest {
   }
 }
 
-/** Returns the size of the whole blob according to an answer with a range. */
-function totalOf(response: Response): number | undefined {
-  const match = /^bytes[ =][^/]*\/(\d+)$/i.exec(header(response, 'content-range') ?? '')
-  return match === null ? undefined : Number(match[1])
-}
-
 /** Returns whether an answer without a range means that the offset is the end of the blob (RFC 9110, 15.5.17). */
 function isAllOf(response: Response, received: number, { sizeBytes }: BlobRequest): boolean {
   return isOpenEnded(sizeBytes) && totalOf(response) === received
@@ -110,26 +118,30 @@ function isOpenEnded(sizeBytes: number): boolean {
 
 /** Returns the announced size; a body without one is complete when it ends. */
 function announcedBytes(response: Response): number {
-  if (response.statusCode === 206) return totalOf(response) ?? Number.POSITIVE_INFINITY
-  const stated = header(response, 'content-length')
-  return stated === undefined ? Number.POSITIVE_INFINITY : Number(stated)
+  return totalOf(response) ?? Number.POSITIVE_INFINITY
 }
 
 const CUT = Symbol('cut')
 
 function cutOff(request: BlobRequest, received: number): LoamError {
-  const error = new LoamError(
-    'SIZE_MISMATCH',
-    `${request.attempted}: expected ${request.sizeBytes} bytes, got ${received}`,
-    {
-      hint: 'The registry closed the transfer early; nothing was kept.',
-    },
-  )
-  return Object.assign(error, { [CUT]: true })
+  const hint = 'The registry closed the transfer early; nothing was kept.'
+  return Object.assign(wrongSize(request, received, hint), { [CUT]: true })
 }
 
+function wrongSize({ attempted, sizeBytes }: BlobRequest, received: number, hint?: string): LoamError {
+  return new LoamError('SIZE_MISMATCH', `${attempted}: expected ${sizeBytes} bytes, got ${received}`, { hint })
+}
+
+async function otherVersion({ attempted }: BlobRequest, response: Response): Promise<LoamError> {
+  await response.body.dump()
+  return new LoamError('REGISTRY_RESPONSE', `${attempted}: the file changed while it was transferred`, {
+    hint: 'Nothing was kept. Try again once the file is complete.',
+  })
+}
+
+/** Returns whether the rest may still come. What is not HTTP within a body is damage on the way; a request throws a LoamError for it. */
 function isCut(error: unknown): boolean {
-  return isRetriedError(error) || (error instanceof Error && CUT in error)
+  return isRetriedError(error) || isNotHttp(error) || (error instanceof Error && CUT in error)
 }
 
 /** Returns whether an answer has the bytes from the requested offset, or all of them. */

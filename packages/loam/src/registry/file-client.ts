@@ -59,10 +59,11 @@ export class FileClient implements AsyncDisposable {
     }
   }
 
-  /** Streams a file, and resumes after an interruption. @throws as `get` */
+  /** Streams a file, and resumes after an interruption. All bytes are of one version of it. @throws as `get`, SIZE_MISMATCH */
   stream(url: URL, signal?: AbortSignal, { namedBy, wanted }: StreamOptions = {}): AsyncGenerator<Buffer> {
     return streamBlob(this.#session(url, namedBy), {
       sizeBytes: -1,
+      isUnverified: wanted === undefined,
       ...wanted,
       ...toRequest(url, `get ${url.href}`, signal),
       registry: url.host,

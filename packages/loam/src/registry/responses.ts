@@ -19,6 +19,16 @@ export function headerList(response: Response, name: string): string[] {
   return value === undefined ? [] : Array.isArray(value) ? value : [value]
 }
 
+/** Returns the size of the whole content according to an answer with it or with a part of it; undefined if it is not announced. */
+export function totalOf(response: Response): number | undefined {
+  if (response.statusCode === 200) {
+    const stated = header(response, 'content-length')
+    return stated === undefined ? undefined : Number(stated)
+  }
+  const match = /^bytes[ =][^/]*\/(\d+)$/i.exec(header(response, 'content-range') ?? '')
+  return match === null ? undefined : Number(match[1])
+}
+
 const SECONDS = /^\d{1,9}(?:\.\d{1,9})?$/
 /** A date begins with the day of the week; `Date.parse` takes also `-5` and `5, 5` for dates. */
 const HTTP_DATE = /^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? /i
@@ -173,7 +183,7 @@ const AnswerSchema = v.object({
   ),
 })
 
-const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|HOSTNAME_MISMATCH|EPROTO)/
+const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|ERR_OSSL|HOSTNAME_MISMATCH|EPROTO)/
 
 /**
  * Creates the error for a request without a response; its host is `registry` unless the failure occurred at another one. `signal` is
@@ -194,7 +204,14 @@ export function transportError(
   const message = `${attempted}: ${where}${describe(error, code)}`
   const details = { registry, host }
   if (TLS_CODES.test(code)) {
-    return new LoamError('REGISTRY_TLS', message, { cause: error, details, hint: tlsHint(code, host, proxy) })
+    return new LoamError('REGISTRY_TLS', message, { cause: error, details, hint: tlsHint(error, host, proxy) })
+  }
+  if (isNotHttp(error)) {
+    return new LoamError('REGISTRY_RESPONSE', message, {
+      cause: error,
+      details,
+      hint: `Check the address and the port, and whether ${host} speaks HTTP/1.1.`,
+    })
   }
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') {
     return new LoamError('REGISTRY_STALLED', `${attempted}: ${where}timed out waiting for data`, {
@@ -213,7 +230,8 @@ export function transportError(
 function describe(error: unknown, code: string): string {
   if (code === 'ENOTFOUND') return 'host not found'
   if (code === 'EAI_AGAIN') return 'the name server did not respond'
-  if (IS_PLAIN.test(code)) return 'the answer is not TLS'
+  if (isNotTls(error)) return 'the answer is not TLS'
+  if (isNotHttp(error)) return 'the answer is not HTTP'
   // Node's own hints are about options of Node.
   const reason =
     error instanceof Error
@@ -224,10 +242,21 @@ function describe(error: unknown, code: string): string {
 
 const IS_PLAIN = /^ERR_SSL_(?:WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|UNSUPPORTED_PROTOCOL)$/
 
-function tlsHint(code: string, host: string, proxy: Proxy | undefined): string {
+/** Returns whether a server answered in plain text where TLS was expected. */
+export function isNotTls(error: unknown): boolean {
+  return IS_PLAIN.test(errorCode(error))
+}
+
+/** Returns whether an answer, or a part of its body, is not HTTP/1.1. */
+export function isNotHttp(error: unknown): boolean {
+  return errorCode(error).startsWith('HPE_')
+}
+
+function tlsHint(error: unknown, host: string, proxy: Proxy | undefined): string {
+  const code = errorCode(error)
   if (proxy !== undefined)
     return `Install the CA of the proxy that ${proxy.variable} names in this machine's certificates.`
-  if (IS_PLAIN.test(code)) return `If ${host} uses plain http, use --insecure ${host}.`
+  if (isNotTls(error)) return `If ${host} uses plain http, use --insecure ${host}.`
   if (code === 'CERT_HAS_EXPIRED' || code === 'CERT_NOT_YET_VALID') {
     return `Renew the certificate of ${host}, or check this machine's clock (date). --insecure ${host} skips verification.`
   }
@@ -271,6 +300,8 @@ function proxyError(refusal: ProxyRefusal, attempted: string): LoamError {
 export function errorCode(error: unknown): string {
   if (!(error instanceof Error)) return ''
   if ('code' in error && typeof error.code === 'string') return error.code
+  // undici's parser leaves out the code for most faults.
+  if (error.name === 'HTTPParserError') return 'HPE_INVALID'
   if (error instanceof AggregateError) return errorCode(error.errors[0])
   return errorCode(error.cause)
 }
