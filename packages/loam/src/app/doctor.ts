@@ -10,7 +10,7 @@ import {
   removeTree,
 } from '../linux/index.ts'
 import { readConfiguration } from '../config/index.ts'
-import { foreignNames } from '../content/index.ts'
+import { findUnsafeState, foreignNames } from '../content/index.ts'
 import { type LoamOptions, openLoam } from './loam.ts'
 import type { Examination, HostReport } from './results.ts'
 
@@ -47,6 +47,9 @@ export async function examine(options: LoamOptions): Promise<Examination> {
   try {
     const problems = beside instanceof LoamError ? [beside.message] : probeFileSystem(beside)
     if (!exists && existsSync(root)) problems.push(...occupied(folder, state))
+    // An existing store is opened with its state directory.
+    const unsafe = exists ? undefined : findUnsafeState(state)
+    if (unsafe !== undefined) problems.push(unsafe)
     const opened = exists ? await tryStore(options) : undefined
     if (opened instanceof LoamError) problems.push(opened.message)
     const settings = { ...options.settings, root: join(probes, 'store'), state: join(probes, 'state') }

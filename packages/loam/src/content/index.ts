@@ -6,6 +6,7 @@ export { blobPath, layerPath, lockPath, stackPath, type StorePaths } from './sto
 export { PartialBlob, sweepPartials } from './partial-blob.ts'
 export { type BlobRetention, type HeldBlob, RetainedBlobs, sweepRetained } from './retained-blobs.ts'
 export { SingleFlight, untilAborted } from './single-flight.ts'
+export { findUnsafeState } from './state-root.ts'
 export { foreignNames, openStoreRoot } from './store-root.ts'
 export { upgradeStoreFiles } from './store-upgrade.ts'
 export { clearName, discard, moveOver, Removals } from './trash.ts'

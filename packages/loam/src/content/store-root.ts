@@ -11,6 +11,7 @@ import {
   syncDirectorySync,
   writeNewFileDurably,
 } from '../linux/index.ts'
+import { openStateRoot } from './state-root.ts'
 import { type StorePaths, storePaths } from './store-paths.ts'
 
 const FORMAT_VERSION = 1
@@ -36,7 +37,8 @@ const OWN_NAMES: readonly string[] = [
 /**
  * Opens the folder of a store and creates it if it does not exist: mode 0700 (layers hold setuid programs of images), a
  * format file, and the folders in it; `state` is the state directory, which may be in it. Safe for many processes at once.
- * @throws STORE_FORMAT for a newer or foreign folder, STORE_UNSAFE for one of another user, and system errors
+ * @throws STORE_FORMAT for a newer or foreign folder, STORE_UNSAFE for one of another user or a state directory that others may change, and system
+ * errors
  */
 export function openStoreRoot(root: string, state?: string): StorePaths {
   try {
@@ -49,6 +51,7 @@ export function openStoreRoot(root: string, state?: string): StorePaths {
     if (!existsSync(paths.database)) syncDirectorySync(paths.root)
     // It holds setuid programs of images, and other users must not read it.
     if ((statSync(paths.root).mode & 0o077) !== 0) chmodSync(paths.root, 0o700)
+    if (state !== undefined) openStateRoot(state)
     return paths
   } catch (error) {
     throw toLoamError(error, `open store ${root}`)

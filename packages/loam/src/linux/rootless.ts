@@ -25,11 +25,22 @@ interface MappedRange {
 }
 
 const ALL_IDS = 0xffffffff
+/** The owner of the files of users whom a user namespace does not have, unless the machine is set to another one. */
+const UNKNOWN_USER = 65534
 
 /** Returns whether this process is root of the machine: not only of a user namespace, in which no disks, devices or trusted xattrs exist. */
 export function isMachineRoot(): boolean {
+  return isRoot() && hasAllIds()
+}
+
+/** Returns whether an owner stands for the users whom the user namespace of this process does not have, root of the machine among them. */
+export function isUnknownUser(uid: number): boolean {
+  return uid === UNKNOWN_USER && !hasAllIds()
+}
+
+function hasAllIds(): boolean {
   const [range] = readMap('uid_map')
-  return isRoot() && range?.first === 0 && range.outside === 0 && range.count === ALL_IDS
+  return range?.first === 0 && range.outside === 0 && range.count === ALL_IDS
 }
 
 /** Returns whether this process is root of a user namespace. */

@@ -2,10 +2,9 @@ import { closeSync, constants, fstatSync, mkdirSync, openSync, readdirSync } fro
 import { join } from 'node:path'
 import { isErrno, LoamError } from '../errors/index.ts'
 import { O_CLOEXEC } from './libc.ts'
+import { whyUntrusted } from './trusted-path.ts'
 
 const OPEN_DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC
-const OTHERS_WRITE = 0o022
-const STICKY = 0o1000
 
 /**
  * A directory that only root or this user may change, reached through descriptors of directories of which the same is true: so nobody else can
@@ -44,7 +43,7 @@ export class TrustedDirectory implements Disposable {
     let current = new TrustedDirectory('/', openSync('/', OPEN_DIRECTORY))
     for (const name of names) {
       using above = current
-      above.#requireTrusted(STICKY)
+      above.#requireTrusted(true)
       current = above.#open(name, create)
     }
     return current.#trusted()
@@ -93,7 +92,7 @@ export class TrustedDirectory implements Disposable {
 
   #trusted(): this {
     try {
-      this.#requireTrusted(0)
+      this.#requireTrusted(false)
       return this
     } catch (error) {
       this[Symbol.dispose]()
@@ -101,13 +100,9 @@ export class TrustedDirectory implements Disposable {
     }
   }
 
-  /** With one of these bits in its mode, others may write to it. */
-  #requireTrusted(excuse: number): void {
-    const { uid, mode } = fstatSync(this.#fd)
-    if (uid !== 0 && uid !== process.geteuid?.())
-      throw unsafe(this.path, `it is owned by user ${uid}, who may replace what is in it`)
-    if ((mode & OTHERS_WRITE) !== 0 && (mode & excuse) === 0)
-      throw unsafe(this.path, `others may write to it (mode ${(mode & 0o7777).toString(8)})`)
+  #requireTrusted(isAbove: boolean): void {
+    const why = whyUntrusted('it', fstatSync(this.#fd), isAbove)
+    if (why !== undefined) throw unsafe(this.path, why)
   }
 }
 

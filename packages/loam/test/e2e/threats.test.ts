@@ -1,6 +1,17 @@
 // Promises of docs/security.md that no other test shows: images that attack tools, and directories with odd names.
 import assert from 'node:assert/strict'
-import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -15,6 +26,7 @@ import {
   RegistryServer,
   writeOciLayout,
 } from '../../src/testing/index.ts'
+import { programPath } from '../support/test-tools.ts'
 import { failureOf, layoutOf, must, provision, World } from '../support/world.ts'
 
 function imageOf(...layers: readonly (readonly BuildEntry[])[]): BuiltImage {
@@ -158,6 +170,48 @@ describe('the store', () => {
     chmodSync(world.root, 0o777)
     assert.equal(world.loam('images').status, 0)
     assert.equal(statSync(world.root).mode & 0o777, 0o700)
+  })
+
+  test('a state directory of another user is refused, and so is one that another user could replace or has prepared', () => {
+    using world = new World()
+    const stranger = '65534'
+    const place = world.path('place')
+    const state = join(place, 'state')
+    const refuse = (why: RegExp) => {
+      const daemon = spawnSync(
+        programPath('loamd'),
+        ['--root', world.root, '--state', state, '--no-remote'],
+        {
+          encoding: 'utf8',
+        },
+      )
+      assert.equal(daemon.status, 1)
+      assert.match(daemon.stderr, why)
+      const words = ['--json', 'run', '--daemon=never', `--state=${state}`, 'oci:nowhere']
+      const { code, message } = world.failure(...words)
+      assert.equal(code, 'STORE_UNSAFE')
+      assert.match(message, why)
+    }
+    for (const unsafe of [state, place, join(state, 'bundles')]) {
+      mkdirSync(join(state, 'bundles'), { recursive: true })
+      must('chown', stranger, unsafe)
+      refuse(new RegExp(`${unsafe} is owned by user 65534`))
+      must('chown', '0', unsafe)
+      chmodSync(unsafe, 0o777)
+      refuse(new RegExp(`others may write to ${unsafe} \\(mode 777\\)`))
+      rmSync(place, { recursive: true })
+    }
+    mkdirSync(place)
+    symlinkSync(world.state, state)
+    must('chown', '-h', stranger, state)
+    refuse(new RegExp(`${state} is owned by user 65534`))
+    // A store that exists, and one that does not.
+    for (const root of [world.root, world.path('new')]) {
+      const { stdout } = world.loam('doctor', '--daemon=never', `--root=${root}`, `--state=${state}`)
+      assert.match(stdout, /unsuitable: .*state is owned by user 65534/)
+    }
+    must('chown', '-h', '0', state)
+    assert.equal(world.loam('images', '--daemon=never', `--state=${state}`).status, 0)
   })
 
   test('the store may be in a directory whose name means something to mount', () => {
