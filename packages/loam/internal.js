@@ -77,6 +77,8 @@ const {
   UPLOADS,
   WAIT_BOUNDS,
   withRequest,
+  writeStandardError,
+  writeStandardOutput,
   writablePaths,
   writeWhenPossible,
 } = await import(existsSync(source) ? source.href : './dist/internal.js')
@@ -154,6 +156,8 @@ export {
   UPLOADS,
   WAIT_BOUNDS,
   withRequest,
+  writeStandardError,
+  writeStandardOutput,
   writablePaths,
   writeWhenPossible,
 }

@@ -73,6 +73,8 @@ export {
   sendDatagram,
   unlinkIfThere,
   unmountAllLater,
+  writeStandardError,
+  writeStandardOutput,
   writeWhenPossible,
   withFileRights,
 } from './linux/index.ts'

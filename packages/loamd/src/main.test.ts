@@ -20,3 +20,19 @@ test('loam and loamd refuse the same variables that are not UTF-8', () => {
   assert.ok(used !== undefined)
   assert.equal(used, usedBy('../../loam/bin/broken-text.cjs'))
 })
+
+test('output of loamd that cannot be written is an error without a stack trace, and one without a reader ends it', () => {
+  const run = (command: string, script: string) =>
+    spawnSync('sh', ['-c', script.replace('COMMAND', `"$0" ${command}; echo "status $?" >&2`), PROGRAM], {
+      encoding: 'utf8',
+    }).stderr
+  for (const command of ['--version', '--help', 'install --print', 'configure docker --print']) {
+    assert.match(
+      run(command, '{ COMMAND; } >/dev/full'),
+      /^loamd: write standard output: no space left \(.*\)\nhint: .*\nstatus 1\n$/,
+      command,
+    )
+  }
+  // The reader ends before anything is written.
+  assert.equal(run('--help', "trap '' PIPE; { sleep 0.3; COMMAND; } | true"), 'status 141\n')
+})

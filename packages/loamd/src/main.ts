@@ -2,8 +2,11 @@ import { isUtf8 } from 'node:buffer'
 import { readFileSync } from 'node:fs'
 import { CommanderError } from 'commander'
 import { isLoamError, LoamError } from 'loamfs'
-import { endWithoutHandlers } from 'loamfs/internal'
+import { endWithoutHandlers, writeStandardError } from 'loamfs/internal'
 import { createProgram } from './program.ts'
+
+/** As a shell reports a program that SIGPIPE ended: whoever read the output has closed it. */
+const EXIT_OUTPUT_CLOSED = 141
 
 /** Runs the command line, usually the daemon until a signal stops it, and sets the exit status. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -16,8 +19,12 @@ export async function main(args: readonly string[]): Promise<void> {
       process.exitCode = error.exitCode === 0 ? 0 : 2
       return
     }
+    if (isLoamError(error, 'OUTPUT_CLOSED')) {
+      process.exitCode = EXIT_OUTPUT_CLOSED
+      return
+    }
     const hint = isLoamError(error) && error.hint !== undefined ? `hint: ${error.hint}\n` : ''
-    process.stderr.write(`loamd: ${error instanceof Error ? error.message : String(error)}\n${hint}`)
+    writeStandardError(`loamd: ${error instanceof Error ? error.message : String(error)}\n${hint}`)
     process.exitCode = 1
   }
 }

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { redact } from 'loamfs/internal'
+import { redact, writeStandardError, writeStandardOutput } from 'loamfs/internal'
 import { addConfigure } from './configure.ts'
 import { serve } from './serve.ts'
 import { addServeOptions, type ServeFlags } from './serve-flags.ts'
@@ -20,14 +20,21 @@ loamd configure containerd --print writes the lines for containerd's configurati
 After a restart of containerd: ctr images pull --snapshotter loam IMAGE`,
     )
     .configureOutput({
-      writeErr: (text) => process.stderr.write(text.split('\n').map(redact).join('\n')),
+      writeOut: writeStandardOutput,
+      writeErr: (text) => {
+        writeStandardError(text.split('\n').map(redact).join('\n'))
+      },
     })
     .exitOverride()
     .action(async (flags: ServeFlags) => serve(flags))
   const surroundings = {
     env: process.env,
-    write: (line: string) => process.stdout.write(`${line}\n`),
-    warn: (line: string) => process.stderr.write(`loamd: warning: ${line}\n`),
+    write: (line: string) => {
+      writeStandardOutput(`${line}\n`)
+    },
+    warn: (line: string) => {
+      writeStandardError(`loamd: warning: ${line}\n`)
+    },
   }
   addServeOptions(program.command('install'))
     .description('write units for systemd with these options, and start them')
@@ -44,6 +51,6 @@ After a restart of containerd: ctr images pull --snapshotter loam IMAGE`,
     .action((flags: InstallFlags) => {
       uninstall(flags, surroundings)
     })
-  addConfigure(program, { env: process.env, write: (text) => process.stdout.write(text) })
+  addConfigure(program, { env: process.env, write: writeStandardOutput })
   return program
 }
