@@ -18,7 +18,7 @@ import { findCommand } from './find-command.ts'
 import {
   bundlePath,
   codeOfFailure,
-  readFailure,
+  findStartFailure,
   runtimeCall,
   runtimeId,
   type RuntimePaths,
@@ -64,9 +64,12 @@ export async function execInContainer(
     const start =
       options.starter?.start ?? (async ({ file: path, args, env }) => runForeground(path, args, { env }))
     const status = await start(program, { id, keep: true, pidFile })
-    const failure = status === 0 || status === undefined ? undefined : readFailure(log)
+    const failure = await findStartFailure(paths, { id, pidFile, log, status })
     if (failure !== undefined) {
-      throw new LoamError(codeOfFailure(failure), `exec in ${id}: ${paths.runtime}: ${failure}`)
+      throw new LoamError(
+        codeOfFailure(failure),
+        `exec in ${id}: ${paths.runtime} could not start the process (${failure})`,
+      )
     }
     return status ?? STARTER_GONE
   } finally {

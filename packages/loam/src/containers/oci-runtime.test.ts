@@ -13,12 +13,13 @@ after(() => {
 
 test('a runtime gets no secret of the environment, when it runs a container and when it removes one', async () => {
   const runtime = join(folder, 'runtime')
-  writeFileSync(runtime, `#!/bin/sh\nenv >> ${folder}/env\n`, { mode: 0o755 })
+  writeFileSync(runtime, `#!/bin/sh\nenv >> ${folder}/env\n[ "$7" != run ] || echo $$ > "$9"\n`, { mode: 0o755 })
   const place = {
     state: join(folder, 'state'),
     runtime,
     env: { PATH: process.env['PATH'], HOME: '/root', TOKEN: 'secret', LOAM_DOCKER_CONFIG: 'secret' },
   }
+  mkdirSync(join(place.state, 'bundles/a'), { recursive: true })
   process.env['LOAM_TEST_SECRET'] = 'secret'
   try {
     assert.equal(await runBundle(place, { id: 'a', keep: false }), 0)
@@ -49,6 +50,33 @@ test('a runtime that does not support the requested confinement fails with a hin
     )
     rmSync(place.state, { recursive: true })
   }
+})
+
+test('a runtime that ends without the process fails, with whatever status, also beside the number of an earlier process', async () => {
+  const runtime = join(folder, 'dying-runtime')
+  const place = { state: join(folder, 'dying-state'), runtime, env: { PATH: process.env['PATH'] } }
+  mkdirSync(join(place.state, 'bundles/d'), { recursive: true })
+  for (const [line, status] of [
+    ['exit 0', 0],
+    ['exit 1', 1],
+    ['kill -9 $$', 137],
+  ] as const) {
+    writeFileSync(runtime, `#!/bin/sh\n${line}\n`, { mode: 0o755 })
+    writeFileSync(join(place.state, 'bundles/d/started.pid'), '1')
+    await assert.rejects(
+      runBundle(place, { id: 'd', keep: true }),
+      (error) =>
+        isLoamError(error, 'RUNTIME_FAILED') && error.message.includes(`(it ended with status ${status})`),
+    )
+  }
+})
+
+test('a container that was destroyed while it ran has the status of its process', async () => {
+  const runtime = join(folder, 'destroyed-runtime')
+  const place = { state: join(folder, 'destroyed-state'), runtime, env: { PATH: process.env['PATH'] } }
+  mkdirSync(join(place.state, 'bundles/e'), { recursive: true })
+  writeFileSync(runtime, '#!/bin/sh\nrm -r "${11}"\nexit 137\n', { mode: 0o755 })
+  assert.equal(await runBundle(place, { id: 'e', keep: true }), 137)
 })
 
 test('the message of a runtime is shown without its log line', () => {

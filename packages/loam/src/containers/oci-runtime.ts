@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ErrorCode, LoamError } from '../errors/index.ts'
 import {
@@ -55,11 +55,38 @@ export async function runBundle(
   start: RunStarter['start'] = async ({ file, args, env }) => runForeground(file, args, { env }),
 ): Promise<number | undefined> {
   const pidFile = join(bundlePath(paths, id), 'started.pid')
+  rmSync(pidFile, { force: true })
   const program = runtimeProgram(paths, id, ['--pid-file', pidFile])
   const status = await start(program, { id, keep, pidFile })
-  const failure = status === 0 || status === undefined ? undefined : readFailure(runtimeLog(paths, id))
+  const failure = await findStartFailure(paths, { id, pidFile, log: runtimeLog(paths, id), status })
   if (failure !== undefined) throw startFailed(paths, id, failure)
   return status
+}
+
+/** What a runtime has left when it ended. */
+interface EndedRuntime {
+  readonly id: string
+  readonly pidFile: string
+  readonly log: string
+  /** Undefined: its starter was killed. */
+  readonly status: number | undefined
+}
+
+/**
+ * Returns why a runtime that has ended did not start the process; undefined if it did. runc writes the file with the process's number once the process runs;
+ * crun shortly before, and logs an error if it then does not run.
+ */
+export async function findStartFailure(
+  paths: RuntimePaths,
+  { id, pidFile, log, status }: EndedRuntime,
+): Promise<string | undefined> {
+  if (status === undefined) return undefined
+  const logged = status === 0 ? undefined : readFailure(log)
+  if (logged !== undefined || existsSync(pidFile)) return logged
+  // Whoever destroys a running container holds the lock until its bundle is gone, with the file.
+  using _lock = await lockProcess(paths, id, undefined)
+  if (!existsSync(bundlePath(paths, id))) return undefined
+  return readFailure(log) ?? `it ended with status ${status}`
 }
 
 /** Returns the error for a process that the runtime could not start. */

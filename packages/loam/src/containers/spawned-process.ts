@@ -1,4 +1,3 @@
-import { rmSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { PassThrough, pipeline, Readable, Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -167,11 +166,8 @@ async function waitForStart(pidFile: string, over: Promise<undefined>): Promise<
   for (;;) {
     const wasOver = isOver
     const pid = Number(await readFile(pidFile, 'utf8').catch(() => ''))
-    if (pid > 0) {
-      rmSync(pidFile, { force: true })
-      // The process may have ended since: then no other one gets its signals.
-      return { pid, startTime: findStartTime(pid) ?? 0 }
-    }
+    // The process may have ended since: then no other one gets its signals.
+    if (pid > 0) return { pid, startTime: findStartTime(pid) ?? 0 }
     if (wasOver) return undefined
     await sleep(POLL_MS)
   }
