@@ -13,7 +13,9 @@ after(() => {
 
 test('a runtime gets no secret of the environment, when it runs a container and when it removes one', async () => {
   const runtime = join(folder, 'runtime')
-  writeFileSync(runtime, `#!/bin/sh\nenv >> ${folder}/env\n[ "$7" != run ] || echo $$ > "$9"\n`, { mode: 0o755 })
+  writeFileSync(runtime, `#!/bin/sh\nenv >> ${folder}/env\n[ "$7" != run ] || echo $$ > "$9"\n`, {
+    mode: 0o755,
+  })
   const place = {
     state: join(folder, 'state'),
     runtime,

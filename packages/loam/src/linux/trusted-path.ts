@@ -1,9 +1,10 @@
 import { lstatSync, readlinkSync, type Stats } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
-import { isUnknownUser } from './rootless.ts'
+import { isMachineRoot, isUnknownUser } from './rootless.ts'
 
 const OTHERS_WRITE = 0o022
+const ALL_WRITE = 0o002
 const STICKY = 0o1000
 const MAX_LINKS = 40
 
@@ -67,7 +68,7 @@ function statsOf(path: string): Stats | 'unusable' | undefined {
  */
 export function whyUntrusted(
   subject: string,
-  stats: Pick<Stats, 'uid' | 'mode'>,
+  stats: Pick<Stats, 'uid' | 'gid' | 'mode'>,
   isAbove: boolean,
 ): string | undefined {
   if (isStranger(stats.uid, isAbove)) return ownerText(subject, stats.uid)
@@ -80,8 +81,10 @@ function isStranger(uid: number, isAbove: boolean): boolean {
   return uid !== 0 && uid !== process.geteuid?.() && !(isAbove && isUnknownUser(uid))
 }
 
-function othersWrite({ mode }: Pick<Stats, 'mode'>): boolean {
-  return (mode & OTHERS_WRITE) !== 0
+/** A user's own group is theirs alone on most machines, and their umask lets it write. Root has no such habit. */
+function othersWrite({ gid, mode }: Pick<Stats, 'gid' | 'mode'>): boolean {
+  const isOwnGroup = !isMachineRoot() && gid === process.getegid?.()
+  return (mode & (isOwnGroup ? ALL_WRITE : OTHERS_WRITE)) !== 0
 }
 
 function ownerText(subject: string, uid: number): string {

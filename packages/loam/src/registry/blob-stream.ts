@@ -129,7 +129,9 @@ function cutOff(request: BlobRequest, received: number): LoamError {
 }
 
 function wrongSize({ attempted, sizeBytes }: BlobRequest, received: number, hint?: string): LoamError {
-  return new LoamError('SIZE_MISMATCH', `${attempted}: expected ${sizeBytes} bytes, got ${received}`, { hint })
+  return new LoamError('SIZE_MISMATCH', `${attempted}: expected ${sizeBytes} bytes, got ${received}`, {
+    hint,
+  })
 }
 
 async function otherVersion({ attempted }: BlobRequest, response: Response): Promise<LoamError> {

@@ -39,7 +39,12 @@ async function getFrom(
   }
 }
 
-for (const greeting of ['SSH-2.0-OpenSSH_9.9\r\n', '-ERR unknown command\r\n', 'HTTP/x 200 OK\r\n\r\n', '\x15\x03\x01']) {
+for (const greeting of [
+  'SSH-2.0-OpenSSH_9.9\r\n',
+  '-ERR unknown command\r\n',
+  'HTTP/x 200 OK\r\n\r\n',
+  '\x15\x03\x01',
+]) {
   test(`a server that answers ${JSON.stringify(greeting)} is told to speak no HTTP, and is asked once`, async () => {
     let asked = 0
     const getting = getFrom((socket, _request, count) => {

@@ -183,7 +183,8 @@ const AnswerSchema = v.object({
   ),
 })
 
-const TLS_CODES = /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|ERR_OSSL|HOSTNAME_MISMATCH|EPROTO)/
+const TLS_CODES =
+  /^(?:CERT_|ERR_TLS|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|ERR_SSL|ERR_OSSL|HOSTNAME_MISMATCH|EPROTO)/
 
 /**
  * Creates the error for a request without a response; its host is `registry` unless the failure occurred at another one. `signal` is
@@ -204,7 +205,11 @@ export function transportError(
   const message = `${attempted}: ${where}${describe(error, code)}`
   const details = { registry, host }
   if (TLS_CODES.test(code)) {
-    return new LoamError('REGISTRY_TLS', message, { cause: error, details, hint: tlsHint(error, host, proxy) })
+    return new LoamError('REGISTRY_TLS', message, {
+      cause: error,
+      details,
+      hint: tlsHint(error, host, proxy),
+    })
   }
   if (isNotHttp(error)) {
     return new LoamError('REGISTRY_RESPONSE', message, {
