@@ -47,6 +47,8 @@ function probeRuntime(runtimePaths: RuntimePaths): Probe {
   try {
     return { isSupported: true, note: findRuntime(runtimePaths) }
   } catch (error) {
-    return { isSupported: false, reason: isLoamError(error) ? (error.hint ?? error.message) : String(error) }
+    if (!isLoamError(error)) return { isSupported: false, reason: String(error) }
+    const { message, hint } = error
+    return { isSupported: false, reason: hint === undefined ? message : `${message}. ${hint}` }
   }
 }

@@ -68,9 +68,21 @@ function removeProbe(path: string): void {
   }
 }
 
-const CHECKS: readonly { readonly lacks: string; readonly check: (folder: string) => void }[] = [
+interface Check {
+  /** What it means that the check fails. */
+  readonly lacks: string | ((error: unknown) => string)
+  readonly check: (folder: string) => void
+}
+
+const CHECKS: readonly Check[] = [
   {
-    lacks: 'it does not support extended attributes: copy and overlay lose file capabilities',
+    lacks: (error) => {
+      if (isErrno(error, 'ENOTSUP'))
+        return 'it does not support extended attributes: copy and overlay lose file capabilities'
+      return isErrno(error, 'EPERM')
+        ? 'this process lacks CAP_SYS_ADMIN: it may not set extended attributes'
+        : 'extended attributes cannot be set'
+    },
     check: (folder) => {
       const path = join(folder, 'xattrs')
       writeFileSync(path, '')
@@ -108,7 +120,8 @@ export function probeFileSystem(folder: string): string[] {
       check(folder)
       return []
     } catch (error) {
-      return [`${lacks} (${error instanceof Error ? error.message : String(error)})`]
+      const problem = typeof lacks === 'string' ? lacks : lacks(error)
+      return [`${problem} (${error instanceof Error ? error.message : String(error)})`]
     }
   })
 }

@@ -282,6 +282,20 @@ describe('doctor', () => {
     }
   })
 
+  test('doctor tells what this process lacks from what the file system lacks, and why there is no runtime', () => {
+    using world = new World()
+    const doctor = [process.execPath, ...world.args('doctor')]
+    const drop = ['--bounding-set=-sys_admin', '--inh-caps=-sys_admin']
+    const { stdout } = spawnSync('setpriv', [...drop, ...doctor], { encoding: 'utf8' })
+    assert.match(stdout, /unsuitable: this process lacks CAP_SYS_ADMIN: .*EPERM/)
+    assert.doesNotMatch(stdout, /does not support extended attributes/)
+    const withoutPath = spawnSync(process.execPath, world.args('doctor'), {
+      encoding: 'utf8',
+      env: { PATH: '/nonexistent' },
+    })
+    assert.match(withoutPath.stdout, /^runtime +find the OCI runtime: there is no runc\. Install it /m)
+  })
+
   test('doctor says that overlayfs does not work on an overlay', () => {
     using world = new World()
     must('sh', '-ec', `cd ${world.folder}; mkdir place tmp; ${UNSUITABLE['overlay on overlay']?.make}`)
