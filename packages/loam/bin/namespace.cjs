@@ -27,7 +27,7 @@ async function enter({ state, daemon, file, args }) {
   try {
     const { pid, ids, why } = findCurrentHolder(state) || (await createHolder(state))
     // The working directory is found again behind the mounts of the namespace.
-    const words = ['-c', 'cd -- "$0" 2>/dev/null || cd /; exec "$@"', process.cwd()].concat(file, args)
+    const words = ['-c', 'cd -- "$0" 2>/dev/null || cd /; exec "$@"', ownDirectory()].concat(file, args)
     const namespaces = [
       `--user=/proc/${pid}/ns/user`,
       `--mount=/proc/${pid}/ns/mnt`,
@@ -39,6 +39,15 @@ async function enter({ state, daemon, file, args }) {
     replaceBy('nsenter', namespaces.concat('sh', words), env)
   } catch (error) {
     process.env.LOAM_ROOTLESS = JSON.stringify(Object.assign({ ids: 'none', why: error.message }, identity))
+  }
+}
+
+/** Returns '/' if the directory was removed: it cannot be found again. */
+function ownDirectory() {
+  try {
+    return process.cwd()
+  } catch {
+    return '/'
   }
 }
 

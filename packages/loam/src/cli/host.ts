@@ -7,7 +7,7 @@ import type { RunStarter } from '../containers/index.ts'
  */
 export interface Host {
   readonly env: Readonly<Record<string, string | undefined>>
-  /** Directory that relative paths start from. */
+  /** Directory that relative paths start from; '' for that of this process if it was removed: a relative path fails then. */
   readonly cwd: string
   /** The user who runs the command. */
   readonly userId: number

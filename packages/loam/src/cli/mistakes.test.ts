@@ -1,5 +1,6 @@
 // What the command says about the mistakes that its users make: what was attempted, what happened, and what to type next.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -107,4 +108,16 @@ test('the ending of an output says its format, and a file is measured like a dir
   const words = ['--root', './store', '--state', './state', 'du', 'localhost:5071/busybox:1.38', 'a/b']
   assert.equal(await runCommandLine(words, '1', host), 0)
   assert.equal(host.said.stdout, '     1 B  /a/b\n')
+})
+
+test('in a removed directory a command works that needs no directory, and a relative path fails with a message', () => {
+  const program = join(import.meta.dirname, '../../bin/loam.cjs')
+  const script = 'mkdir "$0/gone"; cd "$0/gone"; rmdir "$0/gone"; exec "$@"'
+  const place = ['--root', join(folder, 'own-store'), '--state', join(folder, 'own-state')]
+  const call = (...words: readonly string[]) =>
+    spawnSync('sh', ['-c', script, folder, process.execPath, program, ...place, ...words], { encoding: 'utf8' })
+  assert.deepEqual([call('ps').status, call('ps').stderr], [0, ''])
+  const { status, stderr } = call('-q', 'pull', 'oci:relative')
+  assert.equal(status, 1)
+  assert.match(stderr, /: the working directory was removed\nhint: Change to a directory that exists\.\n$/)
 })

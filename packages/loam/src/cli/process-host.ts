@@ -2,7 +2,7 @@ import { createInterface, type Interface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { openLoam } from '../app/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { ownUser, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
+import { ownDirectory, ownUser, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
 import type { Host, HostOutput, Interruption } from './host.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -11,7 +11,9 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 export function processHost(): Host {
   return {
     env: process.env,
-    cwd: process.cwd(),
+    get cwd() {
+      return ownDirectory()
+    },
     userId: ownUser(process.env),
     stdin: {
       get isTerminal() {

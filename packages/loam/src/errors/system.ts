@@ -31,6 +31,13 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
   if (error instanceof SuppressedError) return toLoamError(error.suppressed, attempted)
   const reason = error instanceof Error ? error.message : String(error)
   const details = systemDetails(error)
+  if (details['syscall'] === 'uv_cwd') {
+    return new LoamError('SYSTEM', `${attempted}: the working directory was removed`, {
+      cause: error,
+      details,
+      hint: 'Change to a directory that exists.',
+    })
+  }
   if (isErrno(error, 'ENOSPC', 'EDQUOT')) {
     return new LoamError('NO_SPACE', `${attempted}: no space left (${reason})`, {
       cause: error,

@@ -6,6 +6,7 @@ import {
   createDirectories,
   executableWords,
   isResting,
+  ownDirectory,
   ownExecutable,
   plainEnvironment,
   startDetached,
@@ -62,7 +63,7 @@ export async function startHandler({ values, userId, env, cwd }: HandlerCaller):
   createDirectories(paths.folder)
   const isInline = values.docker_config?.trimStart().startsWith('{') === true
   const kept = isInline ? { ...values, docker_config: undefined } : values
-  const configuration: HandlerConfiguration = { values: kept, userId, cwd: cwd === '' ? process.cwd() : cwd }
+  const configuration: HandlerConfiguration = { values: kept, userId, cwd: cwd === '' ? ownDirectory() : cwd }
   const own = `${paths.configuration}.${process.pid}`
   writeFileSync(own, JSON.stringify(configuration), { mode: 0o600 })
   renameSync(own, paths.configuration)

@@ -151,6 +151,7 @@ export {
   spawnProgram,
 } from './processes.ts'
 export {
+  ownDirectory,
   fileSystemUsage,
   freeBytes,
   hostPlatform,

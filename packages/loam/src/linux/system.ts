@@ -1,5 +1,6 @@
 import { readFileSync, statfsSync } from 'node:fs'
 import { endianness, release } from 'node:os'
+import { isErrno } from '../errors/index.ts'
 import { libc } from './libc.ts'
 
 /** Returns the id of this boot: mounts and unsynced data of another boot are gone. */
@@ -15,6 +16,16 @@ export function isRoot(): boolean {
 /** Returns the ID of the user whose rights this process has. */
 export function effectiveUser(): number {
   return process.geteuid?.() ?? 0
+}
+
+/** Returns the working directory of this process; '' if it was removed, from which only absolute paths resolve. */
+export function ownDirectory(): string {
+  try {
+    return process.cwd()
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return ''
+    throw error
+  }
 }
 
 /** Returns the kernel's version, for messages. */
