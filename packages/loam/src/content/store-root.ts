@@ -8,6 +8,7 @@ import {
   isNamespaceRoot,
   PROBE_PREFIX,
   readStored,
+  requireProc,
   syncDirectorySync,
   writeNewFileDurably,
 } from '../linux/index.ts'
@@ -41,6 +42,7 @@ const OWN_NAMES: readonly string[] = [
  * errors
  */
 export function openStoreRoot(root: string, state?: string): StorePaths {
+  requireProc(`open store ${root}`)
   try {
     createDirectories(root)
     const paths = storePaths(realpathSync(root))

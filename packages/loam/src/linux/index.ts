@@ -152,6 +152,7 @@ export {
 } from './processes.ts'
 export {
   ownDirectory,
+  requireProc,
   fileSystemUsage,
   freeBytes,
   hostPlatform,

@@ -1,6 +1,6 @@
-import { readFileSync, statfsSync } from 'node:fs'
+import { existsSync, readFileSync, statfsSync } from 'node:fs'
 import { endianness, release } from 'node:os'
-import { isErrno } from '../errors/index.ts'
+import { isErrno, LoamError } from '../errors/index.ts'
 import { libc } from './libc.ts'
 
 /** Returns the id of this boot: mounts and unsynced data of another boot are gone. */
@@ -16,6 +16,14 @@ export function isRoot(): boolean {
 /** Returns the ID of the user whose rights this process has. */
 export function effectiveUser(): number {
   return process.geteuid?.() ?? 0
+}
+
+/** Files are opened through the descriptors of this process, and without /proc all of them seem to be missing. @throws UNSUPPORTED_SYSTEM */
+export function requireProc(attempted: string): void {
+  if (existsSync('/proc/self/fd')) return
+  throw new LoamError('UNSUPPORTED_SYSTEM', `${attempted}: /proc is not mounted`, {
+    hint: 'Mount it: mount -t proc proc /proc',
+  })
 }
 
 /** Returns the working directory of this process; '' if it was removed, from which only absolute paths resolve. */
