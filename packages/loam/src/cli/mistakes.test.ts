@@ -115,7 +115,9 @@ test('in a removed directory a command works that needs no directory, and a rela
   const script = 'mkdir "$0/gone"; cd "$0/gone"; rmdir "$0/gone"; exec "$@"'
   const place = ['--root', join(folder, 'own-store'), '--state', join(folder, 'own-state')]
   const call = (...words: readonly string[]) =>
-    spawnSync('sh', ['-c', script, folder, process.execPath, program, ...place, ...words], { encoding: 'utf8' })
+    spawnSync('sh', ['-c', script, folder, process.execPath, program, ...place, ...words], {
+      encoding: 'utf8',
+    })
   assert.deepEqual([call('ps').status, call('ps').stderr], [0, ''])
   const { status, stderr } = call('-q', 'pull', 'oci:relative')
   assert.equal(status, 1)

@@ -2,7 +2,13 @@ import { createInterface, type Interface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { openLoam } from '../app/index.ts'
 import { LoamError } from '../errors/index.ts'
-import { ownDirectory, ownUser, protectMemory, writeStandardError, writeStandardOutput } from '../linux/index.ts'
+import {
+  ownDirectory,
+  ownUser,
+  protectMemory,
+  writeStandardError,
+  writeStandardOutput,
+} from '../linux/index.ts'
 import type { Host, HostOutput, Interruption } from './host.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const

@@ -34,16 +34,13 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
   let version: FileVersion | undefined
   for (let resumes = 0; ; resumes += 1) {
     if (hasAll(request, received)) return
+    if (received === start) version = undefined
     try {
-      const condition = received > start ? version?.condition : {}
-      const resumed = { ...request, headers: { ...request.headers, ...condition }, patience }
-      const response = await askFrom(session, resumed, received)
+      const headers = { ...request.headers, ...version?.condition }
+      const response = await askFrom(session, { ...request, headers, patience }, received)
       if (response === undefined) return
       if (received === start && asked.sizeBytes < 0) request.sizeBytes = announcedBytes(response)
-      if (asked.isUnverified === true) {
-        if (received === start) version = new FileVersion(response)
-        else if (version?.isOther(response) === true) throw await otherVersion(request, response)
-      }
+      version = await requireVersion(version, response, request)
       for await (const chunk of bodyFrom(response, request, received)) {
         received += chunk.length
         patience.restart()
@@ -51,15 +48,33 @@ export async function* streamBlob(session: EndpointSession, asked: BlobRequest):
         yield chunk
         if (hasRange(request, received)) return
       }
-      if (received >= request.sizeBytes || request.sizeBytes === Number.POSITIVE_INFINITY) return
+      if (isEnded(request, received)) return
       throw cutOff(request, received)
     } catch (error) {
       const isLost = received > start && version?.canBeResumed === false
-      const isFinal = request.signal?.aborted === true || resumes >= maxResumes(request) || !isCut(error)
-      if (isFinal || isLost || !(await patience.wait({ error })))
+      if (isLost || !mayResume(request, resumes, error) || !(await patience.wait({ error })))
         throw transportError(error, request, request.registry)
     }
   }
+}
+
+function isEnded({ sizeBytes }: { readonly sizeBytes: number }, received: number): boolean {
+  return received >= sizeBytes || sizeBytes === Number.POSITIVE_INFINITY
+}
+
+function mayResume(request: BlobRequest, resumes: number, error: unknown): boolean {
+  return request.signal?.aborted !== true && resumes < maxResumes(request) && isCut(error)
+}
+
+/** Returns the version of a file that nobody verifies, which is that of the first answer. @throws REGISTRY_RESPONSE for an answer with another one */
+async function requireVersion(
+  known: FileVersion | undefined,
+  response: Response,
+  request: BlobRequest,
+): Promise<FileVersion | undefined> {
+  if (request.isUnverified !== true) return undefined
+  if (known?.isOther(response) === true) throw await otherVersion(request, response)
+  return known ?? new FileVersion(response)
 }
 
 /** Requests a blob from an offset. Returns an answer with that range, or with the whole blob; undefined if the offset is its end. */

@@ -9,7 +9,15 @@ import { test } from 'node:test'
 test('without /proc a command says that it is not mounted, for a new store and for one that exists', () => {
   const folder = mkdtempSync(join(tmpdir(), 'loam-proc-'))
   const program = join(import.meta.dirname, '../../bin/loam.cjs')
-  const own = [process.execPath, program, '--root', join(folder, 'root'), '--state', join(folder, 'state'), 'ps']
+  const own = [
+    process.execPath,
+    program,
+    '--root',
+    join(folder, 'root'),
+    '--state',
+    join(folder, 'state'),
+    'ps',
+  ]
   const call = (before: string) => {
     const script = `${before}; exec "$@"`
     const words = ['--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...own]
@@ -18,7 +26,10 @@ test('without /proc a command says that it is not mounted, for a new store and f
   const check = () => {
     const { status, stderr } = call('umount -l /proc')
     assert.equal(status, 1)
-    assert.match(stderr, /^loam: open store .*: \/proc is not mounted\nhint: Mount it: mount -t proc proc \/proc\n$/)
+    assert.match(
+      stderr,
+      /^loam: open store .*: \/proc is not mounted\nhint: Mount it: mount -t proc proc \/proc\n$/,
+    )
   }
   try {
     check()
