@@ -1,5 +1,14 @@
 import { randomFillSync, randomUUID } from 'node:crypto'
-import { linkSync, rmSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  linkSync,
+  openSync,
+  rmSync,
+  statfsSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { isErrno } from '../errors/index.ts'
 import { syncDirectorySync } from './durable.ts'
@@ -48,13 +57,24 @@ const PROBE_BYTES = 64 << 10
 
 /** Returns whether a folder has no blocks, inodes or quota left: it tries to write, because statfs does not report quotas. */
 export function isFull(folder: string): boolean {
+  return isErrno(findWriteFault(folder), 'ENOSPC', 'EDQUOT')
+}
+
+/** Returns the error of a new file in a folder that gets data behind its first bytes; undefined if there is none. */
+export function findWriteFault(folder: string, offset = 0): unknown {
   const path = join(folder, `${SPACE_PROBE_PREFIX}${randomUUID()}`)
+  let fd: number | undefined
   try {
-    writeFileSync(path, randomFillSync(Buffer.alloc(PROBE_BYTES)), { flag: 'wx' })
-    return false
+    fd = openSync(path, 'wx')
+    const data = randomFillSync(Buffer.alloc(PROBE_BYTES))
+    // A limit of the size of files lets a part of it through.
+    for (let done = 0; done < data.length; )
+      done += writeSync(fd, data, done, data.length - done, offset + done)
+    return undefined
   } catch (error) {
-    return isErrno(error, 'ENOSPC', 'EDQUOT')
+    return error
   } finally {
+    if (fd !== undefined) closeSync(fd)
     removeProbe(path)
   }
 }

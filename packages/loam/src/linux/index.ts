@@ -51,6 +51,7 @@ export { findStartTime, isAlive, type ProcessIdentity } from './pidfd.ts'
 export {
   examineFileSystem,
   type FileSystemInfo,
+  findWriteFault,
   isFull,
   PROBE_PREFIX,
   SPACE_PROBE_PREFIX,

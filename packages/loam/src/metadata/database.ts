@@ -1,8 +1,9 @@
+import { accessSync, closeSync, constants, openSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { isLoamError, LoamError, NO_SPACE_HINT, toLoamError } from '../errors/index.ts'
-import { allocateOpenFile, FileLock, freeBytes, isFull } from '../linux/index.ts'
+import { allocateOpenFile, FileLock, findWriteFault, freeBytes, isFull } from '../linux/index.ts'
 import { Log } from './log.ts'
 import { MIGRATIONS } from './schema.ts'
 
@@ -59,7 +60,7 @@ export class Database implements Disposable {
       }
       return opened
     } catch (error) {
-      throw describe(error, `open ${path}`, dirname(path))
+      throw describe(error, `open ${path}`, path)
     }
   }
 
@@ -193,7 +194,7 @@ export class Database implements Disposable {
     try {
       return act()
     } catch (error) {
-      throw describe(error, `use ${this.#path}`, dirname(this.#path))
+      throw describe(error, `use ${this.#path}`, this.#path)
     }
   }
 }
@@ -220,22 +221,50 @@ const SQLITE_CANTOPEN = 14
 const SQLITE_PROTOCOL = 15
 const SQLITE_NOLFS = 22
 const SQLITE_NOTADB = 26
+/** SQLite takes paths of 512 bytes, with what it appends for its own files. */
+const MAX_PATH_BYTES = 504
+/** The database, its log and its index of the log. */
+const DATABASE_FILES = ['', '-wal', '-shm']
 
-function describe(error: unknown, attempted: string, folder: string): LoamError {
+/** Returns the system error of what SQLite does with its files. It opens none of them: closing one would release SQLite's locks. */
+function findFault(path: string): unknown {
+  const opened: number[] = []
+  try {
+    const folder = dirname(path)
+    let bytes = 0
+    for (const ending of DATABASE_FILES) {
+      opened.push(openSync(folder, 'r'))
+      const stats = statSync(`${path}${ending}`, { throwIfNoEntry: false })
+      if (stats === undefined) continue
+      accessSync(`${path}${ending}`, constants.R_OK | constants.W_OK)
+      bytes = Math.max(bytes, stats.size)
+    }
+    return findWriteFault(folder, bytes)
+  } catch (error) {
+    return error
+  } finally {
+    for (const fd of opened) closeSync(fd)
+  }
+}
+
+function describe(error: unknown, attempted: string, path: string): LoamError {
   if (!(error instanceof Error) || !('errcode' in error)) return toLoamError(error, attempted)
   const primary = Number(error.errcode) & 0xff
   const make = (
-    code: 'NO_SPACE' | 'STORE_BUSY' | 'READ_ONLY' | 'STORE_FORMAT' | 'SYSTEM' | 'INTERNAL',
+    code: 'USAGE' | 'NO_SPACE' | 'STORE_BUSY' | 'READ_ONLY' | 'STORE_FORMAT' | 'SYSTEM' | 'INTERNAL',
     hint?: string,
     summary?: string,
   ) => {
     const reason = summary === undefined ? error.message : `${summary} (${error.message})`
     return new LoamError(code, `${attempted}: ${reason}`, { cause: error, hint })
   }
-  // It has no code for a full disk when it creates or extends a file, nor for a quota.
+  if (primary === SQLITE_FULL) return make('NO_SPACE', NO_SPACE_HINT, 'no space left')
+  if (primary === SQLITE_CANTOPEN && Buffer.byteLength(path) > MAX_PATH_BYTES)
+    return make('USAGE', 'Choose a shorter --root.', `the path has more than ${MAX_PATH_BYTES} bytes`)
+  // SQLite does not say which system error it got.
   const isVague = [SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_READONLY].includes(primary)
-  if (primary === SQLITE_FULL || (isVague && isFull(folder)))
-    return make('NO_SPACE', NO_SPACE_HINT, 'no space left')
+  const fault = isVague ? findFault(path) : undefined
+  if (fault !== undefined) return toLoamError(fault, attempted)
   switch (primary) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -444,6 +445,27 @@ test('an open database keeps its locks, so that the next process cannot remove i
       held.some((line) => / POSIX .* READ .* 128 128$/.test(line)),
       held.join('\n'),
     )
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a database that cannot be opened says why, also where SQLite does not', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'loam-metadata-'))
+  try {
+    const long = join(folder, ...Array.from({ length: 5 }, () => 'x'.repeat(100)))
+    mkdirSync(long, { recursive: true })
+    await assert.rejects(
+      MetadataStore.open(join(long, 'metadata.db'), { lockFile: join(folder, 'lock') }),
+      (error) => isLoamError(error, 'USAGE') && error.message.includes('the path has more than 504 bytes'),
+    )
+    const path = join(folder, 'metadata.db')
+    const own = join(import.meta.dirname, 'index.ts')
+    const line = `const { MetadataStore } = await import(${JSON.stringify(own)}); await MetadataStore.open(${JSON.stringify(path)}, { lockFile: ${JSON.stringify(join(folder, 'lock'))} })`
+    const script = 'ulimit -f 16; exec "$0" --input-type=module --eval "$1"'
+    const { stderr } = spawnSync('sh', ['-c', script, process.execPath, line], { encoding: 'utf8' })
+    assert.match(stderr, /code: 'SYSTEM'/)
+    assert.match(stderr, /use .*metadata\.db: EFBIG/)
   } finally {
     rmSync(folder, { recursive: true })
   }
