@@ -203,3 +203,11 @@ test('an error of the system has a hint', () => {
   assert.ok(isErrno(Object.assign(new Error('unknown error'), { code: 'E15', errno: -15 }), 'ENOTBLK'))
   assert.ok(isErrno(Object.assign(new Error('x'), { code: 'ENOENT' }), 'ENOENT'))
 })
+
+test('a process with too many open files is told which limit to raise', () => {
+  const error = toLoamError(
+    Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' }),
+    'open x',
+  )
+  assert.deepEqual([error.code, /ulimit -n/.test(`${error.hint}`)], ['SYSTEM', true])
+})

@@ -60,7 +60,10 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
     })
   }
   const code = isDefect(error) ? 'INTERNAL' : 'SYSTEM'
-  return new LoamError(code, `${attempted}: ${reason}`, { cause: error, details })
+  const hint = isErrno(error, 'EMFILE')
+    ? 'Raise the limit of open files of this process: ulimit -n'
+    : undefined
+  return new LoamError(code, `${attempted}: ${reason}`, { cause: error, details, hint })
 }
 
 /** An error of the system or of Node has a code, which is a text; an error of the code itself has none, or is one of the language. */
