@@ -31,13 +31,6 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
   if (error instanceof SuppressedError) return toLoamError(error.suppressed, attempted)
   const reason = error instanceof Error ? error.message : String(error)
   const details = systemDetails(error)
-  if (details['syscall'] === 'uv_cwd') {
-    return new LoamError('SYSTEM', `${attempted}: the working directory was removed`, {
-      cause: error,
-      details,
-      hint: 'Change to a directory that exists.',
-    })
-  }
   if (isErrno(error, 'ENOSPC', 'EDQUOT')) {
     return new LoamError('NO_SPACE', `${attempted}: no space left (${reason})`, {
       cause: error,
@@ -60,10 +53,14 @@ export function toLoamError(error: unknown, attempted: string, signal?: AbortSig
     })
   }
   const code = isDefect(error) ? 'INTERNAL' : 'SYSTEM'
-  const hint = isErrno(error, 'EMFILE')
-    ? 'Raise the limit of open files of this process: ulimit -n'
-    : undefined
-  return new LoamError(code, `${attempted}: ${reason}`, { cause: error, details, hint })
+  const isLost = details['syscall'] === 'uv_cwd'
+  const said = isLost ? 'the working directory was removed' : reason
+  return new LoamError(code, `${attempted}: ${said}`, { cause: error, details, hint: hintOf(error, isLost) })
+}
+
+function hintOf(error: unknown, isLost: boolean): string | undefined {
+  if (isLost) return 'Change to a directory that exists.'
+  return isErrno(error, 'EMFILE') ? 'Raise the limit of open files of this process: ulimit -n' : undefined
 }
 
 /** An error of the system or of Node has a code, which is a text; an error of the code itself has none, or is one of the language. */
