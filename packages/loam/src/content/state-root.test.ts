@@ -58,6 +58,20 @@ describe('state directories', () => {
     })
   })
 
+  test('one that is sticky, as a new tmpfs is, gets the directories that others could create first', () => {
+    inFolder((folder) => {
+      const state = join(folder, 'state')
+      mkdirSync(state)
+      chmodSync(state, 0o1777)
+      assert.equal(findUnsafeState(state), undefined)
+      openStateRoot(state)
+      for (const name of ['bundles', 'images', 'lazy', 'runtime', 'starts'])
+        assert.equal(statSync(join(state, name)).mode & 0o022, 0)
+      chmodSync(join(state, 'bundles'), 0o1777)
+      refuses(state, /others may write to .*bundles/)
+    })
+  })
+
   test('one behind a symlink is examined where it is', () => {
     inFolder((folder) => {
       mkdirSync(join(folder, 'real', 'state'), { recursive: true })

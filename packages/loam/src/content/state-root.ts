@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path'
 import { LoamError, toLoamError } from '../errors/index.ts'
-import { createDirectories, examinePath } from '../linux/index.ts'
+import { createDirectories, examinePath, type PathTrust } from '../linux/index.ts'
 
 /** The directories that Loam makes in a state directory. */
 const OWN_DIRECTORIES: readonly string[] = ['bundles', 'images', 'lazy', 'mapped', 'runtime', 'starts']
@@ -8,16 +8,17 @@ const OWN_DIRECTORIES: readonly string[] = ['bundles', 'images', 'lazy', 'mapped
 const PASSABLE = 0o711
 
 /**
- * Checks a state directory before anything in it is used, and creates one that others could create first, as in /tmp: processes start from what is in it.
- * @throws STORE_UNSAFE, and system errors
+ * Checks a state directory before anything in it is used: processes start from what is in it. What others could create first is created here: the directory in
+ * one such as /tmp, and those in it if it is such a one itself, as a new tmpfs is. @throws STORE_UNSAFE, and system errors
  */
 export function openStateRoot(state: string): void {
   const path = resolve(state)
   try {
-    if (requireTrusted(path, path).mayBeTaken === true) {
-      createDirectories(path, PASSABLE)
-      requireTrusted(path, path)
-    }
+    const { found, mayBeTaken } = requireTrusted(path)
+    if (mayBeTaken !== true) return
+    if (found === undefined) createDirectories(path, PASSABLE)
+    else for (const name of OWN_DIRECTORIES) createDirectories(join(found, name))
+    requireTrusted(path)
   } catch (error) {
     throw toLoamError(error, `open state directory ${path}`)
   }
@@ -27,21 +28,22 @@ export function openStateRoot(state: string): void {
 export function findUnsafeState(state: string): string | undefined {
   const path = resolve(state)
   try {
-    requireTrusted(path, path)
+    requireTrusted(path)
     return undefined
   } catch (error) {
     return toLoamError(error, `open state directory ${path}`).message
   }
 }
 
-function requireTrusted(state: string, path: string): ReturnType<typeof examinePath> {
-  const trust = examinePath(path)
-  if (trust.untrusted !== undefined) {
-    throw new LoamError('STORE_UNSAFE', `open state directory ${state}: ${trust.untrusted}`, {
+/** In a sticky directory nobody can replace those that are there already. */
+function requireTrusted(state: string): PathTrust {
+  const trust = examinePath(state, true)
+  const within = trust.found === undefined ? [] : OWN_DIRECTORIES.map((name) => join(state, name))
+  for (const { untrusted } of [trust, ...within.map((path) => examinePath(path))]) {
+    if (untrusted === undefined) continue
+    throw new LoamError('STORE_UNSAFE', `open state directory ${state}: ${untrusted}`, {
       hint: 'Processes start from what is in it, so only root and the user of Loam may write to it and to all directories above it. Choose another --state, or change its owner and mode.',
     })
   }
-  if (path === state && trust.found !== undefined)
-    for (const name of OWN_DIRECTORIES) requireTrusted(state, join(trust.found, name))
   return trust
 }

@@ -186,7 +186,7 @@ export {
   streamStored,
 } from './regular-file.ts'
 export { TrustedDirectory } from './trusted-directory.ts'
-export { examinePath } from './trusted-path.ts'
+export { examinePath, type PathTrust } from './trusted-path.ts'
 export { createDirectories } from './create-directory.ts'
 export { createFolders, removeFolders } from './folders.ts'
 export { replaceExisting } from './replace.ts'

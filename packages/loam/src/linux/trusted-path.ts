@@ -14,15 +14,15 @@ export interface PathTrust {
   readonly untrusted?: string
   /** The path of what is there, without symlinks. */
   readonly found?: string
-  /** If nothing is there: whether others may put something there. */
+  /** Whether others may put something there, or into what is there. */
   readonly mayBeTaken?: boolean
 }
 
 /**
  * Examines an absolute path from the root on, so that nobody else can replace what was examined. Symlinks are followed if they are trusted, too. Others may
- * write to a directory above it if that is sticky, as /tmp is. @throws system errors
+ * write to a directory above it if that is sticky, as /tmp is; and to what is there only with `isSticky`. @throws system errors
  */
-export function examinePath(path: string): PathTrust {
+export function examinePath(path: string, isSticky = false): PathTrust {
   const names = path.split('/')
   let links = 0
   let current = '/'
@@ -48,8 +48,8 @@ export function examinePath(path: string): PathTrust {
     current = next
     stats = nextStats
   }
-  const untrusted = whyUntrusted(current, stats, false)
-  return untrusted === undefined ? { found: current } : { untrusted }
+  const untrusted = whyUntrusted(current, stats, isSticky)
+  return untrusted === undefined ? { found: current, mayBeTaken: othersWrite(stats) } : { untrusted }
 }
 
 /** What is below a file, or a directory that this process may not search, cannot be used either: the call that needs it reports it. */
